@@ -1,0 +1,177 @@
+//! The configuration: from a YAML file to a ready-to-use [`Config`], with every mistake found in
+//! one run and shown where it stands.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::limit::headers::HeaderStyle;
+use crate::limit::policy::Policy;
+use crate::limit::store::settings::{Secret, StoreSettings};
+use crate::route::Router;
+use crate::upstream::Upstream;
+
+/// A whole, valid configuration: what the workers run on. Immutable; a reload replaces it.
+#[derive(Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Whose forwarded fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How the client's address is found behind trusted proxies.
+    pub client_ip: ClientIp,
+    /// Routes, and the implicit route of unmatched requests.
+    pub router: Router,
+    /// Every policy, by [`Policy::index`].
+    pub policies: Vec<Arc<Policy>>,
+    /// Every upstream, in file order.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Which rate-limit fields clients see.
+    pub rate_limit_headers: HeaderStyle,
+    /// Where limiter state lives.
+    pub store: StoreSettings,
+    /// Process log.
+    pub log: LogSettings,
+    /// Access log; off by default.
+    pub access_log: Option<AccessLogSettings>,
+    /// Path of the metrics on the admin listener.
+    pub metrics_path: Box<str>,
+    /// The admin listener, if any.
+    pub admin: Option<AdminSettings>,
+    /// How the process ends.
+    pub shutdown: ShutdownSettings,
+    /// Number of workers, at least 1.
+    pub workers: usize,
+}
+
+/// A socket that clients connect to, and its clocks.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name in the configuration; `default` in the short form.
+    pub name: Arc<str>,
+    /// Address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// HTTP/1.1 and, by prior knowledge, HTTP/2.
+    pub protocols: Protocols,
+    /// Connections open at once, over all workers.
+    pub max_connections: usize,
+    /// Connections open at once from one client address; never applied to trusted proxies.
+    pub max_connections_per_ip: Option<usize>,
+    /// From the first byte of a connection or request to the end of the head.
+    pub header_timeout: Duration,
+    /// Between requests of a kept-alive connection.
+    pub idle_timeout: Duration,
+    /// Largest request head, bytes.
+    pub max_header_size: usize,
+}
+
+/// Which protocols a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocols {
+    /// HTTP/1.1 (and 1.0).
+    pub h1: bool,
+    /// HTTP/2 in clear text, by prior knowledge.
+    pub h2: bool,
+}
+
+/// Which field tells the client's address when the peer is a trusted proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIp {
+    /// The field.
+    pub source: ClientIpSource,
+    /// Bits of an IPv6 address that make one client.
+    pub ipv6_prefix: u8,
+}
+
+/// A field that carries client addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientIpSource {
+    /// X-Forwarded-For, walked right to left.
+    XForwardedFor,
+    /// Forwarded (RFC 7239), its `for=` walked right to left.
+    Forwarded,
+    /// A field with one address, such as CF-Connecting-IP.
+    Header(HeaderName),
+}
+
+/// Process log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: tracing::Level,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How process log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// Access log, on standard output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLogSettings {
+    /// JSON or the combined format.
+    pub format: AccessLogFormat,
+    /// When not empty: only requests of these classes (and the sampled share of the others).
+    pub only: Vec<AccessLogClass>,
+    /// Share of all other requests that is logged, 0 to 1; 1 when `only` is empty, else 0, unless given.
+    pub sample: f64,
+}
+
+/// How access log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object per line.
+    Json,
+    /// The combined log format of Apache and nginx.
+    Combined,
+}
+
+/// Which requests are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogClass {
+    /// Denied by a limit.
+    Limited,
+    /// Status 500 and above, and 4xx of our own making other than 429.
+    Errors,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Address; anything but loopback needs a token.
+    pub address: SocketAddr,
+    /// Bearer token for everything but `/healthz` and `/readyz`.
+    pub token: Option<Secret>,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownSettings {
+    /// From the signal (not ready any more) to the closing of the listeners.
+    pub delay: Duration,
+    /// From then until the remaining connections are cut.
+    pub grace: Duration,
+}
+
+/// Where a configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// The quick form's arguments.
+    Arguments,
+}

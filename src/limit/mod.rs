@@ -1,0 +1,19 @@
+//! What the project exists for: deciding whether a request is within its limits, exactly.
+//!
+//! [`Limiter::check`] takes the policies of a route and the [`Facts`] of a request and returns a
+//! [`Verdict`]. It knows HTTP's types (headers, URI, method) but neither hyper nor routes.
+
+pub mod algorithm;
+pub mod decision;
+pub mod denials;
+pub mod headers;
+pub mod key;
+pub mod limiter;
+pub mod policy;
+pub mod stats;
+pub mod store;
+
+pub use decision::{Decision, Outcome, Source, Verdict};
+pub use key::Facts;
+pub use limiter::Limiter;
+pub use policy::Policy;

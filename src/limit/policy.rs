@@ -1,0 +1,200 @@
+//! A policy: one named limit as the configuration states it, ready to be asked.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method};
+
+use super::algorithm::Algorithm;
+use super::key::Key;
+use crate::units::Rate;
+
+/// A named limit. Its name is its identity: state, statistics and metrics hang on it.
+#[derive(Debug)]
+pub struct Policy {
+    /// Unique in the configuration; `<route>/<key>` when the file gives none.
+    pub name: Arc<str>,
+    /// Position in [`crate::config::Config::policies`]; the index of its statistics.
+    pub index: usize,
+    /// What is counted separately.
+    pub key: Key,
+    /// What happens when no part of the key is present.
+    pub missing: Missing,
+    /// What holds unless an override matches.
+    pub terms: Terms,
+    /// Exceptions by exact key value or address block; the first match wins.
+    pub overrides: Vec<Override>,
+    /// How much a request costs.
+    pub cost: Cost,
+    /// Whether it denies or only watches.
+    pub mode: Mode,
+    /// Which of the requests that reach it are counted.
+    pub applies: Applies,
+    /// What to do when the store does not answer.
+    pub on_store_error: OnStoreError,
+    /// The answer that replaces the default 429, if the file gives one.
+    pub response: Option<Arc<DeniedResponse>>,
+    /// Whether a shadow limit still sends its RateLimit fields.
+    pub shadow_headers: bool,
+}
+
+/// What is allowed: nothing, everything, or what a limit admits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Terms {
+    /// Not asked, not counted.
+    Unlimited,
+    /// `rate: 0/s`: denied without a store call and without a Retry-After.
+    Deny,
+    /// Counted.
+    Limited(Limit),
+}
+
+/// One state per key, and the algorithm that reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// `<policy>` or `<policy>@<override>`: no state is read with another limit's numbers.
+    pub state_id: Arc<str>,
+    /// The rate as the file states it, for people.
+    pub rate: Rate,
+    /// How it counts.
+    pub algorithm: Algorithm,
+}
+
+/// Terms for some keys.
+#[derive(Debug, Clone)]
+pub struct Override {
+    /// Which keys.
+    pub matches: Vec<OverrideMatch>,
+    /// What holds for them.
+    pub terms: Terms,
+}
+
+/// One entry of an override's `key:` list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OverrideMatch {
+    /// An address block, matched against a key that is a client address (the whole address, not its /64).
+    Network(ipnet::IpNet),
+    /// An exact key value (for a combined key: the value of any one part).
+    Value(Box<str>),
+}
+
+/// Cost per request, by method; at most 2^31.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// For methods not listed.
+    pub default: u64,
+    /// For these.
+    pub by_method: Vec<(Method, u64)>,
+}
+
+/// Whether a limit denies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It denies.
+    Enforce,
+    /// It is evaluated and counted in the metrics, and denies nothing.
+    Shadow,
+}
+
+/// What happens to a request that carries no part of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is counted by its client address (with this IPv6 prefix length).
+    ClientIp {
+        /// Bits of an IPv6 address that count.
+        ipv6_prefix: u8,
+    },
+    /// It is denied.
+    Deny,
+    /// This limit does not apply to it.
+    Skip,
+}
+
+/// What to do with a decision that the store did not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreError {
+    /// Decide in this process' memory store.
+    Local,
+    /// Let it pass.
+    Allow,
+    /// Answer 503.
+    Deny,
+}
+
+/// Which requests a limit counts, by canonical path.
+#[derive(Debug, Clone, Default)]
+pub struct Applies {
+    /// When not empty, only these.
+    pub path: Vec<PathPattern>,
+    /// Never these.
+    pub not_path: Vec<PathPattern>,
+}
+
+/// `/exact` or `/prefix/*` on the canonical path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPattern {
+    /// The whole path.
+    Exact(Box<str>),
+    /// Everything below this prefix (which ends in `/`), and the prefix without its last slash.
+    Prefix(Box<str>),
+}
+
+/// A custom answer to a denied request.
+#[derive(Debug, Clone)]
+pub struct DeniedResponse {
+    /// 400 to 599; 429 unless the file says otherwise.
+    pub status: http::StatusCode,
+    /// The body's media type.
+    pub content_type: HeaderValue,
+    /// The body; `{limit.name}`, `{limit.retry_after}` and `{request.id}` are filled in.
+    pub body: Box<str>,
+}
+
+impl Applies {
+    /// Whether a request for this canonical path is counted.
+    #[must_use]
+    pub fn to(&self, path: &str) -> bool {
+        (self.path.is_empty() || self.path.iter().any(|pattern| pattern.matches(path)))
+            && !self.not_path.iter().any(|pattern| pattern.matches(path))
+    }
+}
+
+impl PathPattern {
+    /// Whether the canonical path is meant.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == &**exact,
+            Self::Prefix(prefix) => path.starts_with(&**prefix) || Some(path) == prefix.strip_suffix('/'),
+        }
+    }
+}
+
+impl Cost {
+    /// What a request with this method costs.
+    #[must_use]
+    pub fn of(&self, method: &Method) -> u64 {
+        self.by_method.iter().find(|(listed, _)| listed == method).map_or(self.default, |&(_, cost)| cost)
+    }
+
+    /// The largest cost a request can have.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        self.by_method.iter().map(|&(_, cost)| cost).fold(self.default, u64::max)
+    }
+}
+
+impl OverrideMatch {
+    /// Whether a key part's decoded value, or the client address it stands for, is meant.
+    #[must_use]
+    pub fn matches(&self, value: &[u8], address: Option<IpAddr>) -> bool {
+        match self {
+            Self::Network(network) => address.is_some_and(|address| network.contains(&address)),
+            Self::Value(exact) => exact.as_bytes() == value,
+        }
+    }
+}
+
+/// The longest a request of a leaky bucket may be held.
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(10);

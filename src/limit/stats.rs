@@ -1,0 +1,166 @@
+//! What the limiter counts about itself: per worker, summed by whoever reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that one worker writes and anyone may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The `decision` label of `tollgate_limit_decisions_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum DecisionKind {
+    /// Admitted by the store.
+    Allow,
+    /// Denied by the store or by a remembered denial.
+    Deny,
+    /// Admitted, and held for its turn.
+    Delay,
+    /// Would have been denied by a shadow limit.
+    ShadowDeny,
+    /// Admitted because the store failed.
+    ErrorAllow,
+    /// Refused (503) because the store failed.
+    ErrorDeny,
+    /// Admitted by the local fallback.
+    LocalAllow,
+    /// Denied by the local fallback.
+    LocalDeny,
+}
+
+impl DecisionKind {
+    /// Every kind, in label order.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::Allow, "allow"),
+        (Self::Deny, "deny"),
+        (Self::Delay, "delay"),
+        (Self::ShadowDeny, "shadow_deny"),
+        (Self::ErrorAllow, "error_allow"),
+        (Self::ErrorDeny, "error_deny"),
+        (Self::LocalAllow, "local_allow"),
+        (Self::LocalDeny, "local_deny"),
+    ];
+}
+
+/// The `kind` label of `tollgate_store_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum StoreErrorKind {
+    /// Connection refused or never made.
+    Refused,
+    /// Connection lost.
+    Reset,
+    /// No answer within the deadline.
+    Timeout,
+    /// LOADING or MASTERDOWN.
+    Loading,
+    /// READONLY.
+    Readonly,
+    /// OOM.
+    Oom,
+    /// NOSCRIPT.
+    Noscript,
+    /// MOVED, ASK, TRYAGAIN or CROSSSLOT.
+    Moved,
+    /// CLUSTERDOWN.
+    Clusterdown,
+    /// NOAUTH or WRONGPASS.
+    Noauth,
+    /// NOPERM.
+    Noperm,
+    /// MISCONF or NOREPLICAS.
+    Misconf,
+    /// BUSY.
+    Busy,
+    /// Anything that is not an answer we know.
+    Protocol,
+}
+
+impl StoreErrorKind {
+    /// Every kind, in label order.
+    pub const ALL: [(Self, &'static str); 14] = [
+        (Self::Refused, "refused"),
+        (Self::Reset, "reset"),
+        (Self::Timeout, "timeout"),
+        (Self::Loading, "loading"),
+        (Self::Readonly, "readonly"),
+        (Self::Oom, "oom"),
+        (Self::Noscript, "noscript"),
+        (Self::Moved, "moved"),
+        (Self::Clusterdown, "clusterdown"),
+        (Self::Noauth, "noauth"),
+        (Self::Noperm, "noperm"),
+        (Self::Misconf, "misconf"),
+        (Self::Busy, "busy"),
+        (Self::Protocol, "protocol"),
+    ];
+
+    /// Its label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// Upper bounds, in seconds, of the store round-trip histogram.
+pub const CHECK_BUCKETS: [f64; 11] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1];
+
+/// Everything one worker's limiter counts.
+#[derive(Debug, Default)]
+pub struct LimitStats {
+    /// Decisions, by [`Policy::index`](super::policy::Policy::index) and [`DecisionKind`].
+    pub decisions: Vec<[Counter; 8]>,
+    /// Denials answered from memory of an earlier one, by policy index.
+    pub remembered: Vec<Counter>,
+    /// Store errors by [`StoreErrorKind`].
+    pub errors: [Counter; 14],
+    /// Script calls sent to the store.
+    pub store_calls: Counter,
+    /// Store round trips per bucket of [`CHECK_BUCKETS`], the last for slower ones (not cumulative).
+    pub check_buckets: [Counter; 12],
+    /// Sum of store round trips, nanoseconds.
+    pub check_nanos: Counter,
+    /// 1 when the store answers, 0 when the breaker is open (always 1 with the memory store).
+    pub store_up: AtomicU64,
+    /// Requests being held for their turn.
+    pub held: AtomicU64,
+}
+
+impl LimitStats {
+    /// Statistics for this many policies.
+    #[must_use]
+    pub fn new(policies: usize) -> Self {
+        Self {
+            decisions: (0..policies).map(|_| Default::default()).collect(),
+            remembered: (0..policies).map(|_| Counter::default()).collect(),
+            store_up: AtomicU64::new(1),
+            ..Self::default()
+        }
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, policy: usize, kind: DecisionKind) {
+        if let Some(kinds) = self.decisions.get(policy) {
+            kinds[kind as usize].increment();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! When to stop asking a store that does not answer, and when to ask again.

@@ -1,0 +1,54 @@
+//! Where state lives: this process' memory, or Redis. Both give the same answers.
+
+pub mod breaker;
+pub mod memory;
+pub mod redis;
+pub mod settings;
+
+use smallvec::SmallVec;
+
+use super::algorithm::Algorithm;
+use super::key::Subject;
+
+/// One limit of one decision, as a store is asked.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// State id of the limit (see [`super::policy::Limit::state_id`]).
+    pub state_id: &'a str,
+    /// How to count.
+    pub algorithm: &'a Algorithm,
+    /// Whose state.
+    pub subject: &'a Subject,
+    /// Cost; 0 only looks. At most 2^31.
+    pub cost: u64,
+    /// A shadow limit never affects what is granted.
+    pub shadow: bool,
+}
+
+/// What the store says of one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether this limit by itself admits.
+    pub allowed: bool,
+    /// Whole cost units left after the decision.
+    pub remaining: u64,
+    /// Microseconds until the same cost is admitted; 0 when allowed, -1 for never.
+    pub retry_us: i64,
+    /// Microseconds until the state equals "never seen".
+    pub reset_us: u64,
+}
+
+/// What the store says of one decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Whether every enforced limit admitted; then, and only then, they were charged.
+    pub granted: bool,
+    /// The store's clock at the decision, microseconds since 1970.
+    pub now_us: i64,
+    /// How long the request is to be held (leaky buckets), microseconds.
+    pub wait_us: u64,
+    /// The longest retry of the enforced limits that denied, microseconds; -1 never; 0 when granted.
+    pub retry_us: i64,
+    /// One per [`Ask`], in order.
+    pub answers: SmallVec<[Answer; 2]>,
+}

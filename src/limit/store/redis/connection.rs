@@ -1,0 +1,1 @@
+//! One connection per worker, kept alive in the background.

@@ -1,0 +1,4 @@
+//! The Redis store: one decision is one call of one atomic script (`lua/`).
+
+pub mod connection;
+pub mod script;

@@ -1,0 +1,1 @@
+//! The scripts, their arguments and replies.

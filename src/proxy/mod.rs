@@ -1,0 +1,62 @@
+//! The request's path: listener → inbound → connection → handler → client → forward → response body or rejection.
+
+pub mod body;
+pub mod client;
+pub mod connection;
+pub mod forward;
+pub mod handler;
+pub mod headers;
+pub mod inbound;
+pub mod listener;
+pub mod pool;
+pub mod rejection;
+pub mod request_body;
+pub mod response_body;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::Version;
+
+use crate::config::Config;
+use crate::limit::Limiter;
+use crate::telemetry::{AccessLog, WorkerStats};
+pub use body::Body;
+
+/// One worker's proxy: everything a request on this core needs.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The running snapshot; a request keeps the one it began with.
+    pub config: Arc<ArcSwap<Config>>,
+    /// This worker's limiter.
+    pub limiter: Rc<Limiter>,
+    /// This worker's upstream connections.
+    pub pool: pool::Pool,
+    /// This worker's counters.
+    pub stats: Arc<WorkerStats>,
+    /// The access log, when it is on.
+    pub access_log: Option<AccessLog>,
+}
+
+/// One client connection, as its requests see it.
+#[derive(Debug)]
+pub struct Downstream {
+    /// The client's end of the socket.
+    pub peer: SocketAddr,
+    /// Our end of the socket.
+    pub local: SocketAddr,
+    /// Index of the listener in [`Config::listeners`].
+    pub listener: usize,
+    /// Whether the peer is in `trusted_proxies`.
+    pub trusted: bool,
+    /// Requests whose response has not been written to its end.
+    pub in_flight: Cell<usize>,
+    /// Set by a handler (or a drain, or the age of the connection) when this connection must not be
+    /// used for another request.
+    pub close: Cell<bool>,
+    /// HTTP/1.1 or HTTP/2.
+    pub version: Cell<Version>,
+}

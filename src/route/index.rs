@@ -1,0 +1,1 @@
+//! The index: a shortcut to the candidates of the specificity-sorted list.

@@ -1,0 +1,1 @@
+//! The built-in upstream that answers with the request it received.

@@ -1,0 +1,1 @@
+//! One core: its runtime, listeners, upstream pool and limiter.
