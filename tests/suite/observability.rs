@@ -64,10 +64,9 @@ fn hostile_bytes_are_escaped_in_the_access_log() {
 
 #[test]
 fn no_key_or_credential_appears_in_any_output() {
-    let proxy = Tollgate::launch(
+    let proxy = Tollgate::start(
         "listen: 127.0.0.1:0\nupstream: echo\nlog: { level: trace }\naccess_log: { format: json }\n\
          limits: [{ name: keyed, key: 'header:x-api-key', rate: 1/h }]\n",
-        |_| {},
     );
     let request = Request::get("/").header("x-api-key", "raw-key-value").header("authorization", "Bearer raw-token");
     for _ in 0..3 {

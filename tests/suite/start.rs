@@ -50,7 +50,7 @@ fn an_address_in_use_is_said_in_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let yaml = format!("listen: {address}\nupstream: echo\n");
-    let mut proxy = Tollgate::launch(&yaml, |_| {});
+    let mut proxy = Tollgate::launch(&yaml);
     assert_eq!(proxy.wait(), Some(1));
     let log = eventually("the reason", || Some(proxy.log().join("\n")).filter(|log| log.contains(&address)));
     assert!(log.contains("cannot listen on") && log.contains("in use"), "{log}");
@@ -66,7 +66,7 @@ fn a_named_file_that_is_missing_is_said_in_one_sentence() {
 
 #[test]
 fn a_configuration_error_shows_file_line_column_and_cure() {
-    let mut proxy = Tollgate::launch("listen: 127.0.0.1:0\nupstraem: echo\n", |_| {});
+    let mut proxy = Tollgate::launch("listen: 127.0.0.1:0\nupstraem: echo\n");
     assert_eq!(proxy.wait(), Some(1));
     let log = eventually("the frame", || Some(proxy.log().join("\n")).filter(|log| log.contains("upstraem")));
     let place = format!("{}:2:1", proxy.config_path().display());

@@ -82,20 +82,19 @@ impl Tollgate {
     /// of its own, the configuration gets one on a port that the system chooses.
     #[track_caller]
     pub(crate) fn start(yaml: &str) -> Self {
-        let started = Self::launch(yaml, |_| {});
+        let started = Self::launch(yaml);
         started.wait_for_log("listening", |_| true);
         started
     }
 
-    /// [`Tollgate::start`] without waiting; `prepare` may change the command.
-    pub(crate) fn launch(yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    /// [`Tollgate::start`] without waiting.
+    pub(crate) fn launch(yaml: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the configuration");
         let path = directory.path().join("proxy.yaml");
         let admin = if yaml.contains("admin:") { "" } else { "\nadmin: { address: 127.0.0.1:0 }\n" };
         std::fs::write(&path, format!("{yaml}{admin}")).expect("the configuration can be written");
         let mut command = program();
         command.arg("run").arg("-c").arg(&path).args(["--log-format", "json"]);
-        prepare(&mut command);
         Self::spawn(command, directory)
     }
 
