@@ -78,7 +78,7 @@ const SETS: usize = 4096;
 const WAYS: usize = 8;
 
 /// The longest a denial is remembered.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What the map says of a decision at an instant.
 enum Look {

@@ -1,4 +1,4 @@
-//! The RateLimit fields (draft-ietf-httpapi-ratelimit-headers-11), their legacy cousins and Retry-After.
+//! The `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers-11), their legacy cousins and Retry-After.
 //! The draft may still change: only this module writes these fields.
 
 use std::fmt::Write;

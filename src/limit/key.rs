@@ -2,7 +2,7 @@
 //!
 //! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `path:tenant=acme`,
 //! `route=orders`, `host=…`, `method=…` or `global`; one of several parts is each part behind its
-//! length (`10:ip=1.2.3.4` `12:route=orders`), so that no value can pass for another.
+//! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
 mod subject;
 mod text;

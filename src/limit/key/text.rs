@@ -13,7 +13,7 @@ pub enum KeyError {
     #[error("an empty key part: write {KINDS}")]
     Empty,
     /// A kind we do not know.
-    #[error("`{kind}` is not something a request can be keyed by{}: write {KINDS}", did_you_mean(.suggestion))]
+    #[error("`{kind}` is not something a request can be keyed by{}: write {KINDS}", did_you_mean(*.suggestion))]
     Unknown {
         /// What was written.
         kind: String,
@@ -55,7 +55,7 @@ const NAMED: [(&str, &str); 4] =
 /// Kinds that stand alone.
 const PLAIN: [&str; 5] = ["client_ip", "host", "method", "route", "global"];
 
-fn did_you_mean(suggestion: &Option<&'static str>) -> String {
+fn did_you_mean(suggestion: Option<&'static str>) -> String {
     suggestion.map(|suggestion| format!(" (did you mean `{suggestion}`?)")).unwrap_or_default()
 }
 
