@@ -17,3 +17,6 @@ mod regressions;
 mod start;
 mod store_failure;
 mod streaming;
+//! One test binary; a module per behaviour.
+
+mod oracle;
