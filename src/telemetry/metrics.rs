@@ -56,6 +56,28 @@ impl WorkerStats {
         let _ = listener;
     }
 
+    /// A connection was closed as soon as it was accepted, for lack of room.
+    pub fn turned_away(&self, listener: usize, reason: &'static str) {
+        let _ = (listener, reason);
+    }
+
     /// A connection task panicked.
     pub fn panicked(&self) {}
+}
+
+#[derive(Debug)]
+/// What is read at a scrape.
+pub struct Sources {}
+impl Sources {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(
+        _: std::sync::Arc<crate::config::Config>,
+        _: std::sync::Arc<crate::limit::store::memory::MemoryStore>,
+        _: Option<super::AccessLog>,
+    ) -> Self {
+        Self {}
+    }
+    /// One worker more.
+    pub fn add(&mut self, _: std::sync::Arc<WorkerStats>, _: std::sync::Arc<crate::limit::stats::LimitStats>) {}
 }

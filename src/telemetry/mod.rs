@@ -1,6 +1,7 @@
 //! What is told about requests: metrics, access log, process log.
 
 pub mod access_log;
+pub mod lines;
 pub mod logging;
 pub mod metrics;
 

@@ -1,0 +1,15 @@
+//! Placeholder until merged.
+
+use std::process::ExitCode;
+
+use super::Global;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let _ = (args, global);
+    Ok(ExitCode::SUCCESS)
+}
