@@ -9,9 +9,11 @@ pub mod headers;
 pub mod inbound;
 pub mod listener;
 pub mod pool;
+mod record;
 pub mod rejection;
 pub mod request_body;
 pub mod response_body;
+mod target;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -59,4 +61,23 @@ pub struct Downstream {
     pub close: Cell<bool>,
     /// HTTP/1.1 or HTTP/2.
     pub version: Cell<Version>,
+}
+
+/// One request being answered: counted in [`Downstream::in_flight`] until this is dropped.
+#[derive(Debug)]
+pub struct InFlight(Rc<Downstream>);
+
+impl InFlight {
+    /// Counts a request in.
+    #[must_use]
+    pub fn enter(downstream: Rc<Downstream>) -> Self {
+        downstream.in_flight.set(downstream.in_flight.get() + 1);
+        Self(downstream)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+    }
 }
