@@ -25,7 +25,7 @@ use crate::route::{EncodedPath, Route};
 /// Longest silence of either side while a body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
 /// The same for event streams and gRPC.
-const STREAM_IDLE: Duration = Duration::from_secs(3_600);
+const STREAM_IDLE: Duration = Duration::from_hours(1);
 /// The methods forwarded without a second look, for Allow.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
 

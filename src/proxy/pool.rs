@@ -27,7 +27,7 @@ const MAX_IDLE_TICKS: u32 = 8;
 /// Bound of what is buffered of a response, head included, bytes.
 const MAX_BUFFER: usize = 64 * 1024;
 /// When a silent upstream connection is probed.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Idle and new connections to endpoints. One per worker; not `Send`.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Pool {
     }
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Idle,
     New,

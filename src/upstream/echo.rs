@@ -19,13 +19,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::runtime::LocalRuntime;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::oneshot;
 
 /// Bodies up to this size come back as text.
 const MAX_TEXT: usize = 4 * 1024;
 /// A connection that sends no request head for this long is closed; above the pool's idle time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// Pause after a failed accept (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,7 +74,7 @@ pub fn start() -> io::Result<Echo> {
 }
 
 fn prepare(listener: std::net::TcpListener) -> io::Result<(LocalRuntime, TcpListener)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let guard = runtime.enter();
     let listener = TcpListener::from_std(listener)?;
     drop(guard);
