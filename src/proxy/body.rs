@@ -8,17 +8,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::InFlight;
 use super::record::Record;
 use super::response_body::ResponseBody;
 
-/// A response body, and what ends with it: the record of its request and the request's place among
-/// those in flight.
+/// A response body, and the record of its request, which is complete when the body ends.
 #[derive(Debug)]
 pub struct Body {
     source: Source,
     record: Option<Record>,
-    in_flight: Option<InFlight>,
 }
 
 /// Where the bytes come from.
@@ -63,18 +60,13 @@ impl Body {
         Self::from(Source::Upstream(body))
     }
 
-    /// Keeps the request counted as in flight until this body is dropped.
-    pub fn hold(&mut self, guard: InFlight) {
-        self.in_flight = Some(guard);
-    }
-
     /// Completes `record` when this body ends.
     pub(super) fn record(&mut self, record: Record) {
         self.record = Some(record);
     }
 
     fn from(source: Source) -> Self {
-        Self { source, record: None, in_flight: None }
+        Self { source, record: None }
     }
 
     fn sent(&mut self, frame: &Frame<Bytes>) {

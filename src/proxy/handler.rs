@@ -100,9 +100,9 @@ impl Proxy {
             route: if route.upstream.is_some() { &route.name } else { "" },
         };
         let asking = exchange.record.clock();
-        let verdict = self.limiter.check(&route.policies, &facts).await;
+        let mut verdict = self.limiter.check(&route.policies, &facts).await;
         exchange.record.decided(&verdict, asking);
-        let mut response = match admit(&verdict).await {
+        let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
                 let forwarded = forwarded_uri(&uri, &path.text);
@@ -225,12 +225,10 @@ impl Exchange<'_> {
 }
 
 /// Waits for the request's turn, or says why it has none. The time it was held.
-async fn admit<'a>(verdict: &Verdict<'a>) -> Result<Duration, Rejection<'a>> {
+async fn admit<'a>(verdict: &mut Verdict<'a>) -> Result<Duration, Rejection<'a>> {
     match verdict.outcome {
         Outcome::Allowed { wait } => {
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
-            }
+            verdict.wait().await;
             Ok(wait)
         }
         Outcome::Denied { retry_after } => Err(Rejection::Limited(Limited::new(verdict, retry_after))),

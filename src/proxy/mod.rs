@@ -62,22 +62,3 @@ pub struct Downstream {
     /// HTTP/1.1 or HTTP/2.
     pub version: Cell<Version>,
 }
-
-/// One request being answered: counted in [`Downstream::in_flight`] until this is dropped.
-#[derive(Debug)]
-pub struct InFlight(Rc<Downstream>);
-
-impl InFlight {
-    /// Counts a request in.
-    #[must_use]
-    pub fn enter(downstream: Rc<Downstream>) -> Self {
-        downstream.in_flight.set(downstream.in_flight.get() + 1);
-        Self(downstream)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
-    }
-}

@@ -15,7 +15,6 @@ use super::rejection::{Blame, Rejection};
 use super::request_body::Upload;
 use super::{Body, Proxy};
 use crate::config::Config;
-use crate::limit::policy::Mode;
 use crate::limit::{Decision, Outcome, Source, Verdict};
 use crate::route::Route;
 use crate::telemetry::access_log::Line;
@@ -223,7 +222,7 @@ impl Entry {
     }
 
     fn decided(&mut self, verdict: &Verdict<'_>) {
-        let deciding = deciding(verdict);
+        let deciding = verdict.deciding().or_else(|| verdict.tightest());
         self.decision = match verdict.outcome {
             _ if verdict.decisions.is_empty() => None,
             Outcome::Allowed { wait } if wait.is_zero() => Some("allowed"),
@@ -266,15 +265,6 @@ impl Entry {
             error: record.own_error,
         }
     }
-}
-
-/// The decision that mattered: the longest denial, else the enforced limit with least left.
-fn deciding<'v, 'a>(verdict: &'v Verdict<'a>) -> Option<&'v Decision<'a>> {
-    let enforced = verdict.decisions.iter().filter(|decision| decision.policy.mode == Mode::Enforce);
-    let denial = enforced.clone().filter(|decision| !decision.allowed);
-    denial
-        .max_by_key(|decision| decision.retry_after.unwrap_or(Duration::MAX))
-        .or_else(|| enforced.min_by_key(|decision| decision.remaining))
 }
 
 fn text(value: Option<&HeaderValue>) -> Option<&str> {

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tracing::Level;
 
 use super::Body;
-use crate::limit::policy::{DeniedResponse, Mode};
+use crate::limit::policy::DeniedResponse;
 use crate::limit::{Decision, Policy, Verdict};
 
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -114,8 +114,7 @@ impl<'a> Limited<'a> {
     /// The denial in a verdict.
     #[must_use]
     pub fn new(verdict: &Verdict<'a>, retry_after: Option<Duration>) -> Self {
-        let denies = |decision: &&Decision<'a>| !decision.allowed && decision.policy.mode == Mode::Enforce;
-        let mut denying: SmallVec<[&Decision<'a>; 2]> = verdict.decisions.iter().filter(denies).collect();
+        let mut denying: SmallVec<[&Decision<'a>; 2]> = verdict.denying().collect();
         // Never is longer than any wait.
         denying.sort_by_key(|decision| Reverse(decision.retry_after.unwrap_or(Duration::MAX)));
         Self { policies: denying.into_iter().map(|decision| decision.policy).collect(), retry_after }

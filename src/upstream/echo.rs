@@ -3,10 +3,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +16,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::oneshot;
 
 /// Bodies up to this size come back as text.
 const MAX_TEXT: usize = 4 * 1024;
@@ -29,59 +24,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// Pause after a failed accept (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A running echo server; stops when dropped.
-#[derive(Debug)]
-pub struct Echo {
-    address: SocketAddr,
-    _stop: oneshot::Sender<()>,
-}
-
-impl Echo {
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-/// Starts the server on a thread and runtime of its own, on a free loopback port.
-///
-/// # Errors
-/// When no port can be bound or the thread not be started.
-pub fn start() -> io::Result<Echo> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let (stop, stopped) = oneshot::channel();
-    let (report, started) = mpsc::channel();
-    let run = move || match prepare(listener) {
-        Ok((runtime, listener)) => {
-            let _ = report.send(Ok(()));
-            runtime.block_on(async {
-                tokio::select! {
-                    () = accept(listener) => {}
-                    _ = stopped => {}
-                }
-            });
-        }
-        Err(error) => {
-            let _ = report.send(Err(error));
-        }
-    };
-    std::thread::Builder::new().name("echo".into()).spawn(run)?;
-    started.recv().map_err(io::Error::other)??;
-    Ok(Echo { address, _stop: stop })
-}
-
-fn prepare(listener: std::net::TcpListener) -> io::Result<(LocalRuntime, TcpListener)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let guard = runtime.enter();
-    let listener = TcpListener::from_std(listener)?;
-    drop(guard);
-    Ok((runtime, listener))
-}
-
-async fn accept(listener: TcpListener) {
+/// Serves for ever, on the current `LocalRuntime`.
+pub async fn serve(listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
