@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod interim;
 pub(crate) mod load;
 pub(crate) mod metrics;
+pub(crate) mod redis_server;
 pub(crate) mod tollgate;
 
 use std::time::{Duration, Instant};
