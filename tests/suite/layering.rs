@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 /// and `units`, the leaf, need no mention.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["server", "config", "limit", "route", "units", "signal", "telemetry"]),
-    ("server", &["worker", "reload", "admin", "config", "telemetry", "signal"]),
+    // The command starts the log before there is a server, and translates signals into its calls.
+    ("cli", &["server", "config", "limit", "route", "units", "signal", "telemetry::logging"]),
+    // The server makes what its workers share: the memory store, statistics, sockets, the echo upstream.
+    ("server", &["worker", "reload", "admin", "config", "telemetry", "signal", "limit", "upstream", "proxy"]),
     ("reload", &["config"]),
     ("worker", &["proxy", "limit", "upstream", "config", "telemetry"]),
-    ("admin", &["config", "limit", "upstream", "telemetry"]),
+    // Readiness ends when draining begins.
+    ("admin", &["config", "limit", "upstream", "telemetry", "proxy::connection"]),
     ("proxy", &["config", "route", "limit", "upstream", "telemetry"]),
     (
         "config",
@@ -29,7 +32,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("route", &["limit::policy", "upstream"]),
     ("limit", &[]),
     ("upstream", &[]),
-    ("telemetry", &[]),
+    // How logs look is configured.
+    ("telemetry", &["config"]),
     ("signal", &[]),
     ("units", &[]),
 ];
