@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::config::frames::Colour;
 use crate::config::{LogFormat, Origin};
 
 /// Where a configuration is looked for when none is named.
@@ -151,6 +152,12 @@ impl Global {
                 )
             }),
         }
+    }
+
+    /// How frames on standard error are drawn.
+    #[must_use]
+    pub fn stderr_colour(&self) -> Colour {
+        if self.colored_stderr() { Colour::Ansi } else { Colour::Plain }
     }
 
     /// Whether text for people on standard error is coloured.

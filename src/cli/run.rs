@@ -23,7 +23,7 @@ pub fn run(_args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     match config::load(&origin) {
         Ok(loaded) => start(loaded, &origin, global),
         Err(report) => {
-            super::complain(&report.text(global.colored_stderr()));
+            super::complain(&report.render(global.stderr_colour()));
             Ok(ExitCode::from(1))
         }
     }
@@ -37,7 +37,7 @@ fn start(loaded: Loaded, _origin: &Origin, global: &Global) -> anyhow::Result<Ex
     }
     let config = Arc::new(config);
     logging::start(&config.log, global.log.as_deref(), global.colored())?;
-    super::complain(&loaded.warnings.text(global.colored_stderr()));
+    super::complain(&loaded.warnings.render(global.stderr_colour()));
     let result = serve(config);
     logging::flush();
     result

@@ -1,15 +1,21 @@
-//! Placeholder until merged.
+//! `tollgate schema`: the JSON Schema of the configuration file.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::Global;
 
-/// Arguments.
+/// Print the JSON Schema of the configuration file, for editors.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Runs.
-pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let _ = (args, global);
+/// Prints the schema.
+///
+/// # Errors
+/// When standard output cannot be written, except that nobody reads it any more.
+pub fn run(_: &Args, _: &Global) -> anyhow::Result<ExitCode> {
+    let text = serde_json::to_string_pretty(&crate::config::schema::schema())?;
+    super::check::print(&format!("{text}\n"))?;
+    anstream::stdout().flush().or_else(super::check::closed_is_done)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -75,13 +75,3 @@ fn died_in_queue(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
-
-/// Accepts the next connection; survives what can go wrong with one.
-pub async fn accept(listener: &tokio::net::TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
-    loop {
-        if let Ok(accepted) = listener.accept().await {
-            return accepted;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-}

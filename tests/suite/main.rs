@@ -14,6 +14,7 @@ mod flood;
 mod keys;
 mod observability;
 mod recipes;
+mod layering;
 mod regressions;
 mod start;
 mod store_failure;
