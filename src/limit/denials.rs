@@ -71,6 +71,14 @@ pub struct Permit<'d> {
     sent: Instant,
 }
 
+/// When a call was made, by this process' clock and the store's.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    sent: Instant,
+    answered: Instant,
+    now_us: i64,
+}
+
 /// Sets of the map; with [`WAYS`] the most denials a worker remembers (32,768).
 const SETS: usize = 4096;
 
@@ -179,11 +187,15 @@ impl Denials {
     }
 
     /// Remembers that the store denied this.
-    fn remember(&self, ask: &Ask<'_>, answer: Answer, sent: Instant) {
-        let retry = u64::try_from(answer.retry_us).map_or(LONGEST, Duration::from_micros).min(LONGEST);
+    fn remember(&self, ask: &Ask<'_>, answer: Answer, call: Call) {
+        // What was said of a tick began with the tick.
+        let begun = call.now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed());
+        let retry = u64::try_from(answer.retry_us - begun);
+        let retry = if answer.retry_us < 0 { LONGEST } else { retry.map_or(Duration::ZERO, Duration::from_micros) };
         let name = self.fingerprints.of(ask);
-        let answered = Instant::now();
-        let denial = Denial { name, cost: ask.cost, until: sent + retry, answered, answer, flight: None, free: 0 };
+        let Call { sent, answered, .. } = call;
+        let denial =
+            Denial { name, cost: ask.cost, until: sent + retry.min(LONGEST), answered, answer, flight: None, free: 0 };
         let set = &mut self.sets.borrow_mut()[set_of(name)];
         if let Some(old) = set.iter_mut().find(|old| old.name == name) {
             if old.until <= answered || old.cost >= ask.cost {
@@ -198,15 +210,16 @@ impl Denials {
         }
     }
 
-    /// A state whose denial had run out admitted a request and has this many more to give: forgotten,
-    /// or, when more than that wait, that many may ask and then the next one asks for the others.
-    fn admitted(&self, name: u128, flight: &Flight, free: u64) {
+    /// A state admitted a request and has this many more to give. Its denial is forgotten: it has run
+    /// out, or was of a larger cost and now lasts longer than it says. But when more than that
+    /// wait for the request, that many may ask and then the next one asks for the others.
+    fn admitted(&self, name: u128, flight: Option<&Flight>, free: u64) {
         let mut sets = self.sets.borrow_mut();
         let set = &mut sets[set_of(name)];
         let Some(position) = set.iter().position(|denial| denial.name == name) else { return };
-        if flight.waiting.get() > free {
+        if flight.is_some_and(|flight| flight.waiting.get() > free) {
             set[position].free = free;
-        } else {
+        } else if flight.is_some() || set[position].flight.is_none() {
             set.swap_remove(position);
             self.len.set(self.len.get() - 1);
         }
@@ -222,23 +235,22 @@ impl Default for Denials {
 impl Permit<'_> {
     /// Tells what came of it: denials are remembered, the waiting ones go on.
     pub fn settle(self, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
-        match result {
-            Ok(reply) => {
-                for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| !ask.shadow && ask.cost > 0) {
-                    if !answer.allowed {
-                        self.denials.remember(ask, *answer, self.sent);
-                    } else if !self.flights.is_empty() {
-                        let name = self.denials.fingerprints.of(ask);
-                        if let Some((_, flight)) = self.flights.iter().find(|(claimed, _)| *claimed == name) {
-                            self.denials.admitted(name, flight, answer.remaining / ask.cost);
-                        }
-                    }
-                }
-            }
-            Err(kind) => {
-                for (_, flight) in &self.flights {
-                    flight.failure.set(Some(*kind));
-                }
+        self.settle_at(Instant::now(), asks, result);
+    }
+
+    fn settle_at(self, answered: Instant, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(kind) => return self.flights.iter().for_each(|(_, flight)| flight.failure.set(Some(*kind))),
+        };
+        let call = Call { sent: self.sent, answered, now_us: reply.now_us };
+        for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| !ask.shadow && ask.cost > 0) {
+            if !answer.allowed {
+                self.denials.remember(ask, *answer, call);
+            } else if self.denials.len.get() > 0 {
+                let name = self.denials.fingerprints.of(ask);
+                let flight = self.flights.iter().find(|(claimed, _)| *claimed == name);
+                self.denials.admitted(name, flight.map(|(_, flight)| &**flight), answer.remaining / ask.cost);
             }
         }
     }
@@ -261,11 +273,26 @@ impl Drop for Permit<'_> {
 impl Flight {
     /// Until the asking request is done.
     async fn wait(&self, deadline: Instant) -> Result<(), StoreErrorKind> {
-        self.waiting.set(self.waiting.get() + 1);
+        let _waiting = Waiting::on(self);
         let ended = tokio::time::timeout_at(deadline.into(), self.ended.notified()).await;
-        self.waiting.set(self.waiting.get().saturating_sub(1));
         ended.map_err(|_| StoreErrorKind::Timeout)?;
         self.failure.get().map_or(Ok(()), Err)
+    }
+}
+
+/// Counts one who waits, until it stops for whatever reason.
+struct Waiting<'f>(&'f Flight);
+
+impl<'f> Waiting<'f> {
+    fn on(flight: &'f Flight) -> Self {
+        flight.waiting.set(flight.waiting.get() + 1);
+        Self(flight)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
     }
 }
 
@@ -295,3 +322,7 @@ impl Denial {
 fn set_of(name: u128) -> usize {
     name as usize % SETS
 }
+
+#[cfg(test)]
+#[path = "denials/tests.rs"]
+mod tests;

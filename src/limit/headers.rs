@@ -64,10 +64,13 @@ impl Verdict<'_> {
             let name = Quoted(&decision.policy.name);
             let full = whole_seconds(Duration::from_micros(bucket.reset_us(bucket.empty())));
             let _ = write!(policies, "{separator}{name};q={};w={full}", bucket.capacity);
-            let _ = write!(limits, "{separator}{name};r={};t={}", decision.remaining, spendable_within(decision));
+            let _ = write!(limits, "{separator}{name};r={}", decision.remaining);
+            if let Some(seconds) = time_of(decision) {
+                let _ = write!(limits, ";t={seconds}");
+            }
         }
-        append(headers, POLICY, &policies);
-        append(headers, RATELIMIT, &limits);
+        append(headers, POLICY, policies);
+        append(headers, RATELIMIT, limits);
     }
 
     /// The tightest limit; upstream's own fields stay when it leaves less.
@@ -88,17 +91,16 @@ fn is_shown(decision: &Decision<'_>) -> bool {
     decision.is_counted() && (decision.is_enforced() || decision.policy.shadow_headers)
 }
 
-/// `t`: seconds over which what remains may be spent without exceeding the rate; on a denial
-/// the time to wait.
-fn spendable_within(decision: &Decision<'_>) -> u64 {
-    if let Some(retry_after) = decision.retry_after {
-        return whole_seconds(retry_after);
+/// `t`: seconds over which what remains may be spent without exceeding the rate; on a denial the
+/// time to wait, and nothing when waiting is of no use.
+fn time_of(decision: &Decision<'_>) -> Option<u64> {
+    if !decision.allowed {
+        return decision.retry_after.map(whole_seconds);
     }
-    let Some(limit) = decision.limit else { return 1 };
-    let bucket = limit.algorithm.bucket();
-    let ticks = u128::from(decision.remaining) * u128::from(bucket.period) * u128::from(bucket.tick);
-    let micros = ticks.div_ceil(u128::from(bucket.rate));
-    u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1)
+    let bucket = decision.limit?.algorithm.bucket();
+    let ticks = (u128::from(decision.remaining) * u128::from(bucket.period)).div_ceil(u128::from(bucket.rate));
+    let seconds = (ticks * u128::from(bucket.tick)).div_ceil(1_000_000);
+    Some(u64::try_from(seconds).unwrap_or(u64::MAX).max(1))
 }
 
 /// Whole seconds, rounded up, at least 1.
@@ -127,10 +129,14 @@ impl std::fmt::Display for Quoted<'_> {
     }
 }
 
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value)
+fn append(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value)
         && !value.is_empty()
     {
         headers.append(name, value);
     }
 }
+
+#[cfg(test)]
+#[path = "headers/tests.rs"]
+mod tests;
