@@ -116,9 +116,8 @@ impl HeadParser {
                 self.expects = true;
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.length.replace(content_length(value)?).is_some() {
-                    return Err(Refusal::LengthRepeated);
-                }
+                let earlier = self.length.replace(content_length(value)?);
+                earlier.map_or(Ok(()), |_| Err(Refusal::LengthRepeated))?;
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if self.chunked || !current || !value.eq_ignore_ascii_case(b"chunked") {
@@ -215,9 +214,9 @@ pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if !is_token(name) {
         return Err(Refusal::FieldName);
     }
-    // A fold without an early end, which the compiler turns into vector instructions.
-    let control = value.iter().fold(false, |found, &byte| found | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f));
-    if control {
+    // Counting without an early end is what the compiler turns into vector instructions.
+    let controls = value.iter().filter(|&&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f).count();
+    if controls > 0 {
         return Err(if value.contains(&b'\r') { Refusal::LineEnd } else { Refusal::FieldValue });
     }
     let len = value.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
