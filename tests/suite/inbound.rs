@@ -58,9 +58,9 @@ fn a_client_that_leaves_takes_its_request_with_it() {
         assert_eq!(edge.client().send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer().status, 200);
         edge.seen();
         if reset {
-            client.reset()
+            client.reset();
         } else {
-            drop(client)
+            drop(client);
         }
         assert_eq!(edge.wait_seen(), [Seen::Dropped]);
     }
