@@ -3,6 +3,7 @@
 
 mod closing;
 mod held;
+mod streams;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -24,18 +25,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::inbound::{Clocks, Gate, Inbound, Opening, Refusal};
 use super::{Downstream, Proxy};
 use crate::config::Listener;
 use crate::telemetry::WorkerStats;
-use held::{Held, InFlight};
+use held::{Held, InFlight, Side};
+use streams::Streams;
 
 /// Requests after which a connection ends.
 const MAX_REQUESTS: usize = 10_000;
-/// How long an HTTP/2 connection without streams may take to end after GOAWAY.
-const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
 /// How far the process is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,9 +145,8 @@ impl Connection {
                 downstream.close.set(true);
             }
             downstream.version.set(request.version());
-            let in_flight = InFlight::new(Rc::clone(&downstream), Some(Arc::clone(&gate)));
-            let response = handler(request, Rc::clone(&downstream));
-            answer(response, in_flight, Rc::clone(&downstream), Some(Arc::clone(&gate)))
+            let in_flight = InFlight::new(Rc::clone(&downstream), Side::Http1(Arc::clone(&gate)));
+            answer(handler(request, Rc::clone(&downstream)), in_flight, Rc::clone(&downstream), Some(Arc::clone(&gate)))
         });
         let mut builder = http1::Builder::new();
         builder.keep_alive(true).half_close(false).header_read_timeout(None).max_buf_size(buffer_size(max_head));
@@ -177,13 +175,13 @@ impl Connection {
         inbound.open_up();
         let downstream = Rc::clone(&self.downstream);
         downstream.version.set(Version::HTTP_2);
-        let idle_since = Rc::new(std::cell::Cell::new(Instant::now()));
+        let streams = Rc::new(Streams::new());
         let service = {
-            let (downstream, idle_since) = (Rc::clone(&downstream), Rc::clone(&idle_since));
+            let (downstream, streams) = (Rc::clone(&downstream), Rc::clone(&streams));
             service_fn(move |request: Request<Incoming>| {
-                let in_flight = InFlight::new(Rc::clone(&downstream), None).until_idle(Rc::clone(&idle_since));
-                let response = handler(request, Rc::clone(&downstream));
-                answer(response, in_flight, Rc::clone(&downstream), None)
+                streams.began();
+                let in_flight = InFlight::new(Rc::clone(&downstream), Side::Http2(Rc::clone(&streams)));
+                answer(handler(request, Rc::clone(&downstream)), in_flight, Rc::clone(&downstream), None)
             })
         };
         let connection = http2_builder(&self.stats).serve_connection(inbound, service);
@@ -191,35 +189,15 @@ impl Connection {
         tokio::select! {
             biased;
             ended = until(&mut connection, &self.phase, Phase::Draining) => if ended.is_some() { return },
-            () = retire(self.clocks, &downstream, &idle_since) => {}
+            () = streams.retired(self.clocks, &downstream) => {}
+            () = streams.stalled(self.clocks.write) => return,
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             biased;
             _ = until(&mut connection, &self.phase, Phase::Stopped) => {}
-            () = desert(&downstream) => {}
-        }
-    }
-}
-
-/// Ends when an HTTP/2 connection has been without streams for too long.
-async fn retire(clocks: Clocks, downstream: &Downstream, idle_since: &std::cell::Cell<Instant>) {
-    loop {
-        let since = if downstream.in_flight.get() == 0 { idle_since.get() } else { Instant::now() };
-        let deadline = since + clocks.idle;
-        if deadline <= Instant::now() {
-            return;
-        }
-        tokio::time::sleep_until(deadline).await;
-    }
-}
-
-/// Ends when an HTTP/2 connection that was told to go away lives on without streams.
-async fn desert(downstream: &Downstream) {
-    loop {
-        tokio::time::sleep(GOAWAY_GRACE).await;
-        if downstream.in_flight.get() == 0 {
-            return;
+            () = streams.deserted(self.clocks.goaway, &downstream) => {}
+            () = streams.stalled(self.clocks.write) => {}
         }
     }
 }
@@ -249,17 +227,18 @@ where
     C: Future<Output = T> + Unpin,
 {
     let mut turned = pin!(reached(phase.clone(), target));
-    let mut asked = None;
+    let mut watched = phase.clone();
+    let mut asked = false;
     poll_fn(|cx: &mut Context<'_>| {
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(Some(ended));
         }
-        // Registered once: after that, only a changed phase is worth asking again.
-        let now = *phase.borrow();
-        if asked == Some(now) {
+        // Registered once: after that only a change is worth asking again.
+        if asked && !watched.has_changed().unwrap_or(false) {
             return Poll::Pending;
         }
-        asked = Some(now);
+        asked = true;
+        watched.mark_unchanged();
         turned.as_mut().poll(cx).map(|()| None)
     })
     .await

@@ -3,7 +3,7 @@
 //!
 //! # What passes
 //!
-//! Bytes are read into a small buffer, checked by [`head`] and [`chunked`], and only what was
+//! Bytes are read into a small buffer, checked by `head` and `chunked`, and only what was
 //! checked is handed to hyper. Data whose end is known (a Content-Length body, the inside of a
 //! chunk) is read straight into hyper's buffer. The next head waits until the response before it
 //! has been written, so a refused head never harms an earlier request: hyper sees an orderly end of
@@ -17,12 +17,13 @@
 //! kernel answers them with a reset if nobody is there. This is why hyper's own `half_close` stays
 //! off: with it on, hyper would stop reading and never see the reset either.
 
+mod checking;
 mod chunked;
 mod clock;
 mod head;
 mod refusal;
+mod waiting;
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,31 +32,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use chunked::Chunked;
 pub use clock::Clocks;
 use clock::{Timer, Waiting};
-use head::{Framing, HeadParser};
+use head::HeadParser;
 pub use refusal::Refusal;
 
-/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes read from a socket at once, unless straight into hyper's buffer.
-const SCRATCH: usize = 16 * 1024;
-/// Most bytes buffered while a response is being written; a larger buffer than
-/// [`SMALL`] is given back when it is empty.
-const AHEAD: usize = 16 * 1024;
 /// Largest empty buffer worth keeping, bytes.
 const SMALL: usize = 4 * 1024;
-
-thread_local! {
-    /// Where this worker's sockets are read to before the connection keeps what arrived.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
 
 /// What the two sides of hyper, this reader and the service, tell each other. All accesses are from
 /// one thread; atomics because hyper's upgrades want the reader to be `Send`.
@@ -221,158 +209,6 @@ impl Inbound {
         self.stream
     }
 
-    fn poll_opening(&mut self, cx: &mut Context<'_>) -> Poll<Opening> {
-        loop {
-            let start = &self.pending[..self.pending.len().min(PREFACE.len())];
-            if start == PREFACE {
-                return Poll::Ready(Opening::Http2);
-            }
-            if !start.is_empty() && !PREFACE.starts_with(start) {
-                return Poll::Ready(Opening::Http1);
-            }
-            match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) if self.pending.is_empty() => return Poll::Ready(Opening::Nothing),
-                Poll::Ready(Ok(0)) => return Poll::Ready(Opening::Http1),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Opening::Nothing),
-                Poll::Pending if !self.head_overdue(cx) => return Poll::Pending,
-                Poll::Pending if self.pending.is_empty() => return Poll::Ready(Opening::Nothing),
-                Poll::Pending => return Poll::Ready(Opening::Http1),
-            }
-        }
-    }
-
-    /// Reads once from the socket to the end of `pending`; 0 is the end of the client's bytes.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.ended {
-            return Poll::Ready(Ok(0));
-        }
-        let read = BUFFER.with_borrow_mut(|buffer| {
-            let mut scratch = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scratch))?;
-            self.pending.extend_from_slice(scratch.filled());
-            Poll::Ready(Ok::<_, io::Error>(scratch.filled().len()))
-        });
-        let read = ready!(read)?;
-        self.ended = read == 0;
-        Poll::Ready(Ok(read))
-    }
-
-    /// Checks what is pending; true when bytes were cleared or the stage changed.
-    fn advance(&mut self) -> bool {
-        match &mut self.stage {
-            Stage::Head(_) => self.advance_head(),
-            Stage::FirstChunk { .. } => self.advance_first_chunk(),
-            Stage::Length(left) => {
-                let len = usize::try_from(*left).unwrap_or(usize::MAX).min(self.pending.len());
-                *left -= len as u64;
-                self.cleared = len;
-                self.received(len)
-            }
-            Stage::Chunked(body) => match body.read(&self.pending) {
-                Ok(len) => {
-                    self.cleared = len;
-                    self.received(len)
-                }
-                Err(refusal) => {
-                    self.stage = Stage::Broken(refusal);
-                    true
-                }
-            },
-            Stage::Open => {
-                self.cleared = self.pending.len();
-                self.cleared > 0
-            }
-            Stage::Refused(_) | Stage::Broken(_) | Stage::Expired => false,
-        }
-    }
-
-    fn advance_head(&mut self) -> bool {
-        if !self.skipped_line && self.pending.starts_with(b"\r\n") {
-            self.skipped_line = true;
-            self.pending.advance(2);
-        }
-        // A lone CR may become the empty line that is skipped.
-        if self.pending.is_empty() || (!self.skipped_line && self.pending[..] == *b"\r") {
-            return false;
-        }
-        let Stage::Head(parser) = &mut self.stage else { return false };
-        let head = match parser.read(&self.pending, self.max_head) {
-            Ok(Some(head)) => head,
-            Ok(None) => return false,
-            Err(refusal) => {
-                self.stage = Stage::Refused(refusal);
-                return true;
-            }
-        };
-        match head.framing {
-            Framing::Length(length) => {
-                // A body that is here already goes along with its head.
-                let here = length.min((self.pending.len() - head.len) as u64);
-                self.let_through(head.len + usize::try_from(here).unwrap_or(0), Stage::Length(length - here));
-                self.waiting.received(here);
-            }
-            Framing::Chunked if head.expects => self.let_through(head.len, Stage::Chunked(Chunked::default())),
-            Framing::Chunked => {
-                self.stage = Stage::FirstChunk { head: head.len, read: 0, body: Chunked::default() };
-            }
-        }
-        true
-    }
-
-    fn advance_first_chunk(&mut self) -> bool {
-        let Stage::FirstChunk { head, read, body } = &mut self.stage else { return false };
-        match body.read(&self.pending[*head + *read..]) {
-            Ok(len) => *read += len,
-            Err(refusal) => {
-                self.stage = Stage::Refused(refusal);
-                return true;
-            }
-        }
-        if !body.began() {
-            return false;
-        }
-        let (cleared, body) = (*head + *read, std::mem::take(body));
-        self.let_through(cleared, Stage::Chunked(body));
-        true
-    }
-
-    /// Clears a head and what of its body was checked with it.
-    fn let_through(&mut self, cleared: usize, body: Stage) {
-        self.cleared = cleared;
-        self.stage = body;
-        self.responding = true;
-        self.skipped_line = false;
-        self.fresh = false;
-        self.waiting.reset();
-        self.gate.busy.store(true, Ordering::Relaxed);
-        self.gate.open.store(true, Ordering::Relaxed);
-        self.end_message();
-    }
-
-    /// Notes body bytes; true when there were any.
-    fn received(&mut self, len: usize) -> bool {
-        if len > 0 {
-            self.waiting.received(len as u64);
-            self.end_message();
-        }
-        len > 0
-    }
-
-    /// Turns to the next head when the body has been seen to its end.
-    fn end_message(&mut self) {
-        let ended = match &self.stage {
-            Stage::Length(left) => *left == 0,
-            Stage::Chunked(body) => body.done(),
-            _ => false,
-        };
-        if ended {
-            self.stage = Stage::Head(HeadParser::default());
-            self.gate.open.store(false, Ordering::Relaxed);
-            self.waiting.reset();
-        }
-    }
-
     fn hand_on(&mut self, cursor: &mut ReadBufCursor<'_>) {
         let len = self.cleared.min(cursor.remaining());
         cursor.put_slice(&self.pending[..len]);
@@ -381,100 +217,6 @@ impl Inbound {
         if self.pending.is_empty() && self.pending.capacity() > SMALL {
             self.pending = BytesMut::new();
         }
-    }
-
-    /// Bytes that may be read straight into hyper's buffer.
-    fn unchecked(&self) -> u64 {
-        match &self.stage {
-            Stage::Length(left) => *left,
-            Stage::Chunked(body) => body.data_left(),
-            Stage::Open => u64::MAX,
-            _ => 0,
-        }
-    }
-
-    fn poll_direct(&mut self, cx: &mut Context<'_>, cursor: ReadBufCursor<'_>, limit: u64) -> Poll<io::Result<()>> {
-        let mut limited = (&mut self.stream).take(limit);
-        ready!(Pin::new(&mut TokioIo::new(&mut limited)).poll_read(cx, cursor))?;
-        let read = limit - limited.limit();
-        self.ended = read == 0;
-        match &mut self.stage {
-            Stage::Length(left) => *left -= read,
-            Stage::Chunked(body) if read > 0 => body.skip(read),
-            _ => return Poll::Ready(Ok(())),
-        }
-        self.waiting.received(read);
-        self.end_message();
-        Poll::Ready(Ok(()))
-    }
-
-    /// While a response is being written: reads ahead a little, so that a client that leaves is seen.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.ended && self.pending.len() < AHEAD {
-            ready!(self.poll_fill(cx))?;
-        }
-        if self.ended && self.pending.is_empty() && !self.wrote_since {
-            let deadline = self.waiting.since() + self.clocks.half_closed;
-            if self.timer.passed(cx, deadline) {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Whether the head (or the pause before it) has taken too long; the stage then says so.
-    fn head_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = self.pending.is_empty() && !self.fresh;
-        let since = self.waiting.since();
-        if idle && since.duration_since(self.opened) > self.clocks.age {
-            self.gate.retired.store(true, Ordering::Relaxed);
-        }
-        if !self.timer.passed(cx, since + if idle { self.clocks.idle } else { self.clocks.head }) {
-            return false;
-        }
-        let silent = self.pending.is_empty();
-        self.stage = if silent { Stage::Expired } else { Stage::Refused(Refusal::HeadTimeout) };
-        true
-    }
-
-    /// Waits for more of a head or body.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let between = self.pending.is_empty();
-        match self.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => {
-                let head = matches!(self.stage, Stage::Head(_) | Stage::FirstChunk { .. });
-                if head && !between {
-                    self.stage = Stage::Refused(Refusal::Incomplete);
-                } else {
-                    self.stage = Stage::Expired;
-                }
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Ok(_)) => {
-                if between && !self.fresh && matches!(self.stage, Stage::Head(_)) {
-                    self.waiting.reset();
-                }
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_clock(cx),
-        }
-    }
-
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let overdue = match self.stage {
-            Stage::Head(_) | Stage::FirstChunk { .. } => self.head_overdue(cx),
-            Stage::Length(_) | Stage::Chunked(_) => {
-                let deadline = self.waiting.body_deadline(&self.clocks);
-                let overdue = self.timer.passed(cx, deadline);
-                if overdue {
-                    self.stage = Stage::Broken(Refusal::BodyTimeout);
-                }
-                overdue
-            }
-            Stage::Refused(_) | Stage::Broken(_) | Stage::Open | Stage::Expired => false,
-        };
-        if overdue { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// Notes what became of a write; a write that made no progress for too long is an error.
@@ -556,8 +298,9 @@ impl Write for Inbound {
         if this.responding && matches!(this.stage, Stage::Head(_)) && !this.gate.busy.load(Ordering::Relaxed) {
             this.responding = false;
             this.waiting.reset();
-            // hyper asks for the next head only when woken.
-            if this.ended || !this.pending.is_empty() {
+            // hyper reads the next head only when woken: by what is here already, by the socket, or
+            // by the idle clock, which begins now.
+            if this.ended || !this.pending.is_empty() || this.head_overdue(cx) {
                 cx.waker().wake_by_ref();
             }
         }

@@ -1,6 +1,5 @@
 //! A request counts as in flight until its response body is gone: the guard travels in the body.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,29 +7,40 @@ use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 
+use super::streams::Streams;
 use crate::proxy::Downstream;
 use crate::proxy::inbound::Gate;
+
+/// Who else wants to know of a request's end.
+#[derive(Debug, Clone)]
+pub(super) enum Side {
+    /// The reader of an HTTP/1 connection, which holds the next head back until then.
+    Http1(Arc<Gate>),
+    /// The other streams of an HTTP/2 connection.
+    Http2(Rc<Streams>),
+}
 
 /// One request in flight; dropping it ends that.
 #[derive(Debug)]
 pub(super) struct InFlight {
     downstream: Rc<Downstream>,
-    gate: Option<Arc<Gate>>,
-    idle_since: Option<Rc<Cell<Instant>>>,
+    side: Side,
+    /// Whether the body's last frame has not made room for another one (HTTP/2).
+    waiting: bool,
 }
 
 impl InFlight {
-    pub(super) fn new(downstream: Rc<Downstream>, gate: Option<Arc<Gate>>) -> Self {
+    pub(super) fn new(downstream: Rc<Downstream>, side: Side) -> Self {
         downstream.in_flight.set(downstream.in_flight.get() + 1);
-        Self { downstream, gate, idle_since: None }
+        Self { downstream, side, waiting: false }
     }
 
-    /// The last of several requests notes here when the connection became idle.
-    pub(super) fn until_idle(mut self, idle_since: Rc<Cell<Instant>>) -> Self {
-        self.idle_since = Some(idle_since);
-        self
+    fn asked(&mut self, waiting: bool) {
+        if let Side::Http2(streams) = &self.side {
+            streams.asked(self.waiting, waiting);
+            self.waiting = waiting;
+        }
     }
 }
 
@@ -38,11 +48,16 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let left = self.downstream.in_flight.get().saturating_sub(1);
         self.downstream.in_flight.set(left);
-        if let Some(gate) = &self.gate {
-            gate.responded();
-        }
-        if let (0, Some(idle_since)) = (left, &self.idle_since) {
-            idle_since.set(Instant::now());
+        match &self.side {
+            Side::Http1(gate) => gate.responded(),
+            Side::Http2(streams) => {
+                if self.waiting {
+                    streams.gave_up();
+                }
+                if left == 0 {
+                    streams.idle();
+                }
+            }
         }
     }
 }
@@ -67,7 +82,10 @@ impl<B: Body> Body for Held<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        this.in_flight.asked(matches!(frame, Poll::Ready(Some(Ok(_)))));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -144,9 +144,8 @@ impl Chunked {
             (At::TrailerLf, _) | (_, b'\n') => Err(Refusal::LineEnd),
             (At::TrailerStart, b'\r') => Ok(At::EndLf),
             (At::TrailerStart | At::TrailerName, _) if is_token_byte(byte) => Ok(At::TrailerName),
-            (At::TrailerName, b':') => Ok(At::TrailerValue),
             (At::TrailerValue, b'\r') => Ok(At::TrailerLf),
-            (At::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(At::TrailerValue),
+            (At::TrailerName, b':') | (At::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(At::TrailerValue),
             _ => Err(Refusal::Trailer),
         }
     }

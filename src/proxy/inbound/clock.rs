@@ -26,6 +26,8 @@ pub struct Clocks {
     pub half_closed: Duration,
     /// How old a connection may become; after that it ends with its next response.
     pub age: Duration,
+    /// How long an HTTP/2 connection without streams may take to close after GOAWAY.
+    pub goaway: Duration,
 }
 
 impl Clocks {
@@ -40,7 +42,8 @@ impl Clocks {
             body_rate: 100,
             write: Duration::from_secs(30),
             half_closed: Duration::from_secs(2),
-            age: Duration::from_secs(3600),
+            age: Duration::from_hours(1),
+            goaway: Duration::from_secs(5),
         }
     }
 }
