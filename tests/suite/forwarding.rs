@@ -1,7 +1,6 @@
 //! Requests and responses on their way through: fields, bodies, endings, and what happens when the
 //! upstream or the client does not play along.
 
-use std::io;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use crate::support::client::{Answer, Client, Request};
 use crate::support::interim::free_port;
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::{Arrived, Scripted};
+use crate::support::upstream::Scripted;
 use crate::support::{PATIENCE, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -452,17 +451,30 @@ fn a_client_that_leaves_cancels_its_request() {
 
 #[test]
 fn a_body_that_breaks_off_reaches_no_upstream_as_complete() {
-    let (outcome, told) = teller();
-    let upstream = Scripted::start(move |peer| {
-        let request: io::Result<Arrived> = peer.request();
-        tell(&outcome, request.is_ok());
-        Ok(())
-    });
-    let proxy = in_front_of(&upstream);
-    let mut client = proxy.client();
-    client.write(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n").expect("sent");
-    assert!(!told.recv_timeout(PATIENCE).expect("the script ends"), "the upstream sees it cut");
-    let _ = client.rest();
+    for ending in [Some("zz\r\n"), Some("5\nhello\r\n"), None] {
+        let (chunks, told) = teller();
+        let upstream = Scripted::start(move |peer| {
+            peer.head()?;
+            loop {
+                let chunk = peer.chunk().map_err(drop);
+                let over = chunk.as_ref().map_or(true, Option::is_none);
+                tell(&chunks, chunk);
+                if over {
+                    return Ok(());
+                }
+            }
+        });
+        let proxy = in_front_of(&upstream);
+        let mut client = proxy.client();
+        client.write(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").expect("sent");
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(Ok(Some(b"hello".to_vec()))));
+        if let Some(bad) = ending {
+            client.write(bad.as_bytes()).expect("sent");
+            assert_eq!(client.head().expect("an answer").status, 400, "{bad:?}");
+        }
+        drop(client);
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(Err(())), "the upstream sees it cut: {ending:?}");
+    }
 }
 
 #[test]
