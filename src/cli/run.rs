@@ -4,11 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::Global;
-use crate::config::{self, Config, Loaded, Origin};
-use crate::server::Server;
-use crate::signal::Signals;
-use crate::telemetry::logging;
-use crate::worker;
+use crate::config::{self, Loaded, LogFormat, Origin};
+use crate::server;
+use crate::telemetry::logging::{self, Form, Look};
 
 /// Arguments of `run`.
 #[derive(Debug, Default, clap::Args)]
@@ -31,34 +29,21 @@ pub fn run(_args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
 
 /// Starts logging and the server, and waits for the end.
 fn start(loaded: Loaded, _origin: &Origin, global: &Global) -> anyhow::Result<ExitCode> {
-    let mut config = loaded.config;
-    if let Some(format) = global.log_format {
-        config.log.format = format.into();
-    }
-    let config = Arc::new(config);
-    logging::start(&config.log, global.log.as_deref(), global.colored())?;
+    let config = Arc::new(loaded.config);
+    let format = global.log_format.map_or(config.log.format, LogFormat::from);
+    let look = Look::choose(form(format), global.colored());
+    logging::start(look, config.log.level, global.log.as_deref())?;
     super::complain(&loaded.warnings.text(global.colored_stderr()));
-    let result = serve(config);
+    let result = server::run(config, |_| {});
     logging::flush();
-    result
+    result?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Serves until TERM, INT, or the failure of every worker.
-fn serve(config: Arc<Config>) -> anyhow::Result<ExitCode> {
-    worker::runtime()?.block_on(async {
-        let mut signals = Signals::listen()?;
-        let mut server = Server::start(config)?;
-        tokio::select! {
-            signal = signals.end() => tracing::info!(signal, "draining"),
-            () = server.ended() => anyhow::bail!("every worker has failed"),
-        }
-        tokio::select! {
-            () = server.shutdown() => {}
-            signal = signals.end() => tracing::warn!(signal, "second signal: stopping at once"),
-        }
-        server.stop();
-        server.wait();
-        tracing::info!("stopped");
-        Ok(ExitCode::SUCCESS)
-    })
+fn form(format: LogFormat) -> Form {
+    match format {
+        LogFormat::Auto => Form::Auto,
+        LogFormat::Pretty => Form::Pretty,
+        LogFormat::Json => Form::Json,
+    }
 }
