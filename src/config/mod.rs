@@ -175,39 +175,3 @@ pub enum Origin {
     /// The quick form's arguments.
     Arguments,
 }
-
-/// A valid configuration and what was noticed about it.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Ready to run.
-    pub config: Config,
-    /// Warnings.
-    pub warnings: Report,
-    /// The text it was read from.
-    pub text: String,
-}
-
-/// Diagnostics.
-#[derive(Debug, Default)]
-pub struct Report {}
-
-impl Report {
-    /// Frames.
-    #[must_use]
-    pub fn text(&self, color: bool) -> String {
-        let _ = color;
-        String::new()
-    }
-}
-
-/// Loads.
-pub fn load(origin: &Origin) -> Result<Loaded, Report> {
-    let _ = origin;
-    Err(Report {})
-}
-
-/// Parses.
-pub fn parse(text: &str, origin: &Origin, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    let _ = (text, origin, env);
-    Err(Report {})
-}

@@ -10,13 +10,3 @@ pub fn bind(address: SocketAddr, workers: usize) -> std::io::Result<Vec<std::net
     let _ = workers;
     Ok(vec![std::net::TcpListener::bind(address)?])
 }
-
-/// Accepts the next connection; survives what can go wrong with one.
-pub async fn accept(listener: &tokio::net::TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
-    loop {
-        if let Ok(accepted) = listener.accept().await {
-            return accepted;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-}
