@@ -1,8 +1,19 @@
 //! The configuration: from a YAML file to a ready-to-use [`Config`], with every mistake found in
 //! one run and shown where it stands.
 
+mod document;
+mod environment;
+mod file;
+pub mod frames;
+mod print;
+pub mod schema;
+pub mod sentences;
+mod shape;
+mod validate;
+mod values;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +25,10 @@ use crate::limit::policy::Policy;
 use crate::limit::store::settings::{Secret, StoreSettings};
 use crate::route::Router;
 use crate::upstream::Upstream;
+pub use frames::Report;
+use frames::{Diagnostic, Severity};
+pub use print::expanded;
+use shape::{Reader, Shape};
 
 /// A whole, valid configuration: what the workers run on. Immutable; a reload replaces it.
 #[derive(Debug)]
@@ -174,4 +189,97 @@ pub enum Origin {
     Stdin,
     /// The quick form's arguments.
     Arguments,
+}
+
+/// A configuration that can be run, and what is doubtful about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings only.
+    pub warnings: Report,
+    /// The text it was read from.
+    pub text: Arc<str>,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Stdin => f.write_str("<stdin>"),
+            Self::Arguments => f.write_str("<arguments>"),
+        }
+    }
+}
+
+impl Origin {
+    /// Where relative paths in the configuration begin.
+    fn directory(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.parent().map_or_else(PathBuf::new, Path::to_owned),
+            Self::Stdin | Self::Arguments => PathBuf::new(),
+        }
+    }
+}
+
+/// Reads and validates a file or standard input, with the process' environment.
+///
+/// # Errors
+/// A report with every error found; one sentence when the file cannot be read.
+pub fn load(origin: &Origin) -> Result<Loaded, Report> {
+    let text = match origin {
+        Origin::File(path) => std::fs::File::open(path).and_then(read_bounded),
+        Origin::Stdin => read_bounded(std::io::stdin().lock()),
+        Origin::Arguments => Ok(String::new()),
+    };
+    match text {
+        Ok(text) => parse(&text, origin, &|name| std::env::var(name).ok()),
+        Err(error) => Err(unreadable(origin, &error)),
+    }
+}
+
+fn read_bounded(source: impl std::io::Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut std::io::Read::take(source, document::LARGEST as u64 + 1), &mut text)?;
+    Ok(text)
+}
+
+/// The report of a file that cannot be read.
+fn unreadable(origin: &Origin, error: &std::io::Error) -> Report {
+    let mut report = Report::new(origin.to_string(), Arc::from(""));
+    let not_text = error.kind() == std::io::ErrorKind::InvalidData;
+    let reason = if not_text { "it is not UTF-8 text".to_owned() } else { validate::sentence(error) };
+    report.diagnostics.push(Diagnostic {
+        severity: Severity::Error,
+        message: format!("cannot read the configuration `{origin}`: {reason}"),
+        span: None,
+        help: (error.kind() == std::io::ErrorKind::NotFound)
+            .then(|| format!("`tollgate init -o {origin}` writes one to begin with")),
+    });
+    report
+}
+
+/// Validates a text, with an environment of the caller's choice.
+///
+/// # Errors
+/// A report with every error found, and the warnings beside them.
+pub fn parse(text: &str, origin: &Origin, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    let mut report = Report::new(origin.to_string(), Arc::from(text));
+    let mut document = match document::parse(text) {
+        Ok(document) => document,
+        Err(diagnostic) => {
+            report.diagnostics.push(*diagnostic);
+            return Err(report);
+        }
+    };
+    let mut reader = Reader::default();
+    environment::fill(&mut document, env, &mut reader.diagnostics);
+    let config = file::File::read(&document, &mut reader)
+        .and_then(|file| validate::validate(&file, text, &origin.directory(), &mut reader));
+    report.diagnostics = reader.diagnostics;
+    report.diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
+    match config {
+        Some(config) => Ok(Loaded { config, text: Arc::clone(&report.text), warnings: report }),
+        None => Err(report),
+    }
 }

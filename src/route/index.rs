@@ -1,1 +1,90 @@
-//! The index: a shortcut to the candidates of the specificity-sorted list.
+//! The index: a shortcut to the matching alternatives of the specificity-sorted list, in its order.
+//!
+//! By host, then a tree of path segments. Walking static before `{param}` before `*` meets the
+//! alternatives in the order of the list, so the first accepted one is the list's first match;
+//! a test compares the two. Cost grows with the path's segments, not with the number of routes.
+
+use std::collections::HashMap;
+
+use super::alternative::Alternative;
+use super::pattern::{HostPattern, Segment, split_segment};
+use super::target::comparable;
+
+type Map<V> = HashMap<Box<str>, V, ahash::RandomState>;
+
+/// Positions in the sorted list, by host and path.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    exact: Map<Node>,
+    /// By suffix, with its leading dot.
+    wildcard: Map<Node>,
+    any: Node,
+}
+
+/// A prefix of segments.
+#[derive(Debug, Default)]
+struct Node {
+    statics: Map<Node>,
+    param: Option<Box<Node>>,
+    /// Alternatives whose template ends here.
+    ends: Vec<usize>,
+    /// Alternatives that take whatever follows.
+    rests: Vec<usize>,
+}
+
+impl Index {
+    pub(super) fn new(sorted: &[Alternative]) -> Self {
+        let mut index = Self::default();
+        for (position, alternative) in sorted.iter().enumerate() {
+            let mut node = match &alternative.host {
+                Some(HostPattern::Exact(host)) => index.exact.entry(host.clone()).or_default(),
+                Some(HostPattern::Wildcard(suffix)) => index.wildcard.entry(suffix.clone()).or_default(),
+                None => &mut index.any,
+            };
+            for segment in alternative.path.iter().flat_map(|path| &path.segments) {
+                node = match segment {
+                    Segment::Static(text) => node.statics.entry(text.clone()).or_default(),
+                    Segment::Param(_) => &mut **node.param.get_or_insert_default(),
+                };
+            }
+            if alternative.takes_rest() { node.rests.push(position) } else { node.ends.push(position) }
+        }
+        index
+    }
+
+    /// The first position, in the order of the list, whose host and path match and that is accepted.
+    pub(super) fn find(&self, host: &str, path: &str, accepts: impl Fn(usize) -> bool) -> Option<usize> {
+        let path = path.strip_prefix('/');
+        if let Some(found) = self.exact.get(host).and_then(|node| node.find(path, &accepts)) {
+            return Some(found);
+        }
+        if !self.wildcard.is_empty() {
+            let suffixes = host.match_indices('.').filter(|&(at, _)| at > 0).map(|(at, _)| &host[at..]);
+            for node in suffixes.filter_map(|suffix| self.wildcard.get(suffix)) {
+                if let Some(found) = node.find(path, &accepts) {
+                    return Some(found);
+                }
+            }
+        }
+        self.any.find(path, &accepts)
+    }
+}
+
+impl Node {
+    /// `path`: the segments after this prefix, or `None` when there are none (not even an empty one).
+    fn find(&self, path: Option<&str>, accepts: &impl Fn(usize) -> bool) -> Option<usize> {
+        let first_accepted = |positions: &[usize]| positions.iter().copied().find(|&position| accepts(position));
+        let deeper = match path {
+            Some(path) => self.descend(path, accepts),
+            None => first_accepted(&self.ends),
+        };
+        deeper.or_else(|| first_accepted(&self.rests))
+    }
+
+    fn descend(&self, path: &str, accepts: &impl Fn(usize) -> bool) -> Option<usize> {
+        let (segment, after) = split_segment(path);
+        let fixed = if self.statics.is_empty() { None } else { self.statics.get(&*comparable(segment)) };
+        let param = self.param.as_deref().filter(|_| !segment.is_empty());
+        fixed.and_then(|node| node.find(after, accepts)).or_else(|| param.and_then(|node| node.find(after, accepts)))
+    }
+}

@@ -1,1 +1,509 @@
 //! The canonical form of a request target: one spelling for routing, keys and forwarding.
+//!
+//! A client may spell one resource in many ways (`/a`, `//a`, `/%61`, `/x/../a`). If the router, a
+//! key and the upstream each read their own meaning into a spelling, a limit can be walked around.
+//! So each target is brought into one form first (RFC 3986 §6.2.2), and everything else, the
+//! upstream included, sees only that form. A target already in that form is borrowed, not copied.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+/// The longest host name, bytes (RFC 1035 §2.3.4).
+const MAX_HOST: usize = 255;
+
+/// A path in its canonical form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanonicalPath<'a> {
+    /// Begins with `/`; its canonical form is itself.
+    pub text: Cow<'a, str>,
+    /// Whether it holds `%2F`, `%5C`, `%00` or `%25`, which upstreams are known to read differently.
+    pub encoded_separators: bool,
+}
+
+/// A host in its canonical form, and the port beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host<'a> {
+    /// Lower-case, no trailing dot; an IPv6 address in brackets, in the form of RFC 5952.
+    pub name: Cow<'a, str>,
+    /// The port, if one was given.
+    pub port: Option<u16>,
+}
+
+/// Why a target or a host is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The path does not begin with `/`.
+    #[error("the path does not begin with a slash")]
+    NotAbsolute,
+    /// A byte that has no place in a path: control, space, backslash, `?`, `#`, or not ASCII.
+    #[error("the path holds the byte 0x{0:02X}")]
+    Byte(u8),
+    /// A `%` without two hexadecimal digits after it.
+    #[error("the path holds an incomplete percent-encoding")]
+    Percent,
+    /// More `..` than segments before them.
+    #[error("the path leads above its root")]
+    AboveRoot,
+    /// A host that is empty, too long, or holds what no host name or address holds.
+    #[error("the host is not a name or address")]
+    Host,
+    /// A port that is not a number up to 65535.
+    #[error("the port is not a number up to 65535")]
+    Port,
+}
+
+/// What a byte of a path is to its canonical form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Stands for itself: unreserved, sub-delims, `:` and `@` (RFC 3986 §3.3).
+    Plain,
+    /// Separates segments.
+    Slash,
+    /// Begins a percent-encoding.
+    Percent,
+    /// Visible, but not allowed unencoded; upstreams read it like its encoding.
+    Encode,
+    /// Refused.
+    Refuse,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Refuse; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        classes[byte as usize] = classify(byte);
+        byte += 1;
+    }
+    classes
+};
+
+const fn classify(byte: u8) -> Class {
+    match byte {
+        b'/' => Class::Slash,
+        b'%' => Class::Percent,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => Class::Plain,
+        b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Class::Encode,
+        _ if is_unreserved(byte) => Class::Plain,
+        _ => Class::Refuse,
+    }
+}
+
+/// RFC 3986 §2.3: bytes that mean the same with and without percent-encoding.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The canonical form of a path (without its query).
+///
+/// Unreserved characters are decoded, other encodings upper-cased, characters that a path may not
+/// hold unencoded are encoded, dot segments (`%2e` too) removed and repeated slashes merged.
+/// `%2F`, `%5C`, `%00` and `%25` stay encoded and are reported. Letter case is kept.
+pub fn canonical_path(raw: &str) -> Result<CanonicalPath<'_>, TargetError> {
+    if !raw.starts_with('/') {
+        return Err(TargetError::NotAbsolute);
+    }
+    match scan(raw.as_bytes())? {
+        Scan::Canonical { encoded_separators } => Ok(CanonicalPath { text: Cow::Borrowed(raw), encoded_separators }),
+        Scan::Rewrite => rewrite(raw),
+    }
+}
+
+/// What one look over a path found.
+enum Scan {
+    /// It is in canonical form.
+    Canonical { encoded_separators: bool },
+    /// It is not (or not certainly).
+    Rewrite,
+}
+
+fn scan(path: &[u8]) -> Result<Scan, TargetError> {
+    let mut encoded_separators = false;
+    let mut at = 0;
+    while let Some(&byte) = path.get(at) {
+        match CLASSES[usize::from(byte)] {
+            Class::Slash if needs_folding(&path[at + 1..]) => return Ok(Scan::Rewrite),
+            Class::Plain | Class::Slash => at += 1,
+            Class::Percent => {
+                let decoded = percent_byte(&path[at..])?;
+                let lower = path[at + 1].is_ascii_lowercase() || path[at + 2].is_ascii_lowercase();
+                if lower || is_unreserved(decoded) {
+                    return Ok(Scan::Rewrite);
+                }
+                encoded_separators |= is_separator(decoded);
+                at += 3;
+            }
+            Class::Encode => return Ok(Scan::Rewrite),
+            Class::Refuse => return Err(TargetError::Byte(byte)),
+        }
+    }
+    Ok(Scan::Canonical { encoded_separators })
+}
+
+/// Whether what follows a slash is another slash or a dot segment.
+fn needs_folding(after_slash: &[u8]) -> bool {
+    matches!(after_slash, [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
+}
+
+/// `/`, `\`, NUL and `%`: decoded by one reader and not by the next, they change what a path means.
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'/' | b'\\' | 0 | b'%')
+}
+
+/// The byte that the percent-encoding at the start of `text` stands for.
+fn percent_byte(text: &[u8]) -> Result<u8, TargetError> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    match text {
+        [b'%', high, low, ..] => {
+            digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low).ok_or(TargetError::Percent)
+        }
+        _ => Err(TargetError::Percent),
+    }
+}
+
+fn rewrite(raw: &str) -> Result<CanonicalPath<'_>, TargetError> {
+    let path = raw.as_bytes();
+    let mut plain = String::with_capacity(path.len() + 16);
+    let mut encoded_separators = false;
+    let mut at = 0;
+    while let Some(&byte) = path.get(at) {
+        match CLASSES[usize::from(byte)] {
+            Class::Plain | Class::Slash => plain.push(char::from(byte)),
+            Class::Percent => {
+                let decoded = percent_byte(&path[at..])?;
+                if is_unreserved(decoded) {
+                    plain.push(char::from(decoded));
+                } else {
+                    push_encoded(&mut plain, decoded);
+                }
+                encoded_separators |= is_separator(decoded);
+                at += 2;
+            }
+            Class::Encode => push_encoded(&mut plain, byte),
+            Class::Refuse => return Err(TargetError::Byte(byte)),
+        }
+        at += 1;
+    }
+    Ok(CanonicalPath { text: Cow::Owned(fold_segments(&plain)?), encoded_separators })
+}
+
+fn push_encoded(text: &mut String, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.push(char::from(HEX[usize::from(byte >> 4)]));
+    text.push(char::from(HEX[usize::from(byte & 15)]));
+}
+
+/// Removes dot segments (RFC 3986 §5.2.4) and empty segments but the last.
+fn fold_segments(path: &str) -> Result<String, TargetError> {
+    let mut folded = String::with_capacity(path.len());
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                let parent = folded.rfind('/').ok_or(TargetError::AboveRoot)?;
+                folded.truncate(parent);
+            }
+            _ => {
+                folded.push('/');
+                folded.push_str(segment);
+                continue;
+            }
+        }
+        if segments.peek().is_none() {
+            folded.push('/');
+        }
+    }
+    Ok(folded)
+}
+
+/// The form in which path segments are compared: `@`, `:` and sub-delims but `+` and `;` decoded.
+///
+/// RFC 3986 calls `@me` and `%40me` different, so the forwarded path keeps what was sent; most
+/// servers read them alike, so the router must, or the encoded spelling would walk around a route.
+pub(super) fn comparable(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let bytes = segment.as_bytes();
+    let mut text = String::with_capacity(segment.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let Ok(decoded) = percent_byte(&bytes[at..]) else {
+            text.push(char::from(byte));
+            at += 1;
+            continue;
+        };
+        if CLASSES[usize::from(decoded)] == Class::Plain && !matches!(decoded, b'+' | b';') {
+            text.push(char::from(decoded));
+        } else {
+            push_encoded(&mut text, decoded);
+        }
+        at += 3;
+    }
+    Cow::Owned(text)
+}
+
+/// The canonical form of a Host field or authority: a name, an IPv4 address or an IPv6 address in
+/// brackets, and perhaps a port (RFC 9110 §7.2). Userinfo, lists, spaces and paths are refused.
+pub fn canonical_host(raw: &str) -> Result<Host<'_>, TargetError> {
+    let (name, port) = if raw.starts_with('[') {
+        let end = raw.find(']').ok_or(TargetError::Host)?;
+        (canonical_ipv6(&raw[..=end])?, &raw[end + 1..])
+    } else {
+        let end = raw.find(':').unwrap_or(raw.len());
+        (canonical_name(&raw[..end])?, &raw[end..])
+    };
+    Ok(Host { name, port: parse_port(port)? })
+}
+
+fn canonical_ipv6(bracketed: &str) -> Result<Cow<'_, str>, TargetError> {
+    let address: Ipv6Addr = bracketed[1..bracketed.len() - 1].parse().map_err(|_| TargetError::Host)?;
+    let canonical = format!("[{address}]");
+    Ok(if canonical == bracketed { Cow::Borrowed(bracketed) } else { Cow::Owned(canonical) })
+}
+
+fn canonical_name(raw: &str) -> Result<Cow<'_, str>, TargetError> {
+    let name = raw.strip_suffix('.').unwrap_or(raw);
+    let mut before = b'.';
+    let mut upper = false;
+    for &byte in name.as_bytes() {
+        let legal = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && before != b'.');
+        if !legal {
+            return Err(TargetError::Host);
+        }
+        upper |= byte.is_ascii_uppercase();
+        before = byte;
+    }
+    if before == b'.' || name.len() > MAX_HOST {
+        return Err(TargetError::Host);
+    }
+    Ok(if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
+}
+
+/// The port after a host: nothing, a lone colon (RFC 3986 §3.2.3) or a colon and digits.
+fn parse_port(text: &str) -> Result<Option<u16>, TargetError> {
+    let Some(digits) = text.strip_prefix(':') else {
+        return if text.is_empty() { Ok(None) } else { Err(TargetError::Host) };
+    };
+    if digits.is_empty() {
+        return Ok(None);
+    }
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(TargetError::Port);
+    }
+    digits.parse().map(Some).map_err(|_| TargetError::Port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(raw: &str) -> String {
+        canonical_path(raw).unwrap().text.into_owned()
+    }
+
+    #[test]
+    fn a_canonical_path_is_borrowed() {
+        for path in ["/", "/a", "/a/", "/a/b.c/..d/.e/f..", "/a;b=1/@me:x", "/caf%C3%A9", "/a%2Fb"] {
+            let found = canonical_path(path).unwrap();
+            assert!(matches!(found.text, Cow::Borrowed(text) if text == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn spellings_are_brought_into_one_form() {
+        for (raw, expected) in [
+            ("//", "/"),
+            ("/./", "/"),
+            ("/a/..", "/"),
+            ("/a/.", "/a/"),
+            ("/a/b/..", "/a/"),
+            ("/a//../b", "/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/.%2e/b/%2e", "/b/"),
+            ("/%61%7Eb", "/a~b"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a|{b}", "/a%7C%7Bb%7D"),
+            ("/%3b%3F%23%40", "/%3B%3F%23%40"),
+            ("/A/b", "/A/b"),
+        ] {
+            assert_eq!(canonical(raw), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn encoded_separators_are_reported_and_never_decoded() {
+        for raw in ["/a%2fb", "/a%5Cb", "/a%00", "/%252e%252e/", "/%2561", "/x/%2F/../y%25"] {
+            let found = canonical_path(raw).unwrap();
+            assert!(found.encoded_separators, "{raw}");
+            assert!(!found.text.contains(['\\', '\0']), "{raw}");
+        }
+        assert!(!canonical_path("/a%3Fb/%20").unwrap().encoded_separators);
+    }
+
+    #[test]
+    fn malformed_paths_are_refused() {
+        for (raw, error) in [
+            ("", TargetError::NotAbsolute),
+            ("*", TargetError::NotAbsolute),
+            ("a/b", TargetError::NotAbsolute),
+            ("/..", TargetError::AboveRoot),
+            ("/a/../../b", TargetError::AboveRoot),
+            ("/%2e%2e/", TargetError::AboveRoot),
+            ("//..", TargetError::AboveRoot),
+            ("/%", TargetError::Percent),
+            ("/%4", TargetError::Percent),
+            ("/%zz", TargetError::Percent),
+            ("/%+1", TargetError::Percent),
+            ("//%4g", TargetError::Percent),
+            ("/a\\b", TargetError::Byte(b'\\')),
+            ("/a#b", TargetError::Byte(b'#')),
+            ("/a?b", TargetError::Byte(b'?')),
+            ("/a b", TargetError::Byte(b' ')),
+            ("/a\0", TargetError::Byte(0)),
+            ("/{\u{7f}", TargetError::Byte(0x7f)),
+            ("/é", TargetError::Byte(0xc3)),
+        ] {
+            assert_eq!(canonical_path(raw), Err(error), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_brought_into_one_form() {
+        for (raw, name, port) in [
+            ("example.com", "example.com", None),
+            ("EXAMPLE.com.:8080", "example.com", Some(8080)),
+            ("a_b-c.example:", "a_b-c.example", None),
+            ("127.0.0.1:65535", "127.0.0.1", Some(65535)),
+            ("[::1]:80", "[::1]", Some(80)),
+            ("[2001:DB8:0:0::1]", "[2001:db8::1]", None),
+        ] {
+            let host = canonical_host(raw).unwrap();
+            assert_eq!((&*host.name, host.port), (name, port), "{raw}");
+        }
+    }
+
+    #[test]
+    fn malformed_hosts_are_refused() {
+        let long = "a".repeat(256);
+        for raw in [
+            "",
+            ".",
+            "..",
+            ":80",
+            "a..b",
+            ".a",
+            "a..",
+            "user@a",
+            "a,b",
+            "a b",
+            " a",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a%41",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1%25eth0]",
+            "[1.2.3.4]",
+            "[]",
+            "a:65536",
+            "a:+80",
+            "a:8x",
+            "a:80:80",
+            "a\0",
+            "é",
+            &long,
+        ] {
+            assert!(canonical_host(raw).is_err(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_sub_delimiter_compares_like_itself() {
+        assert_eq!(comparable("%40me"), "@me");
+        assert_eq!(comparable("a%3Ab%2C"), "a:b,");
+        assert_eq!(comparable("%2F%2B%3B%C3%A9"), "%2F%2B%3B%C3%A9");
+    }
+
+    /// Characters of random segments: plain ones, and encodings that stay.
+    const PIECES: [&str; 20] = [
+        "a", "b", "Z", "0", "9", "-", "_", "~", ".", "@", ":", ";", "%2F", "%5C", "%00", "%25", "%C3", "%7B", "%20",
+        "%3F",
+    ];
+
+    fn random_canonical(random: &mut fastrand::Rng) -> String {
+        let mut path = String::new();
+        for _ in 0..random.usize(0..5) {
+            let segment: String = (0..random.usize(1..6)).map(|_| PIECES[random.usize(..PIECES.len())]).collect();
+            path.push('/');
+            path.push_str(if segment == "." || segment == ".." { "x" } else { &segment });
+        }
+        if path.is_empty() || random.bool() {
+            path.push('/');
+        }
+        path
+    }
+
+    /// Another spelling of a canonical path.
+    fn respell(path: &str, random: &mut fastrand::Rng) -> String {
+        let mut spelled = String::new();
+        for byte in path.bytes() {
+            match byte {
+                b'/' => spelled.push_str(["/", "//", "/./", "/%2e/", "/x/../", "/%2F/%2E./", "///"][random.usize(..7)]),
+                _ if is_unreserved(byte)
+                    && !spelled.ends_with('%')
+                    && random.u8(..4) == 0
+                    && !in_encoding(&spelled) =>
+                {
+                    let encoded = format!("%{byte:02x}");
+                    spelled.push_str(&if random.bool() { encoded.to_ascii_uppercase() } else { encoded });
+                }
+                b'A'..=b'F' if in_encoding(&spelled) && random.bool() => {
+                    spelled.push(char::from(byte.to_ascii_lowercase()));
+                }
+                _ => spelled.push(char::from(byte)),
+            }
+        }
+        spelled
+    }
+
+    /// Whether the next byte belongs to a percent-encoding.
+    fn in_encoding(text: &str) -> bool {
+        text.rfind('%').is_some_and(|at| text.len() - at < 3)
+    }
+
+    #[test]
+    fn all_spellings_of_a_resource_have_one_canonical_form() {
+        let mut random = fastrand::Rng::with_seed(0x70_11);
+        let mut rewritten = 0;
+        for _ in 0..150_000 {
+            let path = random_canonical(&mut random);
+            assert!(matches!(canonical_path(&path).unwrap().text, Cow::Borrowed(_)), "{path}");
+            let spelled = respell(&path, &mut random);
+            assert_eq!(canonical(&spelled), path, "{spelled}");
+            rewritten += u32::from(spelled != path);
+        }
+        assert!(rewritten > 100_000, "only {rewritten} spellings differed from the canonical form");
+    }
+
+    #[test]
+    fn the_canonical_form_of_any_text_is_its_own_canonical_form() {
+        let mut random = fastrand::Rng::with_seed(0x70_12);
+        let alphabet = b"ab/.%2eEfF05C{|;@ #\\";
+        let mut accepted = 0;
+        for _ in 0..150_000 {
+            let raw: String =
+                (0..random.usize(0..12)).map(|_| char::from(alphabet[random.usize(..alphabet.len())])).collect();
+            let Ok(first) = canonical_path(&format!("/{raw}")).map(|path| path.text.into_owned()) else { continue };
+            let again = canonical_path(&first).unwrap();
+            assert!(matches!(again.text, Cow::Borrowed(text) if text == first), "/{raw}");
+            accepted += 1;
+        }
+        assert!(accepted > 10_000, "only {accepted} texts were paths");
+    }
+}

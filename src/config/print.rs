@@ -1,0 +1,375 @@
+//! The expanded configuration: every default written out, in the file's own format, without secrets.
+
+use std::fmt::Write as _;
+
+use super::{AccessLogFormat, ClientIpSource, Config, Listener, LogFormat};
+use crate::limit::algorithm::Algorithm;
+use crate::limit::headers::HeaderStyle;
+use crate::limit::key::{Key, KeyPart};
+use crate::limit::policy::{Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Terms};
+use crate::limit::store::settings::{Backend, RedisSettings};
+use crate::route::{EncodedPath, Route};
+use crate::units::{DurationText, Size};
+use crate::upstream::{Address, Upstream};
+
+/// The configuration as YAML with nothing left to defaults. Secrets show as `"***"`.
+#[must_use]
+pub fn expanded(config: &Config) -> String {
+    let mut out = Lines::default();
+    listeners(&mut out, &config.listeners);
+    clients(&mut out, config);
+    upstreams(&mut out, &config.upstreams);
+    routes(&mut out, config);
+    out.pair(
+        0,
+        "rate_limit_headers",
+        match config.rate_limit_headers {
+            HeaderStyle::Draft => "draft",
+            HeaderStyle::Legacy => "legacy",
+            HeaderStyle::Both => "both",
+            HeaderStyle::None => "none",
+        },
+    );
+    store(&mut out, config);
+    process(&mut out, config);
+    out.0
+}
+
+/// YAML, line by line.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, indent: usize, text: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{:indent$}{text}", "");
+    }
+
+    fn pair(&mut self, indent: usize, key: &str, value: impl std::fmt::Display) {
+        self.line(indent, format_args!("{key}: {value}"));
+    }
+
+    fn list(&mut self, indent: usize, key: &str, values: impl IntoIterator<Item = String>) {
+        let values: Vec<_> = values.into_iter().map(|value| quoted(&value)).collect();
+        if !values.is_empty() {
+            self.pair(indent, key, format_args!("[{}]", values.join(", ")));
+        }
+    }
+}
+
+/// A double-quoted scalar (JSON's escapes are YAML's). `${` is doubled, so that it is read as it stands.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text.replace("${", "$${")).to_string()
+}
+
+fn listeners(out: &mut Lines, listeners: &[Listener]) {
+    out.line(0, "listeners:");
+    for listener in listeners {
+        out.line(2, format_args!("{}:", quoted(&listener.name)));
+        out.pair(4, "address", quoted(&listener.address.to_string()));
+        let protocols = [(listener.protocols.h1, "h1"), (listener.protocols.h2, "h2")];
+        out.list(4, "protocols", protocols.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()));
+        out.pair(4, "max_connections", listener.max_connections);
+        if let Some(bound) = listener.max_connections_per_ip {
+            out.pair(4, "max_connections_per_ip", bound);
+        }
+        out.pair(4, "header_timeout", DurationText(listener.header_timeout));
+        out.pair(4, "idle_timeout", DurationText(listener.idle_timeout));
+        out.pair(4, "max_header_size", Size(listener.max_header_size as u64));
+    }
+}
+
+fn clients(out: &mut Lines, config: &Config) {
+    out.list(0, "trusted_proxies", config.trusted_proxies.iter().map(ToString::to_string));
+    out.line(0, "client_ip:");
+    if !config.trusted_proxies.is_empty() {
+        out.pair(
+            2,
+            "header",
+            match &config.client_ip.source {
+                ClientIpSource::XForwardedFor => "x-forwarded-for",
+                ClientIpSource::Forwarded => "forwarded",
+                ClientIpSource::Header(name) => name.as_str(),
+            },
+        );
+    }
+    out.pair(2, "ipv6_prefix", config.client_ip.ipv6_prefix);
+}
+
+fn upstreams(out: &mut Lines, upstreams: &[std::sync::Arc<Upstream>]) {
+    // The built-in upstream cannot be declared, only named.
+    let declared: Vec<_> = upstreams.iter().filter(|upstream| &*upstream.name != "echo").collect();
+    if !declared.is_empty() {
+        out.line(0, "upstreams:");
+    }
+    for upstream in declared {
+        out.line(2, format_args!("{}:", quoted(&upstream.name)));
+        out.list(
+            4,
+            "servers",
+            upstream.endpoints.iter().map(|endpoint| match endpoint.address {
+                Address::Tcp { .. } => format!("http://{}", endpoint.label),
+                Address::Echo => "echo".to_owned(),
+            }),
+        );
+        out.pair(4, "balance", "round_robin");
+        out.pair(4, "connect_timeout", DurationText(upstream.connect_timeout));
+        out.pair(4, "response_timeout", DurationText(upstream.response_timeout));
+        out.pair(4, "max_idle_connections", upstream.max_idle_connections);
+    }
+}
+
+fn routes(out: &mut Lines, config: &Config) {
+    let mut routes: Vec<_> = config.router.routes().collect();
+    routes.sort_by_key(|route| route.index);
+    let global = routes.last().map(|route| &*route.policies).unwrap_or_default();
+    out.line(0, "routes:");
+    for route in &routes {
+        let Some(upstream) = &route.upstream else { continue };
+        out.line(2, format_args!("- name: {}", quoted(&route.name)));
+        conditions(out, route);
+        out.pair(4, "upstream", quoted(&upstream.name));
+        out.pair(4, "timeout", DurationText(route.timeout));
+        out.pair(
+            4,
+            "encoded_path",
+            match route.encoded_path {
+                EncodedPath::Reject => "reject",
+                EncodedPath::Keep => "keep",
+            },
+        );
+        limits(out, 4, route.policies.get(global.len()..).unwrap_or_default());
+    }
+    limits(out, 0, global);
+}
+
+fn conditions(out: &mut Lines, route: &Route) {
+    let matches = &route.matches;
+    let any = !matches.hosts.is_empty()
+        || !matches.paths.is_empty()
+        || !matches.methods.is_empty()
+        || !matches.headers.is_empty();
+    if any {
+        out.line(4, "match:");
+    }
+    out.list(6, "host", matches.hosts.iter().map(ToString::to_string));
+    out.list(6, "path", matches.paths.iter().map(|path| path.text.to_string()));
+    out.list(6, "method", matches.methods.iter().map(ToString::to_string));
+    if !matches.headers.is_empty() {
+        out.line(6, "headers:");
+    }
+    for (name, value) in &matches.headers {
+        out.pair(8, name.as_str(), quoted(&String::from_utf8_lossy(value.as_bytes())));
+    }
+}
+
+fn limits(out: &mut Lines, indent: usize, policies: &[std::sync::Arc<Policy>]) {
+    if !policies.is_empty() {
+        out.line(indent, "limits:");
+    }
+    for policy in policies {
+        out.line(indent + 2, format_args!("- name: {}", quoted(&policy.name)));
+        limit(out, indent + 4, policy);
+    }
+}
+
+fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
+    out.list(indent, "key", policy.key.parts.iter().map(|choice| key_choice(choice)));
+    if optional(&policy.key) {
+        out.pair(
+            indent,
+            "missing",
+            match policy.missing {
+                Missing::ClientIp { .. } => "client_ip",
+                Missing::Deny => "deny",
+                Missing::Skip => "skip",
+            },
+        );
+    }
+    terms(out, indent, &policy.terms);
+    costs(out, indent, policy);
+    out.pair(indent, "mode", if policy.mode == Mode::Shadow { "shadow" } else { "enforce" });
+    if policy.mode == Mode::Shadow {
+        out.pair(indent, "shadow", format_args!("{{ headers: {} }}", policy.shadow_headers));
+    }
+    overrides(out, indent, policy);
+    out.pair(
+        indent,
+        "on_store_error",
+        match policy.on_store_error {
+            OnStoreError::Local => "local",
+            OnStoreError::Allow => "allow",
+            OnStoreError::Deny => "deny",
+        },
+    );
+    let applies = &policy.applies;
+    if !applies.path.is_empty() || !applies.not_path.is_empty() {
+        out.line(indent, "match:");
+        out.list(indent + 2, "path", applies.path.iter().map(path_pattern));
+        out.list(indent + 2, "not_path", applies.not_path.iter().map(path_pattern));
+    }
+    if let Some(response) = &policy.response {
+        out.line(indent, "response:");
+        out.pair(indent + 2, "status", response.status.as_u16());
+        out.pair(indent + 2, "content_type", quoted(&String::from_utf8_lossy(response.content_type.as_bytes())));
+        out.pair(indent + 2, "body", quoted(&response.body));
+    }
+}
+
+fn terms(out: &mut Lines, indent: usize, terms: &Terms) {
+    match terms {
+        Terms::Unlimited => out.pair(indent, "rate", "unlimited"),
+        Terms::Deny => out.pair(indent, "rate", "0/s"),
+        Terms::Limited(limit) => {
+            out.pair(indent, "rate", limit.rate);
+            out.pair(indent, "burst", limit.algorithm.bucket().capacity);
+            match limit.algorithm {
+                Algorithm::TokenBucket(_) => out.pair(indent, "algorithm", "token_bucket"),
+                Algorithm::LeakyBucket { delay_after, .. } => {
+                    out.pair(indent, "algorithm", "leaky_bucket");
+                    out.pair(indent, "delay_after", delay_after);
+                }
+            }
+        }
+    }
+}
+
+fn costs(out: &mut Lines, indent: usize, policy: &Policy) {
+    if policy.cost.by_method.is_empty() {
+        return out.pair(indent, "cost", policy.cost.default);
+    }
+    out.line(indent, "cost:");
+    out.pair(indent + 2, "default", policy.cost.default);
+    for (method, cost) in &policy.cost.by_method {
+        out.pair(indent + 2, method.as_str(), cost);
+    }
+}
+
+fn overrides(out: &mut Lines, indent: usize, policy: &Policy) {
+    if !policy.overrides.is_empty() {
+        out.line(indent, "overrides:");
+    }
+    for given in &policy.overrides {
+        let secret = policy.key.parts.iter().flatten().any(|part| !matches!(part, KeyPart::ClientIp { .. }));
+        let keys: Vec<_> = given
+            .matches
+            .iter()
+            .map(|matches| match matches {
+                OverrideMatch::Network(network) => quoted(&network.to_string()),
+                OverrideMatch::Value(_) if secret => quoted("***"),
+                OverrideMatch::Value(value) => quoted(value),
+            })
+            .collect();
+        out.line(indent + 2, format_args!("- key: [{}]", keys.join(", ")));
+        match &given.terms {
+            Terms::Limited(limit) => {
+                out.pair(indent + 4, "rate", limit.rate);
+                out.pair(indent + 4, "burst", limit.algorithm.bucket().capacity);
+            }
+            other => terms(out, indent + 4, other),
+        }
+    }
+}
+
+fn optional(key: &Key) -> bool {
+    key.parts.iter().flatten().any(|part| matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_)))
+}
+
+fn key_choice(choice: &[KeyPart]) -> String {
+    choice.iter().map(key_part).collect::<Vec<_>>().join(" | ")
+}
+
+fn key_part(part: &KeyPart) -> String {
+    match part {
+        KeyPart::ClientIp { .. } => "client_ip".into(),
+        KeyPart::Header(name) => format!("header:{name}"),
+        KeyPart::Cookie(name) => format!("cookie:{name}"),
+        KeyPart::Query(name) => format!("query:{name}"),
+        KeyPart::Path(name) => format!("path:{name}"),
+        KeyPart::Host => "host".into(),
+        KeyPart::Method => "method".into(),
+        KeyPart::Route => "route".into(),
+        KeyPart::Global => "global".into(),
+    }
+}
+
+fn path_pattern(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => path.to_string(),
+        PathPattern::Prefix(prefix) => format!("{prefix}*"),
+    }
+}
+
+fn store(out: &mut Lines, config: &Config) {
+    out.line(0, "store:");
+    if let Backend::Redis(settings) = &config.store.backend {
+        redis(out, settings);
+    }
+    out.pair(2, "max_keys", config.store.max_keys);
+}
+
+fn redis(out: &mut Lines, settings: &RedisSettings) {
+    out.line(2, "redis:");
+    out.pair(4, "url", quoted(&settings.display_url()));
+    if let Some(username) = &settings.username {
+        out.pair(4, "username", quoted(username));
+    }
+    if settings.password.is_some() {
+        out.pair(4, "password", quoted("***"));
+    }
+    if let Some(tls) = settings.tls.as_ref().filter(|tls| tls.ca.is_some() || tls.client.is_some()) {
+        out.line(4, "tls:");
+        let (cert, key) = tls.client.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
+        for (name, path) in [("ca", tls.ca.as_ref()), ("cert", cert), ("key", key)] {
+            if let Some(path) = path {
+                out.pair(6, name, quoted(&path.to_string_lossy()));
+            }
+        }
+    }
+    out.pair(4, "key_prefix", quoted(&settings.key_prefix));
+    out.pair(4, "timeout", DurationText(settings.timeout));
+}
+
+fn process(out: &mut Lines, config: &Config) {
+    let format = match config.log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Pretty => "pretty",
+        LogFormat::Json => "json",
+    };
+    let level = config.log.level.as_str().to_ascii_lowercase();
+    out.pair(0, "log", format_args!("{{ level: {level}, format: {format} }}"));
+    if let Some(log) = &config.access_log {
+        out.line(0, "access_log:");
+        out.pair(
+            2,
+            "format",
+            match log.format {
+                AccessLogFormat::Json => "json",
+                AccessLogFormat::Combined => "combined",
+            },
+        );
+        out.list(
+            2,
+            "only",
+            log.only.iter().map(|class| match class {
+                super::AccessLogClass::Limited => "limited".to_owned(),
+                super::AccessLogClass::Errors => "errors".to_owned(),
+            }),
+        );
+        out.pair(2, "sample", quoted(&format!("{}%", log.sample * 100.0)));
+    }
+    out.pair(0, "metrics", format_args!("{{ path: {} }}", quoted(&config.metrics_path)));
+    match &config.admin {
+        Some(admin) => {
+            out.line(0, "admin:");
+            out.pair(2, "address", quoted(&admin.address.to_string()));
+            if admin.token.is_some() {
+                out.line(2, "# token_file: given");
+            }
+        }
+        None => out.pair(0, "admin", "none"),
+    }
+    let shutdown = config.shutdown;
+    let (delay, grace) = (DurationText(shutdown.delay), DurationText(shutdown.grace));
+    out.pair(0, "shutdown", format_args!("{{ delay: {delay}, grace: {grace} }}"));
+    out.pair(0, "workers", config.workers);
+}

@@ -1,0 +1,19 @@
+//! The JSON Schema of the file, from the same types that read it: editors complete and check with it.
+
+use serde_json::{Value, json};
+
+use super::file::File;
+use super::shape::{Definitions, Shape};
+
+/// The schema, as a JSON document (draft 2020-12).
+#[must_use]
+pub fn schema() -> Value {
+    let mut definitions = Definitions::new();
+    let root = File::schema(&mut definitions);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tollgate configuration",
+        "$ref": root["$ref"],
+        "$defs": definitions,
+    })
+}

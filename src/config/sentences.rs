@@ -1,0 +1,137 @@
+//! Each limit in words: "at most 200 at once, then one each 10 ms, per client address (IPv6: /64)".
+
+use std::time::Duration;
+
+use crate::limit::Policy;
+use crate::limit::algorithm::Algorithm;
+use crate::limit::key::{Key, KeyPart};
+use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Terms};
+use crate::units::Rate;
+
+/// What a limit does, in one sentence without a full stop.
+#[must_use]
+pub fn sentence(policy: &Policy) -> String {
+    let mut text = format!("{}, {}", terms(&policy.terms), key(&policy.key));
+    match policy.missing {
+        Missing::ClientIp { .. } if optional(&policy.key) => text.push_str(" (without one: per client address)"),
+        Missing::Deny if optional(&policy.key) => text.push_str(" (without one: denied)"),
+        Missing::Skip if optional(&policy.key) => text.push_str(" (without one: not counted)"),
+        _ => {}
+    }
+    let costs: Vec<_> = policy.cost.by_method.iter().map(|(method, cost)| format!("{method} costs {cost}")).collect();
+    if policy.cost.default != 1 || !costs.is_empty() {
+        let default =
+            (policy.cost.default != 1 || costs.is_empty()).then(|| format!("a request costs {}", policy.cost.default));
+        text.push_str("; ");
+        text.push_str(&default.into_iter().chain(costs).collect::<Vec<_>>().join(", "));
+    }
+    for (patterns, word) in [(&policy.applies.path, "only"), (&policy.applies.not_path, "not")] {
+        if !patterns.is_empty() {
+            let listed: Vec<_> = patterns.iter().map(pattern).collect();
+            text.push_str(&format!("; {word} {}", listed.join(", ")));
+        }
+    }
+    if !policy.overrides.is_empty() {
+        let plural = if policy.overrides.len() == 1 { "" } else { "s" };
+        text.push_str(&format!("; {} override{plural}", policy.overrides.len()));
+    }
+    if policy.mode == Mode::Shadow {
+        text.push_str("; only watches");
+    }
+    text
+}
+
+fn terms(terms: &Terms) -> String {
+    match terms {
+        Terms::Unlimited => "unlimited".into(),
+        Terms::Deny => "denied".into(),
+        Terms::Limited(limit) => counted(limit),
+    }
+}
+
+fn counted(limit: &Limit) -> String {
+    let burst = limit.algorithm.bucket().capacity;
+    let pace = pace(limit.rate);
+    match limit.algorithm {
+        Algorithm::TokenBucket(_) => format!("at most {burst} at once, then {pace}"),
+        Algorithm::LeakyBucket { delay_after: 1, .. } => {
+            format!("{pace}, each held for its turn, at most {burst} at once")
+        }
+        Algorithm::LeakyBucket { delay_after, .. } => {
+            format!("{delay_after} without delay, then {pace}, each held for its turn, at most {burst} at once")
+        }
+    }
+}
+
+/// `one each 10 ms`, `5 each 7 s` where the quotient is not whole.
+fn pace(rate: Rate) -> String {
+    let micros = rate.period.as_micros();
+    let count = u128::from(rate.count.max(1));
+    if micros.is_multiple_of(count) {
+        let each = Duration::from_micros(u64::try_from(micros / count).unwrap_or(u64::MAX));
+        return format!("one each {}", spoken(each));
+    }
+    format!("{} each {}", rate.count, spoken(rate.period))
+}
+
+/// A duration in its largest whole unit: `10 ms`, `1 min`, `90 s`.
+#[must_use]
+pub fn spoken(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    let units = [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
+    let (unit, size) = units.into_iter().find(|(_, size)| micros.is_multiple_of(*size)).unwrap_or(("µs", 1));
+    format!("{} {unit}", micros / size)
+}
+
+fn key(key: &Key) -> String {
+    let parts: Vec<_> =
+        key.parts.iter().map(|choice| choice.iter().map(part).collect::<Vec<_>>().join(", else ")).collect();
+    if parts == ["all requests"] { "for all requests together".into() } else { format!("per {}", parts.join(" and ")) }
+}
+
+fn part(part: &KeyPart) -> String {
+    match part {
+        KeyPart::ClientIp { ipv6_prefix: 128 } => "client address".into(),
+        KeyPart::ClientIp { ipv6_prefix } => format!("client address (IPv6: /{ipv6_prefix})"),
+        KeyPart::Header(name) => format!("value of the field {name}"),
+        KeyPart::Cookie(name) => format!("value of the cookie {name}"),
+        KeyPart::Query(name) => format!("value of the query parameter {name}"),
+        KeyPart::Path(name) => format!("{{{name}}} of the path"),
+        KeyPart::Host => "host".into(),
+        KeyPart::Method => "method".into(),
+        KeyPart::Route => "route".into(),
+        KeyPart::Global => "all requests".into(),
+    }
+}
+
+/// Whether a request may come without any part of the key.
+fn optional(key: &Key) -> bool {
+    let may_lack = |part: &KeyPart| matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_));
+    key.parts.iter().all(|choice| choice.iter().all(may_lack))
+}
+
+fn pattern(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => path.to_string(),
+        PathPattern::Prefix(prefix) => format!("{prefix}*"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_said_in_the_largest_whole_unit() {
+        for (rate, words) in [
+            ("100/s", "one each 10 ms"),
+            ("5/m", "one each 12 s"),
+            ("60/h", "one each 1 min"),
+            ("3/s", "3 each 1 s"),
+            ("1/90s", "one each 90 s"),
+            ("1/d", "one each 1 d"),
+        ] {
+            assert_eq!(pace(rate.parse().unwrap()), words);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Limits: from the file's words to policies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method};
+
+use super::Check;
+use super::routes::Places;
+use crate::config::file;
+use crate::config::frames::Span;
+use crate::config::shape::{List, OneOrMany, Setting, Short, Spanned, Word};
+use crate::config::values::{KeyChoice, LimitName, Part};
+use crate::limit::key::Key;
+use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy};
+use crate::route::PathTemplate;
+
+/// Where limits stand: at the top (no paths, no timeout) or in a route.
+pub(super) struct Scope<'a> {
+    /// First part of default names.
+    pub(super) name: &'a str,
+    pub(super) paths: Option<&'a [PathTemplate]>,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// What all limits of the file share.
+pub(super) struct Known<'a> {
+    pub(super) policies: &'a mut Vec<Arc<Policy>>,
+    pub(super) places: &'a mut Places,
+    pub(super) ipv6_prefix: u8,
+    pub(super) store_error: file::OnStoreError,
+}
+
+/// The largest cost of one request.
+pub(super) const LARGEST_COST: u64 = 1 << 31;
+
+impl Check<'_> {
+    pub(super) fn limits(
+        &mut self,
+        setting: &Setting<List<file::Limit>>,
+        scope: &Scope<'_>,
+        known: &mut Known<'_>,
+    ) -> Vec<Arc<Policy>> {
+        let mut policies = Vec::new();
+        for limit in setting.get().iter().flat_map(|list| &list.0) {
+            if let Some(policy) = self.limit(limit, scope, known) {
+                let policy = Arc::new(policy);
+                known.policies.push(Arc::clone(&policy));
+                policies.push(policy);
+            }
+        }
+        policies
+    }
+
+    fn limit(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, known: &mut Known<'_>) -> Option<Policy> {
+        let name = self.limit_name(limit, scope, known.places);
+        let key = self.key(limit, scope, known.ipv6_prefix);
+        let cost = self.cost(limit);
+        let terms = self.terms(limit, &name, &cost, scope);
+        let overrides = self.overrides(limit, &name, &cost, scope);
+        let mode = match limit.mode.or(file::Mode::Enforce) {
+            file::Mode::Enforce => Mode::Enforce,
+            file::Mode::Shadow => Mode::Shadow,
+        };
+        if let Some(span) = limit.shadow.key()
+            && mode == Mode::Enforce
+        {
+            self.warn(span, "`shadow` has no effect on a limit that denies", "add `mode: shadow`, or leave it out");
+        }
+        Some(Policy {
+            index: known.policies.len(),
+            key: key?,
+            missing: match limit.missing.or(file::Missing::ClientIp) {
+                file::Missing::ClientIp => Missing::ClientIp { ipv6_prefix: known.ipv6_prefix },
+                file::Missing::Deny => Missing::Deny,
+                file::Missing::Skip => Missing::Skip,
+            },
+            terms: terms?,
+            overrides: overrides?,
+            cost,
+            mode,
+            applies: applies(limit),
+            on_store_error: limit.on_store_error.or(known.store_error).into(),
+            response: self.response(&limit.response).map(Arc::new),
+            shadow_headers: limit.shadow.get().is_some_and(|shadow| shadow.headers.or(false)),
+            name: name.into(),
+        })
+    }
+
+    /// The limit's name, unique, and where it stands.
+    fn limit_name(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, places: &mut Places) -> String {
+        let (name, span) = match (limit.name.spanned(), limit.key.spanned()) {
+            (Some(name), _) => (name.value.0.clone(), name.span),
+            (None, Some(key)) => (default_name(scope.name, &key.value.0), key.span),
+            (None, None) => (format!("{}/limit {}", scope.name, places.policies.len() + 1), limit.span),
+        };
+        if places.policy(&name).is_some() {
+            self.error(
+                span,
+                format!("there is a limit `{name}` already"),
+                "give this one a `name` of its own; a limit's name is its identity in the store",
+            );
+        }
+        places.policies.push((name.as_str().into(), span));
+        name
+    }
+
+    fn key(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, ipv6_prefix: u8) -> Option<Key> {
+        if limit.key.is_absent() {
+            self.error(limit.span, "this limit has no key", "write `key: client_ip`, for example");
+        }
+        let given = limit.key.get()?;
+        if given.0.is_empty()
+            && let Some(span) = limit.key.key()
+        {
+            self.error(span, "this key has no part", "write `key: client_ip`, for example");
+            return None;
+        }
+        for choice in &given.0 {
+            for part in &choice.value.0 {
+                self.path_parameter(part, choice.span, scope);
+            }
+        }
+        let live = |choice: &Spanned<KeyChoice>| choice.value.0.iter().map(|part| part.live(ipv6_prefix)).collect();
+        Some(Key { parts: given.0.iter().map(live).collect() })
+    }
+
+    /// A path parameter must be there on every path of the route.
+    fn path_parameter(&mut self, part: &Part, span: Span, scope: &Scope<'_>) {
+        let Part::Path(name) = part else { return };
+        let Some(paths) = scope.paths else {
+            self.error(
+                span,
+                format!("a limit for every request cannot be keyed by `path:{name}`"),
+                "path parameters belong to a route: move this limit into it",
+            );
+            return;
+        };
+        let has =
+            |path: &PathTemplate| path.param_names().any(|param| param == &**name) || (path.rest && &**name == "rest");
+        let lacking = paths.iter().find(|path| !has(path));
+        let message = match lacking {
+            Some(path) => format!("the path `{}` of this route has no parameter `{name}`", path.text),
+            None if paths.is_empty() => format!("this route has no path with a parameter `{name}`"),
+            None => return,
+        };
+        let params: Vec<_> = paths.iter().flat_map(PathTemplate::param_names).collect();
+        let help = crate::config::shape::nearest(name, params.into_iter()).map_or_else(
+            || format!("write `{{{name}}}` for a segment of the path"),
+            |near| format!("did you mean `path:{near}`?"),
+        );
+        self.error(span, message, help);
+    }
+
+    fn cost(&mut self, limit: &Spanned<file::Limit>) -> Cost {
+        let mut cost = Cost { default: 1, by_method: Vec::new() };
+        let Some(given) = limit.cost.spanned() else { return cost };
+        match &given.value {
+            Short::Short(number) => cost.default = self.one_cost(*number, given.span),
+            Short::Long(named) => {
+                for (name, value) in &named.0 {
+                    let Some(value) = value.spanned() else { continue };
+                    let number = self.one_cost(value.value, value.span);
+                    if name.value == "default" {
+                        cost.default = number;
+                        continue;
+                    }
+                    match <Method as Word>::parse(&name.value) {
+                        Ok(method) => cost.by_method.push((method, number)),
+                        Err(problem) => self.reader.error(name.span, problem),
+                    }
+                }
+            }
+        }
+        cost
+    }
+
+    fn one_cost(&mut self, cost: u64, span: Span) -> u64 {
+        if cost > LARGEST_COST {
+            self.error(span, format!("a cost of {cost} is too large"), format!("write 0 to {LARGEST_COST}"));
+        }
+        cost.min(LARGEST_COST)
+    }
+
+    fn response(&mut self, setting: &Setting<file::Response>) -> Option<DeniedResponse> {
+        let response = setting.get()?;
+        if response.body.is_absent()
+            && response.status.is_absent()
+            && let Some(key) = setting.key()
+        {
+            self.error(key, "this response says nothing", "give a `status`, a `body`, or both");
+        }
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        Some(DeniedResponse {
+            status: response.status.get().map_or(http::StatusCode::TOO_MANY_REQUESTS, |status| status.0),
+            content_type: response.content_type.get().map_or(plain, |value| value.0.clone()),
+            body: response.body.get().map_or("", String::as_str).into(),
+        })
+    }
+}
+
+fn applies(limit: &file::Limit) -> Applies {
+    let patterns = |setting: &Setting<OneOrMany<PathPattern>>| {
+        setting.get().iter().flat_map(|list| &list.0).map(|item| item.value.clone()).collect()
+    };
+    limit.r#match.get().map_or_else(Applies::default, |given| Applies {
+        path: patterns(&given.path),
+        not_path: patterns(&given.not_path),
+    })
+}
+
+/// `<route>/<key>`, with what a name cannot hold written as `-`.
+fn default_name(route: &str, key: &[Spanned<KeyChoice>]) -> String {
+    let parts: Vec<_> = key.iter().map(|choice| choice.value.to_string()).collect();
+    let name = format!("{route}/{}", parts.join("+"));
+    name.chars().map(|letter| if LimitName::allows(letter) { letter } else { '-' }).collect()
+}

@@ -1,0 +1,168 @@
+//! From the file's settings to a [`Config`], with everything that is wrong reported at its place.
+
+mod admin;
+mod limits;
+mod listeners;
+mod routes;
+mod secrets;
+mod store;
+mod terms;
+mod upstreams;
+mod warnings;
+
+pub(super) use secrets::sentence;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{self, File};
+use super::frames::Span;
+use super::shape::{Problem, Reader, Setting};
+use super::values::Workers;
+use super::{ClientIp, ClientIpSource, Config};
+use crate::limit::headers::HeaderStyle;
+use crate::limit::policy::OnStoreError;
+
+/// What every part of the validation shares.
+pub(super) struct Check<'a> {
+    /// The configuration's text, to tell what was written in it from what the environment filled in.
+    text: &'a str,
+    /// Where relative paths begin: the file's directory.
+    directory: PathBuf,
+    reader: &'a mut Reader,
+}
+
+/// Turns settings into a configuration; `None` when the reader holds an error.
+pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {
+    let mut check = Check { text, directory: directory.to_owned(), reader };
+    let check = &mut check;
+    let listeners = check.listeners(file);
+    let trusted_proxies: Vec<_> =
+        file.trusted_proxies.get().iter().flat_map(|list| &list.0).flat_map(|blocks| blocks.0.clone()).collect();
+    let client_ip = check.client_ip(file);
+    let store = check.store(file);
+    let upstreams = check.upstreams(file);
+    let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
+    let admin = check.admin(file, &listeners);
+    let config = Config {
+        listeners,
+        trusted_proxies,
+        client_ip,
+        router: routed.router,
+        policies: routed.policies,
+        upstreams: routed.upstreams,
+        rate_limit_headers: header_style(file),
+        store,
+        log: check.log(file),
+        access_log: check.access_log(file),
+        metrics_path: check.metrics_path(file),
+        admin,
+        shutdown: check.shutdown(file),
+        workers: workers(file),
+    };
+    check.warn_about(&config, &routed.places);
+    check.is_sound().then_some(config)
+}
+
+fn header_style(file: &File) -> HeaderStyle {
+    match file.rate_limit_headers.or(file::RateLimitHeaders::Draft) {
+        file::RateLimitHeaders::Draft => HeaderStyle::Draft,
+        file::RateLimitHeaders::Legacy => HeaderStyle::Legacy,
+        file::RateLimitHeaders::Both => HeaderStyle::Both,
+        file::RateLimitHeaders::None => HeaderStyle::None,
+    }
+}
+
+fn workers(file: &File) -> usize {
+    match file.workers.or(Workers::Auto) {
+        Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        Workers::Count(count) => count,
+    }
+}
+
+impl From<file::OnStoreError> for OnStoreError {
+    fn from(written: file::OnStoreError) -> Self {
+        match written {
+            file::OnStoreError::Local => Self::Local,
+            file::OnStoreError::Allow => Self::Allow,
+            file::OnStoreError::Deny => Self::Deny,
+        }
+    }
+}
+
+impl Check<'_> {
+    fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.reader.error(span, Problem::new(message, help));
+    }
+
+    fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.reader.warn(span, Problem::new(message, help));
+    }
+
+    /// A mistake of the file as a whole.
+    fn error_of_file(&mut self, message: &str, help: &str) {
+        self.reader.diagnostics.push(super::frames::Diagnostic {
+            severity: super::frames::Severity::Error,
+            message: message.to_owned(),
+            span: None,
+            help: Some(help.to_owned()),
+        });
+    }
+
+    /// Whether no error was found so far.
+    fn is_sound(&self) -> bool {
+        !self.reader.diagnostics.iter().any(|diagnostic| diagnostic.severity == super::frames::Severity::Error)
+    }
+
+    /// Whether the environment had a hand in what stands here.
+    fn from_environment(&self, span: Span) -> bool {
+        self.text.get(span.start..span.end).is_some_and(|text| text.contains("${"))
+    }
+
+    /// A duration that must not be zero.
+    fn time(&mut self, setting: &Setting<Duration>, default: Duration) -> Duration {
+        let Some(given) = setting.spanned() else { return default };
+        if given.value.is_zero() {
+            self.error(given.span, "this time must be longer than zero", "write 1s, for example");
+        }
+        given.value
+    }
+
+    /// A whole number within bounds.
+    fn number(&mut self, setting: &Setting<u64>, default: usize, bounds: std::ops::RangeInclusive<u64>) -> usize {
+        let Some(given) = setting.spanned() else { return default };
+        if !bounds.contains(&given.value) {
+            self.error(
+                given.span,
+                format!("{} is out of bounds", given.value),
+                format!("write {} to {}", bounds.start(), bounds.end()),
+            );
+        }
+        usize::try_from(given.value).unwrap_or(usize::MAX)
+    }
+
+    fn client_ip(&mut self, file: &File) -> ClientIp {
+        let Some(given) = file.client_ip.get() else {
+            return ClientIp { source: ClientIpSource::XForwardedFor, ipv6_prefix: 64 };
+        };
+        let prefix = self.number(&given.ipv6_prefix, 64, 1..=128);
+        let source = given.header.get().map_or(ClientIpSource::XForwardedFor, |name| match name.as_str() {
+            "x-forwarded-for" => ClientIpSource::XForwardedFor,
+            "forwarded" => ClientIpSource::Forwarded,
+            _ => ClientIpSource::Header(name.clone()),
+        });
+        if let Some(key) = file.client_ip.key()
+            && !given.header.is_absent()
+            && file.trusted_proxies.get().is_none_or(|list| list.0.is_empty())
+            && !matches!(file.trusted_proxies, Setting::Invalid)
+        {
+            let span = given.header.spanned().map_or(key, |header| header.span);
+            self.warn(
+                span,
+                "this field is never believed, because no proxy is trusted",
+                "list the proxies in front in `trusted_proxies`, or leave `client_ip.header` out",
+            );
+        }
+        ClientIp { source, ipv6_prefix: u8::try_from(prefix).unwrap_or(64) }
+    }
+}

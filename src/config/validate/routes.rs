@@ -1,0 +1,214 @@
+//! What is forwarded where, and under which limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Check;
+use super::limits::Scope;
+use super::upstreams::Upstreams;
+use crate::config::file::{self, File};
+use crate::config::frames::Span;
+use crate::config::shape::{Setting, Spanned};
+use crate::limit::policy::Policy;
+use crate::route::{EncodedPath, Match, PathTemplate, Route, Router};
+use crate::upstream::Upstream;
+
+/// What the routes came to.
+pub(super) struct Routed {
+    pub(super) router: Router,
+    pub(super) policies: Vec<Arc<Policy>>,
+    pub(super) upstreams: Vec<Arc<Upstream>>,
+    pub(super) places: Places,
+}
+
+/// Where routes and policies stand in the file, by their names, for warnings.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) routes: Vec<(Arc<str>, Span)>,
+    pub(super) policies: Vec<(Arc<str>, Span)>,
+}
+
+impl Places {
+    pub(super) fn policy(&self, name: &str) -> Option<Span> {
+        self.policies.iter().find(|(known, _)| &**known == name).map(|&(_, span)| span)
+    }
+
+    pub(super) fn route(&self, name: &str) -> Option<Span> {
+        self.routes.iter().find(|(known, _)| &**known == name).map(|&(_, span)| span)
+    }
+}
+
+/// Everything found so far.
+struct Progress {
+    routes: Vec<Arc<Route>>,
+    policies: Vec<Arc<Policy>>,
+    global: Vec<Arc<Policy>>,
+    places: Places,
+    ipv6_prefix: u8,
+    store_error: file::OnStoreError,
+}
+
+impl Check<'_> {
+    pub(super) fn routes(&mut self, file: &File, mut upstreams: Upstreams, ipv6_prefix: u8) -> Routed {
+        let mut progress = Progress {
+            routes: Vec::new(),
+            policies: Vec::new(),
+            global: Vec::new(),
+            places: Places::default(),
+            ipv6_prefix,
+            store_error: default_on_store_error(file),
+        };
+        let prefix = if file.routes.is_absent() { "default" } else { "global" };
+        let scope = Scope { name: prefix, paths: None, timeout: None };
+        progress.global = self.limits(&file.limits, &scope, &mut progress_parts(&mut progress));
+        self.short_form(file, &mut upstreams, &mut progress);
+        for route in file.routes.get().iter().flat_map(|list| &list.0) {
+            self.route(route, &mut upstreams, &mut progress);
+        }
+        let unmatched = unmatched(&progress);
+        Routed {
+            router: Router::new(progress.routes, unmatched),
+            policies: progress.policies,
+            upstreams: upstreams.all,
+            places: progress.places,
+        }
+    }
+
+    /// `upstream:` at the top is one route for everything.
+    fn short_form(&mut self, file: &File, upstreams: &mut Upstreams, progress: &mut Progress) {
+        let Some(named) = file.upstream.spanned() else {
+            let no_routes = match &file.routes {
+                Setting::Absent => true,
+                Setting::Invalid => false,
+                Setting::Given { value, .. } => value.value.0.is_empty() && self.is_sound(),
+            };
+            if file.upstream.is_absent() && no_routes {
+                self.error_of_file("nothing says where requests go", "add `upstream: http://127.0.0.1:3000`");
+            }
+            return;
+        };
+        if let Some(key) = file.routes.key() {
+            self.error(
+                key,
+                "`upstream` at the top is the short form of one route for everything",
+                "keep one of the two: beside `routes`, add a route without `match` for the rest",
+            );
+            return;
+        }
+        let Some(upstream) = self.resolve(named, upstreams) else { return };
+        progress.routes.push(Arc::new(Route {
+            name: "default".into(),
+            index: 0,
+            matches: Match::default(),
+            timeout: upstream.response_timeout,
+            upstream: Some(upstream),
+            policies: progress.global.clone().into(),
+            encoded_path: EncodedPath::Reject,
+        }));
+    }
+
+    fn route(&mut self, route: &Spanned<file::Route>, upstreams: &mut Upstreams, progress: &mut Progress) {
+        let name = self.route_name(route, &progress.places);
+        let matches = self.matches(&route.r#match);
+        let upstream = match &route.upstream {
+            Setting::Given { value, .. } => self.resolve(value, upstreams),
+            Setting::Invalid => None,
+            Setting::Absent => {
+                self.error(route.span, "this route has no upstream", "write `upstream: NAME`, an address, or `echo`");
+                None
+            }
+        };
+        let default = upstream.as_ref().map_or(Duration::from_secs(30), |upstream| upstream.response_timeout);
+        let timeout = self.time(&route.timeout, default);
+        let scope = Scope { name: &name, paths: Some(&matches.paths), timeout: Some(timeout) };
+        let own = self.limits(&route.limits, &scope, &mut progress_parts(progress));
+        let index = progress.routes.len();
+        let name: Arc<str> = name.into();
+        progress.places.routes.push((Arc::clone(&name), route.name.spanned().map_or(route.span, |name| name.span)));
+        progress.routes.push(Arc::new(Route {
+            name,
+            index,
+            matches,
+            upstream,
+            policies: progress.global.iter().cloned().chain(own).collect(),
+            timeout,
+            encoded_path: match route.encoded_path.or(file::EncodedPath::Reject) {
+                file::EncodedPath::Reject => EncodedPath::Reject,
+                file::EncodedPath::Keep => EncodedPath::Keep,
+            },
+        }));
+    }
+
+    fn route_name(&mut self, route: &Spanned<file::Route>, places: &Places) -> String {
+        match &route.name {
+            Setting::Given { value, .. } => {
+                if places.route(&value.value.0).is_some() {
+                    let message = format!("there is a route `{}` already", value.value.0);
+                    self.error(value.span, message, "names are unique: metrics and logs tell routes apart by them");
+                }
+                value.value.0.clone()
+            }
+            Setting::Absent => {
+                self.error(route.span, "this route has no name", "write `name: …`; metrics and logs use it");
+                format!("route {}", places.routes.len() + 1)
+            }
+            Setting::Invalid => format!("route {}", places.routes.len() + 1),
+        }
+    }
+
+    fn matches(&mut self, setting: &Setting<file::Match>) -> Match {
+        let Some(given) = setting.get() else { return Match::default() };
+        let headers = given.headers.get().map(|named| named.0.as_slice()).unwrap_or_default();
+        let mut fields = Vec::new();
+        for (name, value) in headers {
+            match <http::HeaderName as crate::config::shape::Word>::parse(&name.value) {
+                Ok(field) => fields.extend(value.get().map(|value| (field, value.0.clone()))),
+                Err(problem) => self.reader.error(name.span, problem),
+            }
+            if value.is_absent() {
+                self.error(name.span, "this field has no value to compare with", "write `x-api-version: \"2\"`");
+            }
+        }
+        Match {
+            hosts: values(&given.host),
+            paths: values(&given.path),
+            methods: values(&given.method),
+            headers: fields,
+        }
+    }
+}
+
+/// The values of a list, without their places.
+fn values<T: Clone>(setting: &Setting<crate::config::shape::OneOrMany<T>>) -> Vec<T> {
+    setting.get().iter().flat_map(|list| &list.0).map(|item| item.value.clone()).collect()
+}
+
+fn default_on_store_error(file: &File) -> file::OnStoreError {
+    match file.store.get() {
+        Some(crate::config::shape::Short::Long(store)) => store.on_store_error.or(file::OnStoreError::Local),
+        _ => file::OnStoreError::Local,
+    }
+}
+
+/// The parts of the progress that limits add to.
+fn progress_parts(progress: &mut Progress) -> super::limits::Known<'_> {
+    super::limits::Known {
+        policies: &mut progress.policies,
+        places: &mut progress.places,
+        ipv6_prefix: progress.ipv6_prefix,
+        store_error: progress.store_error,
+    }
+}
+
+/// "No route" is a route: global limits hold there too.
+fn unmatched(progress: &Progress) -> Arc<Route> {
+    Arc::new(Route {
+        name: "".into(),
+        index: progress.routes.len(),
+        matches: Match { paths: Vec::<PathTemplate>::new(), ..Match::default() },
+        upstream: None,
+        policies: progress.global.clone().into(),
+        timeout: Duration::from_secs(30),
+        encoded_path: EncodedPath::Reject,
+    })
+}

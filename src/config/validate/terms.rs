@@ -1,0 +1,201 @@
+//! Rates and bursts: from the file's words to a bucket that counts exactly.
+
+use std::time::Duration;
+
+use super::Check;
+use super::limits::Scope;
+use crate::config::file;
+use crate::config::frames::Span;
+use crate::config::shape::{Setting, Spanned};
+use crate::config::values::Allowance;
+use crate::limit::algorithm::bucket::BucketError;
+use crate::limit::algorithm::{Algorithm, Bucket};
+use crate::limit::policy::{Cost, DEFAULT_MAX_WAIT, Limit, Override, Terms};
+use crate::units::{DurationText, Rate};
+
+/// A rate and a burst as written, and where.
+struct Written {
+    rate: Rate,
+    burst: u64,
+    /// Where the burst stands, or the rate that implies it.
+    span: Span,
+}
+
+impl Check<'_> {
+    /// What holds unless an override matches.
+    pub(super) fn terms(
+        &mut self,
+        limit: &Spanned<file::Limit>,
+        name: &str,
+        cost: &Cost,
+        scope: &Scope<'_>,
+    ) -> Option<Terms> {
+        if limit.rate.is_absent() {
+            self.error(limit.span, "this limit has no rate", "write `rate: 100/s`, for example");
+        }
+        let leaky = limit.algorithm.or(file::AlgorithmName::TokenBucket) == file::AlgorithmName::LeakyBucket;
+        for (key, what) in [(limit.delay_after.key(), "delay_after"), (limit.max_wait.key(), "max_wait")] {
+            if let Some(key) = key
+                && !leaky
+                && !matches!(limit.algorithm, Setting::Invalid)
+            {
+                self.error(key, format!("`{what}` belongs to leaky_bucket"), "add `algorithm: leaky_bucket`");
+            }
+        }
+        self.terms_of(&limit.rate, &limit.burst, limit, (name, cost, scope))
+    }
+
+    pub(super) fn overrides(
+        &mut self,
+        limit: &Spanned<file::Limit>,
+        name: &str,
+        cost: &Cost,
+        scope: &Scope<'_>,
+    ) -> Option<Vec<Override>> {
+        let listed = limit.overrides.get().map(|list| list.0.as_slice()).unwrap_or_default();
+        let mut overrides = Vec::new();
+        for (position, given) in listed.iter().enumerate() {
+            if given.key.is_absent() {
+                self.error(given.span, "this override has no key", "write `key: VALUE` or a list of values");
+            }
+            if given.rate.is_absent() {
+                self.error(given.span, "this override has no rate", "write a rate, `0/s` or `unlimited`");
+            }
+            let id = format!("{name}@{}", position + 1);
+            let terms = self.terms_of(&given.rate, &given.burst, limit, (&id, cost, scope));
+            let matches = given.key.get().iter().flat_map(|list| &list.0).map(|key| key.value.0.clone()).collect();
+            overrides.push(terms.map(|terms| Override { matches, terms }));
+        }
+        overrides.into_iter().collect()
+    }
+
+    fn terms_of(
+        &mut self,
+        rate: &Setting<Allowance>,
+        burst: &Setting<u64>,
+        limit: &Spanned<file::Limit>,
+        (state_id, cost, scope): (&str, &Cost, &Scope<'_>),
+    ) -> Option<Terms> {
+        let given = rate.spanned()?;
+        let Allowance::Rate(rate) = given.value else { return Some(self.without_burst(burst, Terms::Unlimited)) };
+        if rate.count == 0 {
+            return Some(self.without_burst(burst, Terms::Deny));
+        }
+        let burst = match burst {
+            Setting::Given { value, .. } => Some((value.value, value.span)),
+            Setting::Absent => Some((rate.count, given.span)),
+            Setting::Invalid => None,
+        };
+        let (burst, span) = burst?;
+        let written = Written { rate, burst, span };
+        let bucket = self.bucket(&written, cost)?;
+        let algorithm = match limit.algorithm.or(file::AlgorithmName::TokenBucket) {
+            file::AlgorithmName::TokenBucket => Algorithm::TokenBucket(bucket),
+            file::AlgorithmName::LeakyBucket => {
+                Algorithm::LeakyBucket { bucket, delay_after: self.delay_after(limit, &written, scope) }
+            }
+        };
+        Some(Terms::Limited(Limit { state_id: state_id.into(), rate, algorithm }))
+    }
+
+    fn without_burst(&mut self, burst: &Setting<u64>, terms: Terms) -> Terms {
+        if let Some(key) = burst.key() {
+            self.error(key, "a burst has no meaning beside this rate", "leave `burst` out");
+        }
+        terms
+    }
+
+    fn bucket(&mut self, written: &Written, cost: &Cost) -> Option<Bucket> {
+        if written.burst == 0 {
+            self.error(written.span, "a burst of 0 admits nothing", "write 1 or more, or `rate: 0/s` to deny");
+            return None;
+        }
+        if written.burst < cost.largest() {
+            self.error(
+                written.span,
+                format!("a burst of {} never admits a request that costs {}", written.burst, cost.largest()),
+                format!("write `burst: {}` or more", cost.largest()),
+            );
+            return None;
+        }
+        match exact_bucket(written.rate, written.burst) {
+            Ok(bucket) => Some(bucket),
+            Err(error) => {
+                self.reader.error(written.span, error.into());
+                None
+            }
+        }
+    }
+
+    /// How many requests go through without delay, once it is sure that the rest of the burst can be
+    /// held for as long as its turn takes.
+    fn delay_after(&mut self, limit: &Spanned<file::Limit>, written: &Written, scope: &Scope<'_>) -> u64 {
+        let delay_after = limit.delay_after.or(1);
+        if let Some(given) = limit.delay_after.spanned()
+            && !(1..=written.burst).contains(&given.value)
+        {
+            self.error(given.span, "`delay_after` is at least 1 and at most the burst", "write 1, for example");
+            return 1;
+        }
+        let timeout = scope.timeout.unwrap_or(Duration::from_secs(30));
+        let max_wait = self.time(&limit.max_wait, DEFAULT_MAX_WAIT.min(timeout));
+        if let Some(given) = limit.max_wait.spanned()
+            && given.value > timeout
+        {
+            self.error(
+                given.span,
+                format!("a request cannot be held longer than its route's timeout, {}", DurationText(timeout)),
+                format!("write {} or less", DurationText(timeout)),
+            );
+            return delay_after;
+        }
+        let reachable = reachable_burst(written.rate, delay_after, max_wait);
+        if written.burst > reachable {
+            let message = format!(
+                "the last of a burst of {} would be held longer than max_wait, {}",
+                written.burst,
+                DurationText(max_wait)
+            );
+            let help =
+                format!("write `burst: {reachable}` or less, or a longer `max_wait` (never above the route's timeout)");
+            self.error(written.span, message, help);
+        }
+        delay_after
+    }
+}
+
+/// The largest burst whose last request waits `max_wait` at most: request k waits (k − delay_after)·P/R.
+fn reachable_burst(rate: Rate, delay_after: u64, max_wait: Duration) -> u64 {
+    let held = max_wait.as_micros() * u128::from(rate.count) / rate.period.as_micros().max(1);
+    u64::try_from(held).unwrap_or(u64::MAX).saturating_add(delay_after)
+}
+
+/// The smallest tick that keeps every product exact.
+fn exact_bucket(rate: Rate, capacity: u64) -> Result<Bucket, BucketError> {
+    let micros = u64::try_from(rate.period.as_micros()).unwrap_or(u64::MAX);
+    let ticks = (0..=6).map(|power| 10_u64.pow(power)).filter(|tick| micros.is_multiple_of(*tick));
+    for tick in ticks {
+        let divisor = greatest_common_divisor(micros / tick, rate.count);
+        let period = micros / tick / divisor;
+        if capacity.checked_mul(period).is_some_and(|full| full < 1 << 52) {
+            return Ok(Bucket { capacity, rate: rate.count / divisor, period, tick });
+        }
+    }
+    Err(BucketError::TooLarge { capacity, rate })
+}
+
+fn greatest_common_divisor(one: u64, other: u64) -> u64 {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reachable_burst_counts_from_the_first_that_is_held() {
+        let rate = "10/s".parse().unwrap();
+        assert_eq!(reachable_burst(rate, 1, Duration::from_secs(1)), 11);
+        assert_eq!(reachable_burst(rate, 5, Duration::from_millis(250)), 7);
+    }
+}

@@ -1,0 +1,166 @@
+//! What is valid and probably not meant.
+
+use super::Check;
+use super::routes::Places;
+use crate::config::Config;
+use crate::limit::Policy;
+use crate::limit::algorithm::Bucket;
+use crate::limit::key::{Hashing, KeyPart};
+use crate::limit::policy::{Mode, Terms};
+use crate::limit::store::settings::Backend;
+use crate::route::Route;
+
+/// Fields that proxies write client addresses into.
+const FORWARDED: [&str; 6] =
+    ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip", "x-client-ip"];
+
+/// Words in the path or name of a route that checks passwords.
+const LOGIN: [&str; 6] = ["login", "signin", "sign-in", "logon", "password", "authenticate"];
+
+impl Check<'_> {
+    pub(super) fn warn_about(&mut self, config: &Config, places: &Places) {
+        for (shadowed, by) in config.router.shadowed() {
+            if let Some(span) = places.route(&shadowed.name) {
+                self.warn(
+                    span,
+                    format!("no request reaches the route `{}`: `{}` takes them all", shadowed.name, by.name),
+                    "make its match more specific, or remove it",
+                );
+            }
+        }
+        for policy in &config.policies {
+            self.warn_about_key(policy, config, places);
+        }
+        // The implicit route of unmatched requests has exactly the limits of every request.
+        let unmatched = config.router.routes().last();
+        let global: Vec<usize> =
+            unmatched.iter().flat_map(|route| &route.policies).map(|policy| policy.index).collect();
+        let mut redundant = Vec::new();
+        for route in config.router.routes() {
+            self.warn_about_redundant(route, &global, places, &mut redundant);
+            self.warn_about_login(route, places);
+        }
+        self.warn_about_unverified(config, places);
+    }
+
+    fn warn_about_key(&mut self, policy: &Policy, config: &Config, places: &Places) {
+        let Some(span) = places.policy(&policy.name) else { return };
+        let parts = || policy.key.parts.iter().flatten();
+        let forwarded = parts().find_map(|part| match part {
+            KeyPart::Header(name) if FORWARDED.contains(&name.as_str()) => Some(name),
+            _ => None,
+        });
+        if let Some(name) = forwarded
+            && config.trusted_proxies.is_empty()
+        {
+            self.warn(
+                span,
+                format!("clients write `{name}` themselves, and no proxy is trusted to overwrite it"),
+                "use `key: client_ip`, and list the proxies in front in `trusted_proxies`",
+            );
+        }
+        if let Backend::Redis(redis) = &config.store.backend
+            && matches!(redis.hashing, Hashing::Hashed(None))
+            && parts().any(client_chosen)
+        {
+            self.warn(
+                span,
+                "values of this key stand in Redis as an unkeyed hash: whoever reads Redis can guess short ones",
+                "give `store.key_secret_file`",
+            );
+        }
+    }
+
+    /// A limit that another one of the same requests always reaches first.
+    fn warn_about_redundant(&mut self, route: &Route, global: &[usize], places: &Places, said: &mut Vec<usize>) {
+        let policies = &route.policies;
+        for (position, policy) in policies.iter().enumerate() {
+            let tighter = policies.iter().enumerate().find(|&(other, tighter)| {
+                other != position && never_binds(policy, tighter) && (other < position || !never_binds(tighter, policy))
+            });
+            let Some((_, tighter)) = tighter else { continue };
+            // A limit of every request may bind on another route, where the tighter one does not hold.
+            let misses_elsewhere = global.contains(&policy.index) && !global.contains(&tighter.index);
+            if said.contains(&policy.index) || misses_elsewhere {
+                continue;
+            }
+            said.push(policy.index);
+            if let Some(span) = places.policy(&policy.name) {
+                self.warn(
+                    span,
+                    format!("this limit can never bind: `{}` has the same key and is tighter", tighter.name),
+                    "remove it, or make it tighter in burst or in rate",
+                );
+            }
+        }
+    }
+
+    fn warn_about_login(&mut self, route: &Route, places: &Places) {
+        let named_login = |text: &str| LOGIN.iter().any(|word| text.to_ascii_lowercase().contains(word));
+        if !named_login(&route.name) && !route.matches.paths.iter().any(|path| named_login(&path.text)) {
+            return;
+        }
+        let by_address =
+            |policy: &Policy| policy.key.parts.iter().flatten().all(|part| matches!(part, KeyPart::ClientIp { .. }));
+        if let (true, Some(span)) = (
+            !route.policies.is_empty() && route.policies.iter().all(|policy| by_address(policy)),
+            places.route(&route.name),
+        ) {
+            self.warn(
+                span,
+                "passwords tried from many addresses pass these limits: all of them count by client address",
+                "add a limit keyed by the account, such as `key: header:x-username`, beside them",
+            );
+        }
+    }
+
+    /// Routes whose every limit a client leaves behind by inventing another value.
+    fn warn_about_unverified(&mut self, config: &Config, places: &Places) {
+        let mut said = Vec::new();
+        for route in config.router.routes() {
+            let enforced = || route.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
+            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(client_chosen);
+            if enforced().next().is_none() || !enforced().all(|policy| free(policy)) {
+                continue;
+            }
+            let Some(policy) = enforced().next() else { continue };
+            if said.contains(&policy.index) {
+                continue;
+            }
+            said.push(policy.index);
+            if let Some(span) = places.policy(&policy.name) {
+                self.warn(
+                    span,
+                    "a client leaves this limit behind by sending another value, which nothing verifies",
+                    "add a limit with `key: client_ip` beside it",
+                );
+            }
+        }
+    }
+}
+
+/// Whether the client can put any value there.
+fn client_chosen(part: &KeyPart) -> bool {
+    matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_))
+}
+
+/// Whether whatever `tighter` admits, `policy` admits too.
+fn never_binds(policy: &Policy, tighter: &Policy) -> bool {
+    let comparable = policy.key == tighter.key
+        && policy.missing == tighter.missing
+        && policy.cost == tighter.cost
+        && tighter.mode == Mode::Enforce
+        && policy.mode == Mode::Enforce
+        && tighter.overrides.is_empty()
+        && policy.overrides.is_empty()
+        && tighter.applies.path.is_empty()
+        && tighter.applies.not_path.is_empty();
+    let (Terms::Limited(limit), Terms::Limited(other)) = (&policy.terms, &tighter.terms) else { return false };
+    comparable && is_tighter(other.algorithm.bucket(), limit.algorithm.bucket())
+}
+
+/// Whether a bucket's burst and rate are both at most the other's.
+fn is_tighter(bucket: &Bucket, other: &Bucket) -> bool {
+    let per = |bucket: &Bucket| u128::from(bucket.period) * u128::from(bucket.tick);
+    bucket.capacity <= other.capacity && u128::from(bucket.rate) * per(other) <= u128::from(other.rate) * per(bucket)
+}

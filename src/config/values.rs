@@ -1,0 +1,370 @@
+//! The single values of the file: how each is written, and what is wrong when it is not.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+use serde_json::{Value as Json, json};
+
+use super::shape::{Problem, Word};
+use crate::limit::policy::{OverrideMatch, PathPattern};
+use crate::route::{HostPattern, PathTemplate, target};
+use crate::units::{Rate, Size, parse_duration};
+
+impl Word for String {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Ok(text.to_owned())
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Word for PathBuf {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text.is_empty() {
+            return Err(Problem::new("this names no file", "write a path"));
+        }
+        Ok(Self::from(text))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Word for bool {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(Problem::new(format!("`{text}` is neither `true` nor `false`"), "write `true` or `false`")),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["boolean", "string"] })
+    }
+}
+
+impl Word for u64 {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        text.parse()
+            .map_err(|_| Problem::new(format!("`{text}` is not a whole number"), "write digits only, such as 200"))
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^([0-9]+|.*\\$\\{.*)$" }] })
+    }
+}
+
+impl Word for Duration {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Ok(parse_duration(text)?)
+    }
+
+    fn schema() -> Json {
+        pattern("^(([0-9]+(us|ms|s|m|h|d))+|.*\\$\\{.*)$")
+    }
+}
+
+impl Word for Size {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Ok(text.parse()?)
+    }
+
+    fn schema() -> Json {
+        pattern("^([0-9]+ ?(B|KiB|MiB|GiB|kB|KB|MB|GB)|.*\\$\\{.*)$")
+    }
+}
+
+/// A text with this form (or one that the environment fills in).
+fn pattern(regex: &str) -> Json {
+    json!({ "type": "string", "pattern": regex })
+}
+
+/// A rate, or no limit at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowance {
+    Unlimited,
+    Rate(Rate),
+}
+
+impl Word for Allowance {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text.trim() == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        Ok(Self::Rate(text.parse()?))
+    }
+
+    fn schema() -> Json {
+        pattern("^(unlimited|[0-9]+ ?/ ?([0-9]+(us|ms|s|m|h|d))*(us|ms|s|m|h|d)?|.*\\$\\{.*)$")
+    }
+}
+
+/// `host:port` or `:port`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Address(pub(super) SocketAddr);
+
+impl Word for Address {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        const HELP: &str =
+            "write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, or `:8080` for every address";
+        if let Some(port) = text.strip_prefix(':') {
+            let port = port.parse().map_err(|_| Problem::new(format!("`{text}` has no valid port"), HELP))?;
+            return Ok(Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)));
+        }
+        if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+            return Ok(Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
+        }
+        if let Ok(port) = text.parse::<u16>() {
+            return Err(Problem::new(format!("`{text}` is only a port"), format!("did you mean `:{port}`?")));
+        }
+        let wrong = || Problem::new(format!("`{text}` is not an address to listen on"), HELP);
+        text.parse().map(Self).map_err(|_| wrong())
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// One entry of `trusted_proxies`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Blocks(pub(super) Vec<IpNet>);
+
+/// What `private` stands for: loopback, RFC 1918, link-local (RFC 3927), unique local (RFC 4193).
+const PRIVATE: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+impl Word for Blocks {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text == "private" {
+            return Ok(Self(PRIVATE.iter().filter_map(|block| block.parse().ok()).collect()));
+        }
+        let wrong = || {
+            Problem::new(format!("`{text}` is not an address block"), "write 203.0.113.0/24, 2001:db8::/32 or private")
+        };
+        network(text).map(|block| Self(vec![block])).ok_or_else(wrong)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// An address or an address block.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().map(|block| block.trunc()).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// One entry of an override's `key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OverrideKey(pub(super) OverrideMatch);
+
+impl Word for OverrideKey {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text.is_empty() {
+            return Err(Problem::new("an empty key value", "write the value of the key, or an address block"));
+        }
+        Ok(Self(network(text).map_or_else(|| OverrideMatch::Value(text.into()), OverrideMatch::Network)))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "integer"] })
+    }
+}
+
+/// A name: printable ASCII without what has a meaning in state ids and fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LimitName(pub(super) String);
+
+impl LimitName {
+    /// Whether a character may stand in a name.
+    pub(super) fn allows(character: char) -> bool {
+        character.is_ascii_graphic() && !matches!(character, '"' | '\'' | '`' | '\\' | '{' | '}' | ':' | '@' | '~')
+            || character == ' '
+    }
+}
+
+impl Word for LimitName {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text.is_empty() || text.trim() != text || text.len() > 128 || !text.chars().all(Self::allows) {
+            return Err(Problem::new(
+                format!("`{text}` cannot be a name here"),
+                "use up to 128 letters, digits and `-_./`; not quotes, backslashes, braces, `:`, `@` or `~`",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "integer"] })
+    }
+}
+
+impl Word for HeaderName {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Self::from_str(text).map_err(|_| {
+            Problem::new(format!("`{text}` is not a field name"), "write letters, digits and `-`, such as x-api-key")
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// A field's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HeaderText(pub(super) HeaderValue);
+
+impl Word for HeaderText {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        HeaderValue::from_str(text).map(Self).map_err(|_| {
+            Problem::new("a field's value cannot hold control characters or line ends", "write it on one line")
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+impl Word for Method {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let upper = text.to_ascii_uppercase();
+        if upper != text {
+            return Err(Problem::new(
+                format!("`{text}` is not a method; methods are upper-case"),
+                format!("did you mean `{upper}`?"),
+            ));
+        }
+        Self::from_str(text).map_err(|_| Problem::new(format!("`{text}` is not a method"), "write GET, POST, …"))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Word for HostPattern {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Ok(Self::parse(text)?)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Word for PathTemplate {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if !text.starts_with('/') {
+            return Err(Problem::new(format!("`{text}` is not a path"), format!("did you mean `/{text}`?")));
+        }
+        Ok(Self::parse(text)?)
+    }
+
+    fn schema() -> Json {
+        pattern("^(/|.*\\$\\{)")
+    }
+}
+
+impl Word for PathPattern {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let (fixed, below) = text.strip_suffix('*').map_or((text, false), |fixed| (fixed, true));
+        if !fixed.starts_with('/') || fixed.contains(['*', '{', '}']) || (below && !fixed.ends_with('/')) {
+            return Err(Problem::new(
+                format!("`{text}` is not a path of this kind"),
+                "write `/exact` or `/prefix/*`; parameters are for a route's own `match`",
+            ));
+        }
+        let canonical = target::canonical_path(fixed)?.text;
+        if canonical != fixed {
+            return Err(Problem::new(
+                format!("no request's path is spelled like `{text}` once it is normalised"),
+                format!("write `{canonical}{}`", if below { "*" } else { "" }),
+            ));
+        }
+        Ok(if below { Self::Prefix(fixed.into()) } else { Self::Exact(fixed.into()) })
+    }
+
+    fn schema() -> Json {
+        pattern("^(/|.*\\$\\{)")
+    }
+}
+
+/// A status of a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Status(pub(super) StatusCode);
+
+impl Word for Status {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let status = text.parse::<u16>().ok().filter(|status| (400..600).contains(status));
+        status.and_then(|status| StatusCode::from_u16(status).ok()).map(Self).ok_or_else(|| {
+            Problem::new(format!("`{text}` is not a status of a refusal"), "write 429, or another from 400 to 599")
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["integer", "string"], "minimum": 400, "maximum": 599 })
+    }
+}
+
+/// A share, 0 to 1, written as a percentage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Share(pub(super) f64);
+
+impl Word for Share {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        percent.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| Self(percent / 100.0)).ok_or_else(
+            || Problem::new(format!("`{text}` is not a share"), "write a percentage from 0% to 100%, such as 1%"),
+        )
+    }
+
+    fn schema() -> Json {
+        pattern("^([0-9.]+ ?%|.*\\$\\{.*)$")
+    }
+}
+
+/// How many workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Workers {
+    Auto,
+    Count(usize),
+}
+
+impl Word for Workers {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let wrong = || Problem::new(format!("`{text}` is not a number of workers"), "write `auto`, or 1 to 1024");
+        text.parse().ok().filter(|count| (1..=1024).contains(count)).map(Self::Count).ok_or_else(wrong)
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
+    }
+}
+
+mod key;
+mod url;
+
+pub(super) use key::{KeyChoice, Part};
+pub(super) use url::{RedisUrl, Server};

@@ -1,0 +1,171 @@
+//! The addresses of servers and of Redis.
+
+use serde_json::{Value as Json, json};
+
+use crate::config::shape::{Problem, Word};
+use crate::route::target::canonical_host;
+use crate::upstream::Address;
+
+/// One server of an upstream, `http://host:port` or `echo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct Server {
+    pub(in crate::config) address: Address,
+    /// `host:port` as Host is written: without the default port.
+    pub(in crate::config) host: String,
+    pub(in crate::config) label: String,
+}
+
+const SERVER: &str = "write http://host:port, such as http://127.0.0.1:3000, or `echo`";
+
+impl Word for Server {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text == "echo" {
+            return Ok(Self { address: Address::Echo, host: "echo".into(), label: "echo".into() });
+        }
+        let Some(rest) = text.strip_prefix("http://") else {
+            return Err(not_http(text));
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let wrong = |what: &str| Problem::new(format!("`{text}` {what}"), SERVER);
+        if authority.contains('@') {
+            return Err(wrong("carries credentials, which a server's address cannot"));
+        }
+        if authority.contains(['/', '?', '#']) {
+            return Err(wrong("has a path; a server has only a host and a port"));
+        }
+        let host = canonical_host(authority).map_err(|_| wrong("has no valid host and port"))?;
+        if host.name.is_empty() || host.port == Some(0) || authority.ends_with(':') {
+            return Err(wrong("has no valid host and port"));
+        }
+        let port = host.port.unwrap_or(80);
+        let shown = if port == 80 { host.name.to_string() } else { format!("{}:{port}", host.name) };
+        Ok(Self {
+            address: Address::Tcp { host: host.name.trim_matches(['[', ']']).into(), port },
+            host: shown,
+            label: format!("{}:{port}", host.name),
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^(echo|http://.*|.*\\$\\{.*)$" })
+    }
+}
+
+fn not_http(text: &str) -> Problem {
+    if text.starts_with("https://") {
+        return Problem::new(
+            format!("`{text}`: TLS to upstreams is not supported in this version"),
+            "use http://, over a network you trust",
+        );
+    }
+    if !text.contains("://") && text.contains([':', '.']) {
+        return Problem::new(format!("`{text}` has no scheme"), format!("did you mean `http://{text}`?"));
+    }
+    Problem::new(format!("`{text}` is not the address of a server"), SERVER)
+}
+
+/// Where Redis is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct RedisUrl {
+    pub(in crate::config) host: String,
+    pub(in crate::config) port: u16,
+    pub(in crate::config) database: i64,
+    pub(in crate::config) tls: bool,
+    pub(in crate::config) username: Option<String>,
+    pub(in crate::config) password: Option<String>,
+}
+
+const REDIS: &str = "write redis://host:6379/0, or rediss:// for TLS";
+
+impl Word for RedisUrl {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        // The text may hold a password: messages do not repeat it.
+        let wrong = |what: &str| Problem::new(format!("this is not the address of a Redis server: {what}"), REDIS);
+        let (tls, rest) = match text.split_once("://") {
+            Some(("redis", rest)) => (false, rest),
+            Some(("rediss", rest)) => (true, rest),
+            _ => return Err(wrong("it begins with neither redis:// nor rediss://")),
+        };
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let database = match database {
+            "" => 0,
+            number => number
+                .parse()
+                .ok()
+                .filter(|number| (0..=1_000_000).contains(number))
+                .ok_or_else(|| wrong("what follows the slash is not a database number"))?,
+        };
+        let (credentials, authority) = match authority.rsplit_once('@') {
+            Some((credentials, authority)) => (Some(credentials), authority),
+            None => (None, authority),
+        };
+        let (username, password) = credentials.map_or(Ok((None, None)), split_credentials)?;
+        let host = canonical_host(authority).map_err(|_| wrong("it has no valid host and port"))?;
+        if host.name.is_empty() || host.port == Some(0) {
+            return Err(wrong("it has no valid host and port"));
+        }
+        Ok(Self {
+            host: host.name.trim_matches(['[', ']']).to_owned(),
+            port: host.port.unwrap_or(6379),
+            database,
+            tls,
+            username,
+            password,
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^(rediss?://.*|.*\\$\\{.*)$" })
+    }
+}
+
+/// `user:password`, percent-decoded; an empty part is none.
+fn split_credentials(text: &str) -> Result<(Option<String>, Option<String>), Problem> {
+    let (username, password) = text.split_once(':').unwrap_or((text, ""));
+    let decode = |part: &str| {
+        let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
+        decoded.map(|decoded| Some(decoded.into_owned()).filter(|decoded| !decoded.is_empty())).map_err(|_| {
+            Problem::new("the user name or password in this address is not UTF-8", "use `username` and `password_file`")
+        })
+    };
+    Ok((decode(username)?, decode(password)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_host_and_port() {
+        let server = <Server as Word>::parse("http://[::1]:3000/").unwrap();
+        assert_eq!(server.address, Address::Tcp { host: "::1".into(), port: 3000 });
+        assert_eq!(server.host, "[::1]:3000");
+        let server = <Server as Word>::parse("http://Example.com").unwrap();
+        assert_eq!((server.host.as_str(), server.label.as_str()), ("example.com", "example.com:80"));
+    }
+
+    #[test]
+    fn what_is_no_server_says_what_to_write() {
+        for (text, expected) in [
+            ("127.0.0.1:3000", "did you mean `http://127.0.0.1:3000`?"),
+            ("https://a", "use http://"),
+            ("http://a/b", "write http://host:port"),
+            ("http://u:p@a", "write http://host:port"),
+            ("http://", "write http://host:port"),
+            ("http://a:99999", "write http://host:port"),
+            ("ftp://a", "write http://host:port"),
+        ] {
+            let problem = <Server as Word>::parse(text).unwrap_err();
+            assert!(problem.help.as_ref().unwrap().contains(expected), "{text}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_redis_address_is_taken_apart_and_its_password_never_repeated() {
+        let url = <RedisUrl as Word>::parse("rediss://user:p%40ss@redis.internal:7000/3").unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.database, url.tls), ("redis.internal", 7000, 3, true));
+        assert_eq!((url.username.as_deref(), url.password.as_deref()), (Some("user"), Some("p@ss")));
+        let problem = <RedisUrl as Word>::parse("redis://:hunter2@h:x/0").unwrap_err();
+        assert!(!format!("{problem:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,226 @@
+//! Specificity by example, and the index against the sorted list on random route sets.
+
+use super::*;
+
+fn route(index: usize, name: &str, matches: Match) -> Arc<Route> {
+    let timeout = Duration::from_secs(30);
+    let encoded_path = EncodedPath::Reject;
+    Arc::new(Route {
+        name: name.into(),
+        index,
+        matches,
+        upstream: None,
+        policies: Box::default(),
+        timeout,
+        encoded_path,
+    })
+}
+
+fn router(matches: Vec<(&str, Match)>) -> Router {
+    let unmatched = route(matches.len(), "unmatched", Match::default());
+    let routes = matches.into_iter().enumerate().map(|(index, (name, matches))| route(index, name, matches)).collect();
+    Router::new(routes, unmatched)
+}
+
+fn on(hosts: &[&str], paths: &[&str]) -> Match {
+    Match {
+        hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+        paths: paths.iter().map(|path| PathTemplate::parse(path).unwrap()).collect(),
+        ..Match::default()
+    }
+}
+
+fn methods(mut matches: Match, methods: &[Method]) -> Match {
+    matches.methods = methods.to_vec();
+    matches
+}
+
+fn header(mut matches: Match, name: &'static str, value: &'static str) -> Match {
+    matches.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
+    matches
+}
+
+fn name_of<'a>(router: &'a Router, host: &str, path: &'a str) -> &'a str {
+    &router.find(host, path, &Method::GET, &HeaderMap::new()).route.name
+}
+
+#[test]
+fn an_exact_host_wins_over_a_wildcard_and_that_over_none() {
+    let router = router(vec![
+        ("none", on(&[], &["/static/path"])),
+        ("wide", on(&["*.example.com"], &["/*"])),
+        ("narrow", on(&["*.api.example.com"], &["/*"])),
+        ("exact", on(&["a.api.example.com"], &["/*"])),
+    ]);
+    assert_eq!(name_of(&router, "a.api.example.com", "/static/path"), "exact");
+    assert_eq!(name_of(&router, "b.api.example.com", "/static/path"), "narrow");
+    assert_eq!(name_of(&router, "x.b.api.example.com", "/"), "narrow");
+    assert_eq!(name_of(&router, "api.example.com", "/"), "wide");
+    assert_eq!(name_of(&router, "example.com", "/static/path"), "none");
+    assert_eq!(name_of(&router, "", "/static/path"), "none");
+    assert_eq!(name_of(&router, "example.com", "/other"), "unmatched");
+}
+
+#[test]
+fn static_segments_win_over_parameters_and_those_over_the_rest() {
+    let router = router(vec![
+        ("all", on(&[], &["/*"])),
+        ("rest", on(&[], &["/v1/*"])),
+        ("param", on(&[], &["/v1/{tenant}/orders"])),
+        ("static", on(&[], &["/v1/me/{what}"])),
+        ("v1", on(&[], &["/v1"])),
+    ]);
+    assert_eq!(name_of(&router, "h", "/v1/me/orders"), "static");
+    assert_eq!(name_of(&router, "h", "/v1/acme/orders"), "param");
+    assert_eq!(name_of(&router, "h", "/v1/acme/users"), "rest");
+    assert_eq!(name_of(&router, "h", "/v1"), "v1");
+    assert_eq!(name_of(&router, "h", "/v1/"), "rest");
+    assert_eq!(name_of(&router, "h", "/v2"), "all");
+}
+
+#[test]
+fn more_conditions_win_and_then_file_order() {
+    let api = || on(&[], &["/api"]);
+    let router = router(vec![
+        ("plain", api()),
+        ("second", api()),
+        ("post", methods(api(), &[Method::POST])),
+        ("versioned", header(methods(api(), &[Method::POST]), "x-api-version", "2")),
+    ]);
+    let found = |method: &Method, version: Option<&'static str>| {
+        let headers = version.map(|value| (HeaderName::from_static("x-api-version"), HeaderValue::from_static(value)));
+        router.find("h", "/api", method, &headers.into_iter().collect()).route.name.to_string()
+    };
+    assert_eq!(found(&Method::GET, Some("2")), "plain");
+    assert_eq!(found(&Method::POST, None), "post");
+    assert_eq!(found(&Method::POST, Some("3")), "post");
+    assert_eq!(found(&Method::POST, Some("2")), "versioned");
+}
+
+#[test]
+fn head_meets_what_holds_for_get() {
+    let router = router(vec![("get", methods(on(&[], &["/a"]), &[Method::GET])), ("rest", on(&[], &["/*"]))]);
+    let found = |method: &Method| router.find("h", "/a", method, &HeaderMap::new()).route.name.to_string();
+    assert_eq!(found(&Method::HEAD), "get");
+    assert_eq!(found(&Method::OPTIONS), "rest");
+}
+
+#[test]
+fn an_encoded_spelling_does_not_walk_around_a_static_segment() {
+    let router = router(vec![("me", on(&[], &["/users/@me"])), ("rest", on(&[], &["/*"]))]);
+    assert_eq!(name_of(&router, "h", "/users/%40me"), "me");
+}
+
+#[test]
+fn every_path_of_a_route_captures_its_own_parameters() {
+    let router = router(vec![("both", on(&["a", "b"], &["/x/{one}", "/y/{two}/{three}/*"]))]);
+    let found = router.find("b", "/y/1/2/3/4", &Method::GET, &HeaderMap::new());
+    assert_eq!(found.params.to_vec(), [("two", "1"), ("three", "2"), ("rest", "3/4")]);
+    assert_eq!(router.routes().map(|route| &*route.name).collect::<Vec<_>>(), ["both", "unmatched"]);
+}
+
+#[test]
+fn explain_says_which_condition_failed_first() {
+    let router = router(vec![
+        ("host", on(&["other"], &["/a"])),
+        ("method", methods(on(&[], &["/a"]), &[Method::PUT])),
+        ("header", header(on(&[], &["/a"]), "x-a", "1")),
+        ("path", on(&[], &["/b"])),
+        ("match", on(&[], &["/*"])),
+    ]);
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    let name = HeaderName::from_static("x-a");
+    let steps: Vec<_> = router.explain("h", "/a", &method, &headers).map(|step| step.outcome).collect();
+    assert_eq!(
+        steps,
+        [Considered::Host, Considered::Method, Considered::Header(&name), Considered::Path, Considered::Matched]
+    );
+}
+
+#[test]
+fn a_route_is_shadowed_when_others_take_all_it_matches() {
+    let router = router(vec![
+        ("first", on(&["a"], &["/x/{id}"])),
+        ("renamed", on(&["a"], &["/x/{other}"])),
+        ("partly", on(&["a"], &["/x/{id}", "/y"])),
+        ("get", methods(on(&[], &["/z"]), &[Method::GET])),
+        ("head", methods(on(&[], &["/z"]), &[Method::HEAD])),
+        ("get and post", methods(on(&[], &["/z"]), &[Method::GET, Method::POST])),
+        ("anything", on(&[], &[])),
+        ("rest", on(&[], &["/*", "/*"])),
+    ]);
+    let shadowed = router.shadowed();
+    let names: Vec<_> = shadowed.iter().map(|(route, by)| (&*route.name, &*by.name)).collect();
+    assert_eq!(names, [("renamed", "first"), ("head", "get"), ("rest", "anything")]);
+}
+
+const HOSTS: [&str; 5] = ["a.test", "b.a.test", "c.b.a.test", "*.test", "*.a.test"];
+const SEGMENTS: [&str; 6] = ["a", "b", "a", "@", "{p}", "{q}"];
+const METHODS: [Method; 4] = [Method::GET, Method::HEAD, Method::POST, Method::PUT];
+
+fn any_of<T: Clone>(random: &mut fastrand::Rng, from: &[T], most: usize) -> Vec<T> {
+    (0..random.usize(..=most)).map(|_| from[random.usize(..from.len())].clone()).collect()
+}
+
+fn random_template(random: &mut fastrand::Rng) -> String {
+    let mut text = String::new();
+    for (position, segment) in any_of(random, &SEGMENTS, 3).into_iter().enumerate() {
+        text.push('/');
+        text.push_str(if segment.starts_with('{') { ["{p0}", "{p1}", "{p2}"][position] } else { segment });
+    }
+    text.push_str(if text.is_empty() {
+        ["/", "/*"][random.usize(..2)]
+    } else {
+        ["", "/", "/*", ""][random.usize(..4)]
+    });
+    text
+}
+
+fn random_match(random: &mut fastrand::Rng) -> Match {
+    let paths: Vec<String> = (0..random.usize(..3)).map(|_| random_template(random)).collect();
+    let hosts = any_of(random, &HOSTS, 2);
+    let mut matches = on(&hosts, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    matches.methods = any_of(random, &METHODS, 2);
+    for (name, value) in any_of(random, &[("x-a", "1"), ("x-a", "2"), ("x-b", "1")], 1) {
+        matches = header(matches, name, value);
+    }
+    matches
+}
+
+fn random_path(random: &mut fastrand::Rng) -> String {
+    let segments = any_of(random, &["a", "b", "c", "@", "%40"], 4);
+    let path: String = segments.iter().flat_map(|segment| ["/", segment]).collect();
+    if path.is_empty() || random.u8(..3) == 0 { path + "/" } else { path }
+}
+
+#[test]
+fn the_index_and_the_sorted_list_agree() {
+    let mut random = fastrand::Rng::with_seed(0x70_13);
+    let (mut matched, mut requests) = (0, 0);
+    for _ in 0..2_500 {
+        let router = router((0..random.usize(1..14)).map(|_| ("route", random_match(&mut random))).collect());
+        for _ in 0..40 {
+            let host =
+                ["a.test", "b.a.test", "c.b.a.test", "x.a.test", "test", "", ".a.test", "a.test."][random.usize(..8)];
+            let path = random_path(&mut random);
+            let method = METHODS[random.usize(..METHODS.len())].clone();
+            let headers: HeaderMap = any_of(&mut random, &[("x-a", "1"), ("x-a", "2"), ("x-b", "1")], 2)
+                .into_iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            let found = router.find(host, &path, &method, &headers);
+            let meant = router.explain(host, &path, &method, &headers).find(|step| step.outcome == Considered::Matched);
+            let meant = meant.map(|step| step.alternative.found(&path));
+            assert_eq!(
+                (found.route.index, &found.params),
+                meant
+                    .as_ref()
+                    .map_or((router.unmatched.index, &Params::new()), |meant| (meant.route.index, &meant.params)),
+                "{host} {path} {method} {headers:?} {router:#?}"
+            );
+            requests += 1;
+            matched += u32::from(meant.is_some());
+        }
+    }
+    assert!(requests == 100_000 && (30_000..95_000).contains(&matched), "{matched} of {requests} requests matched");
+}
