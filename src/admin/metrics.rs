@@ -236,3 +236,90 @@ fn summed(maps: impl Iterator<Item = BTreeMap<&'static str, u64>>) -> BTreeMap<&
     }
     sum
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::time::Duration;
+
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::config::{Origin, parse};
+
+    /// Two workers that have counted something of everything.
+    pub(in crate::admin) fn sources() -> Sources {
+        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n";
+        let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
+        let routes = config.router.routes().count();
+        let mut sources = Sources::new(config, Arc::new(MemoryStore::new(10)), None);
+        for _ in 0..2 {
+            let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
+            requests.opened(0);
+            requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3), Duration::from_micros(30));
+            requests.upstream(0, Some(StatusCode::OK));
+            requests.upstream(0, None);
+            requests.refused("bare_lf");
+            requests.turned_away(0, "max_connections");
+            limits.decided(0, DecisionKind::Deny);
+            limits.check_buckets[2].increment();
+            sources.add(Arc::new(requests), Arc::new(limits));
+        }
+        sources
+    }
+
+    #[test]
+    fn workers_are_summed() {
+        let text = sources().scrape(Format::Classic);
+        for line in [
+            "tollgate_upstream_requests_total{upstream=\"default\",server=\"127.0.0.1:3000\",code=\"error\"} 2",
+            "tollgate_refused_requests_total{kind=\"bare_lf\"} 2",
+            "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
+            "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
+            "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("method=\"GET\",code=\"200\"} 2\n"), "{text}");
+        assert!(text.contains("decision=\"deny\"} 2\n"), "{text}");
+    }
+
+    #[test]
+    fn both_formats_are_well_formed() {
+        for format in [Format::Classic, Format::OpenMetrics] {
+            well_formed(&sources().scrape(format), format);
+        }
+    }
+
+    /// Every family announced once and before its samples, every series unique, buckets cumulative.
+    fn well_formed(text: &str, format: Format) {
+        let (mut kinds, mut series, mut last) = (HashMap::new(), HashSet::new(), (String::new(), 0.0));
+        let mut lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.iter().filter(|line| **line == "# EOF").count(), usize::from(format == Format::OpenMetrics));
+        lines.retain(|line| *line != "# EOF");
+        for line in lines {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                assert!(help.ends_with('.'), "a sentence: {help}");
+                continue;
+            }
+            if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert!(kinds.insert(name.to_owned(), kind).is_none(), "{name} twice");
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let value: f64 = value.parse().unwrap();
+            assert!(series.insert(name.to_owned()), "{name} twice");
+            let bare = name.split('{').next().unwrap();
+            let family = kinds.keys().any(|family| {
+                let suffix = bare.strip_prefix(family.as_str());
+                suffix.is_some_and(|suffix| ["", "_total", "_bucket", "_sum", "_count"].contains(&suffix))
+            });
+            assert!(family && bare.starts_with("tollgate_"), "{bare} was not announced");
+            if let Some((labels, _)) = name.split_once("le=\"") {
+                assert!(last.0 != labels || last.1 <= value, "{name} is not cumulative");
+                last = (labels.to_owned(), value);
+            }
+        }
+    }
+}

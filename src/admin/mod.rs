@@ -138,12 +138,7 @@ mod tests {
 
     fn admin(token: Option<&str>) -> Admin {
         let settings = AdminSettings { address: "127.0.0.1:9901".parse().unwrap(), token: token.map(Secret::new) };
-        Admin {
-            access: Access::new(&settings),
-            metrics_path: "/metrics".into(),
-            sources: Sources::empty(),
-            ready: Arc::new(AtomicBool::new(true)),
-        }
+        Admin::new(&settings, metrics::tests::sources(), Arc::new(AtomicBool::new(true)))
     }
 
     fn status(admin: &Admin, method: &str, path: &str, fields: &[(&str, &str)]) -> u16 {

@@ -24,6 +24,15 @@ pub enum Form {
     Json,
 }
 
+/// Whether text for people is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// With ANSI escapes.
+    Ansi,
+    /// Without.
+    Plain,
+}
+
 /// How the lines of this process look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
@@ -96,18 +105,15 @@ pub fn dropped() -> u64 {
 }
 
 impl Look {
-    /// What is asked for, on this process' standard error; `color` decides about colours, which are
-    /// otherwise only used on a terminal and without `NO_COLOR`.
+    /// What a form means for this process' standard error.
     #[must_use]
-    pub fn choose(form: Form, color: Option<bool>) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    pub fn choose(form: Form, color: Color) -> Self {
         let json = match form {
-            Form::Auto => !terminal,
+            Form::Auto => !io::stderr().is_terminal(),
             Form::Pretty => false,
             Form::Json => true,
         };
-        Self { json, color: !json && color.unwrap_or(terminal && !plain) }
+        Self { json, color: !json && color == Color::Ansi }
     }
 }
 
