@@ -7,3 +7,6 @@ mod raw;
 
 mod inbound;
 mod smuggling;
+//! One test binary; a module per behaviour.
+
+mod oracle;
