@@ -4,26 +4,20 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::Admin;
-use crate::config::{Config, ShutdownSettings};
-use crate::limit::stats::LimitStats;
-use crate::limit::store::memory::MemoryStore;
-use crate::proxy::connection::Phase;
-use crate::proxy::listener;
-use crate::telemetry::metrics::Sources;
-use crate::telemetry::{AccessLog, WorkerStats};
-use crate::upstream::{Address, echo};
-use crate::worker::caps::Caps;
-use crate::worker::{self, Worker};
+use crate::admin::{Admin, metrics::Sources};
+use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ShutdownSettings};
+use crate::signal::Signals;
+use crate::telemetry::{AccessLog, access_log};
+use crate::worker::{self, Phase, Shared, Worker};
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
-pub const DEFAULT_ADMIN_PORT: u16 = 9901;
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
 
 /// A running proxy. The tests' entrance too. Dropping it ends its threads without a drain.
 #[derive(Debug)]
@@ -32,11 +26,13 @@ pub struct Server {
     addresses: Vec<(Arc<str>, SocketAddr)>,
     /// How far from its end; every thread listens.
     phase: watch::Sender<Phase>,
+    /// What `/readyz` says.
+    ready: Arc<AtomicBool>,
     /// Closed when the last worker has ended.
-    ended: mpsc::Receiver<Infallible>,
+    workers: mpsc::Receiver<Infallible>,
     /// How to end.
     shutdown: ShutdownSettings,
-    /// Every thread but the access log's.
+    /// Every thread but those of the logs.
     threads: Vec<JoinHandle<()>>,
     /// Flushed at the end.
     access_log: Option<AccessLog>,
@@ -60,7 +56,22 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// Why a process did not run to its ordinary end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The system gave no event queue or no signal handlers.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// No worker is left; the log says why.
+    #[error("every worker has failed")]
+    Failed,
+}
+
 /// Every socket of the process, bound before any thread starts.
+#[derive(Debug)]
 struct Sockets {
     /// By listener, then by worker.
     listeners: Vec<Vec<TcpListener>>,
@@ -68,6 +79,31 @@ struct Sockets {
     admin: Option<TcpListener>,
     /// The echo upstream's.
     echo: Option<TcpListener>,
+}
+
+/// Runs a server until TERM or INT drains it; a second one stops it at once. `started` is told the
+/// real addresses by listener name, once all of them are open.
+///
+/// # Errors
+/// When it cannot start, or when every worker fails.
+pub fn run(config: Arc<Config>, started: impl FnOnce(&[(Arc<str>, SocketAddr)])) -> Result<(), RunError> {
+    worker::runtime().map_err(RunError::Signals)?.block_on(async {
+        let mut signals = Signals::listen().map_err(RunError::Signals)?;
+        let mut server = Server::start(config)?;
+        started(&server.addresses);
+        tokio::select! {
+            signal = signals.end() => tracing::info!(signal, "draining"),
+            () = server.ended() => return Err(RunError::Failed),
+        }
+        tokio::select! {
+            () = server.shutdown() => {}
+            signal = signals.end() => tracing::warn!(signal, "second signal, stopping at once"),
+        }
+        server.stop();
+        server.wait();
+        tracing::info!("stopped");
+        Ok(())
+    })
 }
 
 impl Server {
@@ -78,11 +114,16 @@ impl Server {
     pub fn start(config: Arc<Config>) -> Result<Self, StartError> {
         let sockets = Sockets::bind(&config)?;
         let addresses = sockets.addresses(&config)?;
-        let (phase, _) = watch::channel(Phase::Running);
-        let (alive, ended) = mpsc::channel(1);
-        let access_log = config.access_log.as_ref().map(AccessLog::start).transpose()?;
-        let shutdown = config.shutdown;
-        let mut server = Self { addresses, phase, ended, shutdown, threads: Vec::new(), access_log };
+        let (alive, workers) = mpsc::channel(1);
+        let mut server = Self {
+            addresses,
+            phase: watch::Sender::new(Phase::Running),
+            ready: Arc::new(AtomicBool::new(true)),
+            workers,
+            shutdown: config.shutdown,
+            threads: Vec::new(),
+            access_log: config.access_log.as_ref().map(start_access_log).transpose()?,
+        };
         server.spawn(config, sockets, &alive)?;
         for (listener, address) in &server.addresses {
             tracing::info!(listener = &**listener, %address, "listening");
@@ -98,32 +139,34 @@ impl Server {
 
     /// Completes when every worker has ended; before [`Server::shutdown`] only if all of them failed.
     pub async fn ended(&mut self) {
-        while self.ended.recv().await.is_some() {}
+        while self.workers.recv().await.is_some() {}
     }
 
     /// Ends in order: not ready any more, after `shutdown.delay` no new connections, and
     /// `shutdown.grace` later no old ones either. Completes as soon as no worker is left.
     pub async fn shutdown(&mut self) {
+        let ShutdownSettings { delay, grace } = self.shutdown;
+        self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Leaving);
-        tokio::time::sleep(self.shutdown.delay).await;
+        tokio::time::sleep(delay).await;
         self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(self.shutdown.grace, self.ended()).await.is_err() {
-            tracing::warn!(grace = ?self.shutdown.grace, "connections still open after the grace period are cut");
+        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+            tracing::warn!(?grace, "connections that are still open after the grace period are cut");
         }
         self.stop();
     }
 
     /// Ends at once: every connection is cut.
     pub fn stop(&self) {
+        self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Stopped);
     }
 
     /// Waits (blocking) for the threads of a server that was shut down or stopped.
     pub fn wait(mut self) {
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread had panicked");
-            }
+            // A panicked thread has been logged by the panic hook.
+            let _ = thread.join();
         }
         if let Some(access_log) = &self.access_log {
             access_log.flush();
@@ -132,48 +175,58 @@ impl Server {
 
     /// Starts the threads.
     fn spawn(&mut self, config: Arc<Config>, sockets: Sockets, alive: &mpsc::Sender<Infallible>) -> io::Result<()> {
-        let caps = Arc::new(Caps::new(&config));
-        let memory = Arc::new(MemoryStore::new(config.store.max_keys));
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
-        let endpoints = config.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
-        let mut sources = Sources::new(Arc::clone(&config), Arc::clone(&memory), self.access_log.clone());
-        let shared = Arc::new(ArcSwap::new(Arc::clone(&config)));
-        for (index, sockets) in by_worker(sockets.listeners, config.workers).into_iter().enumerate() {
-            let worker = Worker {
-                sockets,
-                config: Arc::clone(&shared),
-                memory: Arc::clone(&memory),
-                stats: Arc::new(WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints)),
-                limit_stats: Arc::new(LimitStats::new(config.policies.len())),
-                access_log: self.access_log.clone(),
-                echo,
-                caps: Arc::clone(&caps),
-                phase: self.phase.subscribe(),
-                alive: alive.clone(),
-            };
-            sources.add(Arc::clone(&worker.stats), Arc::clone(&worker.limit_stats));
-            self.thread(format!("worker-{index}"), move || worker.run())?;
-        }
+        let shared = Arc::new(Shared::new(&config, self.access_log.clone(), echo));
+        let mut sources = Sources::new(Arc::clone(&config), Arc::clone(&shared.memory), self.access_log.clone());
         if let Some(socket) = sockets.echo {
-            let phase = self.phase.subscribe();
-            self.thread("echo".to_owned(), move || worker::runtime()?.block_on(serve_echo(socket, phase)))?;
+            self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
+        }
+        for (index, sockets) in by_worker(sockets.listeners, config.workers).into_iter().enumerate() {
+            let worker = Worker::new(&shared, sockets, self.phase.subscribe(), alive);
+            sources.add(Arc::clone(&worker.stats), Arc::clone(&worker.limit_stats));
+            self.thread(&format!("worker-{index}"), None, || worker.serve())?;
         }
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
-            let admin = Admin::new(settings.clone(), sources, self.phase.subscribe());
-            self.thread("admin".to_owned(), move || worker::runtime()?.block_on(admin.serve(socket)))?;
+            let admin = Admin::new(settings, sources, Arc::clone(&self.ready));
+            self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())
     }
 
-    /// Starts one named thread; a failure inside it is logged, not fatal to the others.
-    fn thread(&mut self, name: String, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-        let body = move || {
-            if let Err(error) = work() {
+    /// Starts one named thread with a runtime of its own, on which it runs `work` to its end or
+    /// until a phase is reached. What fails inside is logged and harms no other thread.
+    fn thread<F>(
+        &mut self,
+        name: &str,
+        until: Option<Phase>,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = io::Result<()>>,
+    {
+        let phase = self.phase.subscribe();
+        let thread = move || {
+            let ended = worker::runtime().and_then(|runtime| runtime.block_on(serve_until(work(), phase, until)));
+            if let Err(error) = ended {
                 tracing::error!(%error, thread = std::thread::current().name(), "thread ended");
             }
         };
-        self.threads.push(Builder::new().name(name).spawn(body)?);
+        self.threads.push(Builder::new().name(name.to_owned()).spawn(thread)?);
         Ok(())
+    }
+}
+
+/// Runs `work` to its end or, when one is given, until a phase is reached.
+async fn serve_until(
+    work: impl Future<Output = io::Result<()>>,
+    mut phase: watch::Receiver<Phase>,
+    until: Option<Phase>,
+) -> io::Result<()> {
+    let Some(until) = until else { return work.await };
+    tokio::select! {
+        // A dropped server ends its threads too.
+        _ = phase.wait_for(|phase| *phase >= until) => Ok(()),
+        ended = work => ended,
     }
 }
 
@@ -181,17 +234,14 @@ impl Sockets {
     /// Binds everything the configuration asks for.
     fn bind(config: &Config) -> Result<Self, StartError> {
         let listeners = config.listeners.iter().map(|listener| {
-            listener::bind(listener.address, config.workers).map_err(|source| StartError::Bind {
-                address: listener.address,
-                what: format!("listener {}", listener.name),
-                source,
-            })
+            let address = listener.address;
+            let what = format!("listener {}", listener.name);
+            worker::bind(address, config.workers).map_err(|source| StartError::Bind { address, what, source })
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
-        let uses_echo =
-            config.upstreams.iter().flat_map(|upstream| &upstream.endpoints).any(|one| one.address == Address::Echo);
-        let echo = uses_echo.then(|| bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), "echo upstream")).transpose()?;
+        let any = SocketAddr::new(DEFAULT_ADMIN.ip(), 0);
+        let echo = worker::uses_echo(config).then(|| bind_one(any, "echo upstream")).transpose()?;
         Ok(Self { listeners, admin, echo })
     }
 
@@ -212,11 +262,12 @@ impl Sockets {
 
 /// The admin socket. The default address may be taken: then any free port serves.
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_ADMIN_PORT));
     match bind_one(address, "admin listener") {
-        Err(StartError::Bind { source, .. }) if address == default && source.kind() == io::ErrorKind::AddrInUse => {
+        Err(StartError::Bind { source, .. })
+            if address == DEFAULT_ADMIN && source.kind() == io::ErrorKind::AddrInUse =>
+        {
             tracing::warn!(%address, "the default admin address is taken, using another port; set admin.address");
-            bind_one(SocketAddr::from(([127, 0, 0, 1], 0)), "admin listener")
+            bind_one(SocketAddr::new(address.ip(), 0), "admin listener")
         }
         result => result,
     }
@@ -238,13 +289,13 @@ fn by_worker(listeners: Vec<Vec<TcpListener>>, workers: usize) -> Vec<Vec<TcpLis
     shares
 }
 
-/// Runs the echo upstream until the process ends; requests that drain still need it.
-async fn serve_echo(socket: TcpListener, mut phase: watch::Receiver<Phase>) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    let socket = tokio::net::TcpListener::from_std(socket)?;
-    tokio::select! {
-        () = echo::serve(socket) => {}
-        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
-    }
-    Ok(())
+/// The access log on standard output. Without classes it holds every request unless sampled.
+fn start_access_log(settings: &AccessLogSettings) -> io::Result<AccessLog> {
+    let logs = |class| settings.only.contains(&class);
+    let format = match settings.format {
+        AccessLogFormat::Json => access_log::Format::Json,
+        AccessLogFormat::Combined => access_log::Format::Combined,
+    };
+    let (limited, errors) = (logs(AccessLogClass::Limited), logs(AccessLogClass::Errors));
+    AccessLog::start(access_log::Settings { format, limited, errors, sample: settings.sample }, io::stdout())
 }

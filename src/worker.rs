@@ -19,34 +19,44 @@ use crate::config::Config;
 use crate::limit::Limiter;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
-use crate::proxy::connection::{self, Phase};
-use crate::proxy::{Proxy, listener, pool::Pool};
+pub use crate::proxy::connection::Phase;
+pub use crate::proxy::listener::bind;
+use crate::proxy::pool::Pool;
+use crate::proxy::{Proxy, connection, listener};
 use crate::telemetry::{AccessLog, WorkerStats};
+use crate::upstream::{Address, echo};
 use caps::{Caps, Permit};
 
-/// What a worker is given; everything in it may cross to its thread.
+/// What all workers share.
 #[derive(Debug)]
-pub struct Worker {
-    /// Its own socket of every listener, by index in [`Config::listeners`].
-    pub sockets: Vec<std::net::TcpListener>,
+pub struct Shared {
     /// The running snapshot.
     pub config: Arc<ArcSwap<Config>>,
-    /// Limiter state, shared by all workers.
+    /// Limiter state: the store itself, or the fallback of an absent one.
     pub memory: Arc<MemoryStore>,
-    /// What this worker counts about requests.
-    pub stats: Arc<WorkerStats>,
-    /// What this worker counts about limits.
-    pub limit_stats: Arc<LimitStats>,
+    /// Connections open on all workers.
+    pub caps: Arc<Caps>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
     pub echo: Option<SocketAddr>,
-    /// Connections open on all workers.
-    pub caps: Arc<Caps>,
+}
+
+/// One worker, ready to cross to its thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it shares with the others.
+    shared: Arc<Shared>,
+    /// Its own socket of every listener, by index in [`Config::listeners`].
+    sockets: Vec<std::net::TcpListener>,
+    /// What it counts about requests.
+    pub stats: Arc<WorkerStats>,
+    /// What it counts about limits.
+    pub limit_stats: Arc<LimitStats>,
     /// How far the process is from its end.
-    pub phase: watch::Receiver<Phase>,
-    /// Held until the worker has ended.
-    pub alive: mpsc::Sender<Infallible>,
+    phase: watch::Receiver<Phase>,
+    /// Held until it has ended.
+    _alive: mpsc::Sender<Infallible>,
 }
 
 /// What the accept loops of one worker share.
@@ -91,17 +101,64 @@ pub fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
+/// Whether the built-in echo server is somebody's upstream.
+#[must_use]
+pub fn uses_echo(config: &Config) -> bool {
+    let mut endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+    endpoints.any(|endpoint| endpoint.address == Address::Echo)
+}
+
+/// Runs the built-in echo server until dropped.
+///
+/// # Errors
+/// When the socket cannot be set up.
+pub async fn serve_echo(socket: std::net::TcpListener) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    echo::serve(TcpListener::from_std(socket)?).await;
+    Ok(())
+}
+
+impl Shared {
+    /// What the workers of a new process share.
+    #[must_use]
+    pub fn new(config: &Arc<Config>, access_log: Option<AccessLog>, echo: Option<SocketAddr>) -> Self {
+        Self {
+            config: Arc::new(ArcSwap::new(Arc::clone(config))),
+            memory: Arc::new(MemoryStore::new(config.store.max_keys)),
+            caps: Arc::new(Caps::new(config)),
+            access_log,
+            echo,
+        }
+    }
+}
+
 impl Worker {
-    /// Serves until the process ends. To be called on the worker's own thread.
-    ///
-    /// # Errors
-    /// When the runtime or a socket cannot be set up.
-    pub fn run(self) -> io::Result<()> {
-        runtime()?.block_on(self.serve())
+    /// A worker that accepts on these sockets, one per listener, and holds `alive` until it has ended.
+    #[must_use]
+    pub fn new(
+        shared: &Arc<Shared>,
+        sockets: Vec<std::net::TcpListener>,
+        phase: watch::Receiver<Phase>,
+        alive: &mpsc::Sender<Infallible>,
+    ) -> Self {
+        let config = shared.config.load();
+        let endpoints = config.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
+        Self {
+            shared: Arc::clone(shared),
+            sockets,
+            stats: Arc::new(stats),
+            limit_stats: Arc::new(LimitStats::new(config.policies.len())),
+            phase,
+            _alive: alive.clone(),
+        }
     }
 
-    /// Accepts until the drain, then waits for the connections.
-    async fn serve(mut self) -> io::Result<()> {
+    /// Serves until the process ends: accepts until the drain, then waits for the connections.
+    ///
+    /// # Errors
+    /// When a socket cannot be set up.
+    pub async fn serve(mut self) -> io::Result<()> {
         let (local, phase) = watch::channel(*self.phase.borrow());
         let acceptor = Rc::new(self.acceptor(phase));
         let mut loops = JoinSet::new();
@@ -110,26 +167,25 @@ impl Worker {
             let socket = TcpListener::from_std(socket)?;
             loops.spawn_local(Rc::clone(&acceptor).accept(listener, socket));
         }
-        let mut stopped = std::pin::pin!(relay(self.phase.clone(), local));
         tokio::select! {
             () = drained(&mut loops, &acceptor.open) => {}
-            () = &mut stopped => {}
+            () = relay(self.phase.clone(), local) => {}
         }
         Ok(())
     }
 
     /// Builds this worker's proxy on the current runtime.
     fn acceptor(&self, phase: watch::Receiver<Phase>) -> Acceptor {
-        let limiter =
-            Limiter::start(&self.config.load().store, Arc::clone(&self.memory), Arc::clone(&self.limit_stats));
+        let shared = &self.shared;
+        let store = &shared.config.load().store;
         let proxy = Rc::new(Proxy {
-            config: Arc::clone(&self.config),
-            limiter,
-            pool: Pool::new(self.echo),
+            config: Arc::clone(&shared.config),
+            limiter: Limiter::start(store, Arc::clone(&shared.memory), Arc::clone(&self.limit_stats)),
+            pool: Pool::new(shared.echo),
             stats: Arc::clone(&self.stats),
-            access_log: self.access_log.clone(),
+            access_log: shared.access_log.clone(),
         });
-        Acceptor { proxy, caps: Arc::clone(&self.caps), phase, open: Rc::default() }
+        Acceptor { proxy, caps: Arc::clone(&shared.caps), phase, open: Rc::default() }
     }
 }
 
@@ -184,9 +240,6 @@ impl Acceptor {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.stats.panicked();
-        }
         self.stats.closed(self.listener);
         let count = self.open.count.get() - 1;
         self.open.count.set(count);

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::json;
 
-use crate::config::frames::Colour;
 use super::Global;
+use crate::config::frames::Colour;
 use crate::config::{self, Loaded, Report, sentences};
 
 /// Validate a configuration, and say each of its limits in words.
@@ -39,11 +39,11 @@ pub enum Format {
 /// Checks, prints, and returns 1 when there are errors (or, with `--strict`, warnings).
 ///
 /// # Errors
-/// When standard output cannot be written, except that nobody reads it any more.
+/// When there is no file to check, or standard output cannot be written, except that nobody reads it any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let result = config::load(&global.origin()?);
     let text = match args.format {
-        Format::Text => in_words(args, if global.colored_stdout() { Colour::Ansi } else { Colour::Plain }, &result),
+        Format::Text => in_words(args, &result),
         Format::Json => format!("{:#}\n", in_json(args, &result)),
         Format::Github => report_of(&result).github(),
     };
@@ -60,11 +60,11 @@ fn report_of(result: &Result<Loaded, Report>) -> &Report {
     }
 }
 
-fn in_words(args: &Args, colour: Colour, result: &Result<Loaded, Report>) -> String {
+fn in_words(args: &Args, result: &Result<Loaded, Report>) -> String {
     let mut out = String::new();
     let report = report_of(result);
     if !report.is_empty() {
-        out.push_str(&report.render(colour));
+        out.push_str(&report.render(Colour::Ansi));
         out.push('\n');
     }
     let Ok(loaded) = result else { return out };

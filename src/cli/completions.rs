@@ -21,10 +21,10 @@ pub struct Args {
 /// Prints the completions.
 ///
 /// # Errors
-/// Never.
+/// When standard output cannot be written, except that nobody reads it any more.
 pub fn run(args: &Args, _: &Global) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "tollgate", &mut script);
-    super::say(&String::from_utf8_lossy(&script));
+    super::check::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,9 @@ use super::Global;
 pub struct Args {}
 
 /// Runs.
+///
+/// # Errors
+/// None.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let _ = (args, global);
     Ok(ExitCode::SUCCESS)

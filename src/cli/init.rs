@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+
 use super::Global;
 
 /// The short form: three keys.
@@ -25,12 +26,12 @@ pub struct Args {
     /// Every key that exists.
     #[arg(long)]
     pub full: bool,
-    /// Write it here instead of to standard output; an existing file is never overwritten.
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// Where to write it, `-` for standard output; an existing file is never overwritten
+    #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+    pub output: PathBuf,
 }
 
-/// Prints or writes the file.
+/// Writes or prints the file.
 ///
 /// # Errors
 /// When the file exists already or cannot be written.
@@ -40,9 +41,11 @@ pub fn run(args: &Args, _: &Global) -> anyhow::Result<ExitCode> {
         (_, true) => FULL,
         _ => USUAL,
     };
-    match &args.output {
-        Some(path) => write(path, text).with_context(|| format!("cannot write `{}`", path.display()))?,
-        None => super::check::print(text)?,
+    if args.output.as_os_str() == "-" {
+        super::check::print(text)?;
+    } else {
+        write(&args.output, text).with_context(|| format!("cannot write `{}`", args.output.display()))?;
+        super::complain(&format!("wrote {0}; try `tollgate check -c {0}`\n", args.output.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,13 +8,13 @@ pub mod init;
 pub mod run;
 pub mod schema;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::frames::Colour;
 use crate::config::{LogFormat, Origin};
 
 /// Where a configuration is looked for when none is named.
@@ -34,7 +34,7 @@ struct Cli {
 /// Shown under the list of subcommands.
 const EXAMPLES: &str = "\
 Examples:
-  tollgate init > proxy.yaml          write a commented configuration to start from
+  tollgate init                       write a commented proxy.yaml to start from
   tollgate                            run ./proxy.yaml
   tollgate check                      validate it, and say each limit in words
   tollgate explain GET http://localhost:8080/api/data --ip 192.0.2.7
@@ -103,6 +103,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    cli.global.color.choice().write_global();
     match cli.dispatch() {
         Ok(code) => code,
         Err(error) => {
@@ -148,37 +149,20 @@ impl Global {
             None => find_default().map(Origin::File).ok_or_else(|| {
                 let [here, system] = DEFAULT_FILES;
                 anyhow::anyhow!(
-                    "there is no ./{here} and no {system}; name one with -c, or write one with `tollgate init > {here}`"
+                    "there is no ./{here} and no {system}; name one with -c, or write one with `tollgate init`"
                 )
             }),
         }
     }
+}
 
-    /// How frames on standard error are drawn.
-    #[must_use]
-    pub fn stderr_colour(&self) -> Colour {
-        if self.colored_stderr() { Colour::Ansi } else { Colour::Plain }
-    }
-
-    /// Whether text for people on standard error is coloured.
-    #[must_use]
-    pub fn colored_stderr(&self) -> bool {
-        self.colored().unwrap_or_else(|| std::io::stderr().is_terminal() && !no_color())
-    }
-
-    /// Whether text for people on standard output is coloured.
-    #[must_use]
-    pub fn colored_stdout(&self) -> bool {
-        self.colored().unwrap_or_else(|| std::io::stdout().is_terminal() && !no_color())
-    }
-
-    /// What `--color` says; `None` leaves it to the terminal.
-    #[must_use]
-    pub fn colored(&self) -> Option<bool> {
-        match self.color {
-            ColorArg::Auto => None,
-            ColorArg::Always => Some(true),
-            ColorArg::Never => Some(false),
+impl ColorArg {
+    /// As the streams of standard output and standard error understand it.
+    fn choice(self) -> ColorChoice {
+        match self {
+            Self::Auto => ColorChoice::Auto,
+            Self::Always => ColorChoice::Always,
+            Self::Never => ColorChoice::Never,
         }
     }
 }
@@ -193,14 +177,9 @@ impl From<LogFormatArg> for LogFormat {
     }
 }
 
-/// Writes to standard output. A closed pipe is not an error: whoever read has read enough.
-pub fn say(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Writes to standard error; see [`say`].
+/// Writes to standard error, with colours where they are wanted. That nobody reads it is no error.
 pub fn complain(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// The first default file that exists.
@@ -208,13 +187,8 @@ fn find_default() -> Option<PathBuf> {
     DEFAULT_FILES.into_iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned)
 }
 
-/// Whether the environment asks for plain text (no-color.org).
-fn no_color() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-}
-
 /// Nothing to run: the help, as an error.
 fn usage() -> ExitCode {
-    complain(&command().render_help().to_string());
+    complain(&command().render_help().ansi().to_string());
     ExitCode::from(2)
 }

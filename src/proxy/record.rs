@@ -247,8 +247,10 @@ impl Entry {
             host: &self.host,
             path: &self.path,
             query: self.query,
-            user_agent: text(self.user_agent.as_ref()),
-            referer: text(self.referer.as_ref()).map(|referer| referer.split(['?', '#']).next().unwrap_or(referer)),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: self.referer.as_ref().and_then(|referer| {
+                referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()
+            }),
             route: self.route.as_deref().unwrap_or_default(),
             status: record.status,
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
@@ -265,8 +267,4 @@ impl Entry {
             error: record.own_error,
         }
     }
-}
-
-fn text(value: Option<&HeaderValue>) -> Option<&str> {
-    value.and_then(|value| value.to_str().ok())
 }

@@ -86,7 +86,11 @@ fn write_all(items: &Receiver<Item>, output: impl Write, lost: &AtomicU64) {
                     unflushed += 1;
                     output.write_all(&line)
                 }
-                Item::Flush(_) => output.flush(),
+                Item::Flush(written) => {
+                    let flushed = output.flush();
+                    drop(written);
+                    flushed
+                }
             };
             if result.is_err() {
                 lost.fetch_add(std::mem::take(&mut unflushed), Ordering::Relaxed);

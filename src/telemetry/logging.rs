@@ -4,14 +4,34 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::lines::Lines;
-use crate::config::{LogFormat, LogSettings};
 
 /// Where log lines go; one per process, like the subscriber it serves.
 static OUTPUT: OnceLock<Lines> = OnceLock::new();
+
+/// Which form of lines is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// Whether text for people is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// With ANSI escapes.
+    Ansi,
+    /// Without.
+    Plain,
+}
 
 /// How the lines of this process look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,22 +58,20 @@ pub enum LoggingError {
     Thread(#[from] io::Error),
 }
 
-/// Starts the process log. `filter` (of `--log`) replaces the configured level; `color` says whether
-/// text is coloured, by default only on a terminal and without `NO_COLOR`. Only the first call of a
-/// process has an effect.
+/// Starts the process log. `filter` (of `--log`) replaces the configured level. Only the first call of
+/// a process has an effect.
 ///
 /// # Errors
 /// When the filter cannot be read or the writing thread not be started.
-pub fn start(settings: &LogSettings, filter: Option<&str>, color: Option<bool>) -> Result<Look, LoggingError> {
-    let look = Look::choose(settings.format, color);
+pub fn start(look: Look, level: Level, filter: Option<&str>) -> Result<(), LoggingError> {
     let filter = match filter {
         Some(text) => {
             EnvFilter::try_new(text).map_err(|source| LoggingError::Filter { filter: text.to_owned(), source })?
         }
-        None => EnvFilter::default().add_directive(settings.level.into()),
+        None => EnvFilter::default().add_directive(level.into()),
     };
     if OUTPUT.set(Lines::start("log", io::stderr())?).is_err() {
-        return Ok(look);
+        return Ok(());
     }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Output).with_ansi(look.color);
     let installed = if look.json {
@@ -63,7 +81,7 @@ pub fn start(settings: &LogSettings, filter: Option<&str>, color: Option<bool>) 
     };
     drop(installed); // a program that embeds the library and logs already keeps its own subscriber
     log_panics();
-    Ok(look)
+    Ok(())
 }
 
 /// Writes text for people between the log's lines.
@@ -87,16 +105,15 @@ pub fn dropped() -> u64 {
 }
 
 impl Look {
-    /// What a format means for this process' standard error.
-    fn choose(format: LogFormat, color: Option<bool>) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let json = match format {
-            LogFormat::Auto => !terminal,
-            LogFormat::Pretty => false,
-            LogFormat::Json => true,
+    /// What a form means for this process' standard error.
+    #[must_use]
+    pub fn choose(form: Form, color: Color) -> Self {
+        let json = match form {
+            Form::Auto => !io::stderr().is_terminal(),
+            Form::Pretty => false,
+            Form::Json => true,
         };
-        Self { json, color: !json && color.unwrap_or(terminal && !plain) }
+        Self { json, color: !json && color == Color::Ansi }
     }
 }
 
