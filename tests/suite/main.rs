@@ -6,4 +6,5 @@
 mod support;
 
 mod differential;
+mod oracle;
 mod redis_store;

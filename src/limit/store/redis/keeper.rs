@@ -109,10 +109,7 @@ async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &
 
 /// A demoted server and changed rights are left; other errors may pass on this connection.
 fn needs_another_connection(cause: StoreErrorKind) -> bool {
-    matches!(
-        cause,
-        StoreErrorKind::Readonly | StoreErrorKind::Noauth | StoreErrorKind::Noperm | StoreErrorKind::Reset
-    )
+    matches!(cause, StoreErrorKind::Readonly | StoreErrorKind::Noauth | StoreErrorKind::Noperm | StoreErrorKind::Reset)
 }
 
 /// One probe; why it failed, if it did.
