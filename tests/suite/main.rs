@@ -7,4 +7,5 @@ mod support;
 
 mod differential;
 mod oracle;
+mod redis_replies;
 mod redis_store;
