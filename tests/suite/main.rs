@@ -29,3 +29,6 @@ mod smuggling;
 mod start;
 mod store_failure;
 mod streaming;
+mod oracle;
+mod redis_replies;
+mod redis_store;
