@@ -149,6 +149,7 @@ impl Reader {
         match &node.value {
             Value::Map(entries) => Some(entries),
             Value::Null => Some(&[]),
+            Value::Unfilled => None,
             other => {
                 self.error(
                     node.span,
@@ -163,6 +164,7 @@ impl Reader {
     fn scalar<'a>(&mut self, node: &'a Node) -> Option<&'a Scalar> {
         match &node.value {
             Value::Scalar(scalar) => Some(scalar),
+            Value::Unfilled => None,
             other => {
                 let message = format!("expected one value, found {}", kind(other));
                 self.error(node.span, Problem { message, help: None });
@@ -171,19 +173,21 @@ impl Reader {
         }
     }
 
-    /// Reports a key that does not exist, with the nearest that does.
-    pub(super) fn unknown_key(&mut self, entry: &Entry, known: &[&str]) {
-        let help = nearest(&entry.key, known.iter().copied()).map_or_else(
+    /// Reports a key that does not exist, and returns the one that was probably meant.
+    pub(super) fn unknown_key<'a>(&mut self, entry: &Entry, known: &[&'a str]) -> Option<&'a str> {
+        let meant = nearest(&entry.key, known.iter().copied());
+        let help = meant.map_or_else(
             || format!("keys that exist here: {}", known.join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
         self.error(entry.key_span, Problem::new(format!("unknown key `{}`", entry.key), help));
+        meant
     }
 }
 
 fn kind(value: &Value) -> &'static str {
     match value {
-        Value::Null => "nothing",
+        Value::Null | Value::Unfilled => "nothing",
         Value::Scalar(_) => "a single value",
         Value::List(_) => "a list",
         Value::Map(_) => "keys and values",
@@ -192,14 +196,17 @@ fn kind(value: &Value) -> &'static str {
 
 /// The candidate that was probably meant.
 pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = text.to_ascii_lowercase().replace('-', "_");
-    candidates
-        .map(|candidate| {
-            (strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase().replace('-', "_")), candidate)
-        })
-        .min_by_key(|&(distance, _)| distance)
-        .filter(|&(distance, candidate)| distance <= (candidate.len().max(text.len()) / 3).max(1))
-        .map(|(_, candidate)| candidate)
+    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
+    let text = plain(text);
+    let distance = |candidate: &str| {
+        let candidate = plain(candidate);
+        let begins = text.len() >= 3 && (text.starts_with(&candidate) || candidate.starts_with(&text));
+        let distance = strsim::damerau_levenshtein(&text, &candidate);
+        let close = distance <= (candidate.len().max(text.len()) / 3).max(1);
+        (begins || close).then_some(distance)
+    };
+    let near = candidates.filter_map(|candidate| distance(candidate).map(|distance| (distance, candidate)));
+    near.min_by_key(|&(distance, _)| distance).map(|(_, candidate)| candidate)
 }
 
 /// Every scalar type is a shape.
@@ -272,6 +279,9 @@ fn place(item: &Node) -> Span {
 impl<T: Shape> Shape for List<T> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let Value::List(items) = &node.value else {
+            if matches!(node.value, Value::Unfilled) {
+                return None;
+            }
             let message = format!("expected a list, found {}", kind(&node.value));
             reader.error(node.span, Problem::new(message, "begin each item with `- `"));
             return None;
@@ -323,6 +333,7 @@ pub(super) enum Short<S, L> {
 impl<S: Shape, L: Shape> Shape for Short<S, L> {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         match node.value {
+            Value::Unfilled => None,
             Value::Map(_) => L::read(node, reader).map(Self::Long),
             _ => S::read(node, reader).map(Self::Short),
         }
@@ -355,7 +366,15 @@ macro_rules! keys {
                         $(key if key == $crate::config::shape::key_name(stringify!($key)) => {
                             shape.$key = reader.setting(entry);
                         })+
-                        _ => reader.unknown_key(entry, KNOWN),
+                        _ => {
+                            // The key that was meant is not missed as well.
+                            let meant = reader.unknown_key(entry, KNOWN);
+                            $(if meant == Some($crate::config::shape::key_name(stringify!($key)))
+                                && shape.$key.is_absent()
+                            {
+                                shape.$key = $crate::config::shape::Setting::Invalid;
+                            })+
+                        }
                     }
                 }
                 Some(shape)

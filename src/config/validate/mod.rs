@@ -151,14 +151,12 @@ impl Check<'_> {
             "forwarded" => ClientIpSource::Forwarded,
             _ => ClientIpSource::Header(name.clone()),
         });
-        if let Some(key) = file.client_ip.key()
-            && !given.header.is_absent()
+        if let Some(header) = given.header.spanned()
             && file.trusted_proxies.get().is_none_or(|list| list.0.is_empty())
             && !matches!(file.trusted_proxies, Setting::Invalid)
         {
-            let span = given.header.spanned().map_or(key, |header| header.span);
             self.warn(
-                span,
+                header.span,
                 "this field is never believed, because no proxy is trusted",
                 "list the proxies in front in `trusted_proxies`, or leave `client_ip.header` out",
             );
