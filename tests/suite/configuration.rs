@@ -1,5 +1,6 @@
 //! Configurations that are wrong: what is said, where, and what to write instead.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use tollgate::config::frames::Colour;
@@ -112,6 +113,16 @@ fn every_mistake_has_its_place_and_its_cure() {
         (&limits("{ key: client_ip, rate: 1/s, mode: shadwo }"), "3:45", &["did you mean `shadow`?"]),
         (&limits("{ key: client_ip, rate: 1/s, match: { path: /a* } }"), "3:54", &["`/exact` or `/prefix/*`"]),
         (&limits("{ key: client_ip, rate: 1/s, overrides: [{ rate: 2/s }] }"), "3:53", &["this override has no key"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: monitor, rate: unlimited }] }"),
+            "3:58",
+            &["`monitor` is not an address", "10.20.0.0/16"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
+            "3:57",
+            &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
+        ),
         // Routes and upstreams.
         (&route("name: a, upstream: usres"), "4:26", &["there is no upstream `usres`", "did you mean `users`?"]),
         (&route("name: a"), "4:7", &["this route has no upstream"]),
@@ -164,7 +175,7 @@ fn every_mistake_has_its_place_and_its_cure() {
         let place = if place.is_empty() { "error".to_owned() } else { format!("proxy.yaml:{place}") };
         for expected in std::iter::once(place.as_str()).chain(expected.iter().copied()) {
             if !out.contains(expected) {
-                wrong.push_str(&format!("`{expected}` is missing in\n{out}\n"));
+                let _ = writeln!(wrong, "`{expected}` is missing in\n{out}");
             }
         }
     }
@@ -223,6 +234,7 @@ fn what_is_doubtful_is_a_warning() {
             "3:48",
             "stand in Redis as an unkeyed hash",
         ),
+        (limits("") + "trusted_proxies: 0.0.0.0/0", "4:18", "each client chooses its own address"),
         (limits("") + "client_ip: { header: cf-connecting-ip }", "4:22", "this field is never believed"),
         (limits("") + "store: { redis: { url: 'redis://:hunter2@h' } }", "4:24", "a secret written in the file"),
         (limits("") + "store: { redis: { url: redis://h, password: x } }", "4:45", "a secret written in the file"),
@@ -274,12 +286,12 @@ fn a_secret_from_the_environment_is_not_repeated_in_a_message() {
 fn yaml_bombs_are_refused_quickly() {
     let mut laughs = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
     for (name, of) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
-        laughs.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 10].join(", ")));
+        let _ = writeln!(laughs, "{name}: &{name} [{}]", vec![format!("*{of}"); 10].join(", "));
     }
     let deep = format!("listen: {}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let nested: String = (0..5_000).map(|depth| format!("{}a:\n", " ".repeat(depth % 1_000))).collect();
+    let nested = (0..5_000).map(|depth| " ".repeat(depth % 1_000)).collect::<Vec<_>>().join("a:\n");
     let large = format!("listen: {}", "x".repeat(5 << 20));
-    let many: String = (0..300_000).map(|number| format!("k{number}: 1\n")).collect();
+    let many = (0..300_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join(": 1\n");
     for text in [laughs, deep, nested, large, many] {
         let begun = std::time::Instant::now();
         assert!(read(&text).is_err());
@@ -290,7 +302,7 @@ fn yaml_bombs_are_refused_quickly() {
 #[test]
 fn booleans_of_yaml_1_1_and_numbers_are_text_where_text_is_meant() {
     let text = "listen: :8080\nroutes:\n  - { name: on, upstream: echo, match: { headers: { x-version: 1.10, x-on: yes } } }\n\
-                limits: [{ name: 007, key: client_ip, rate: 5/m, overrides: [{ key: 1e3, rate: unlimited }] }]\n";
+                limits: [{ name: 007, key: host, rate: 5/m, overrides: [{ key: 1e3, rate: unlimited }] }]\n";
     let loaded = read(text).unwrap();
     let route = loaded.config.router.routes().next().unwrap();
     assert_eq!(&*route.name, "on");
@@ -315,4 +327,36 @@ fn github_annotations_and_json_carry_the_same_places() {
     let json = report.json();
     assert_eq!(json["diagnostics"][0]["line"], 2);
     assert_eq!(json["diagnostics"][0]["end_column"], 9);
+}
+
+#[test]
+fn an_override_is_a_block_where_addresses_are_counted_and_a_value_elsewhere() {
+    use tollgate::limit::policy::OverrideMatch::{Network, Value};
+    let of = |key: &str| {
+        let text =
+            limits(&format!("{{ name: a, key: {key}, rate: 1/s, overrides: [{{ key: 10.0.0.1, rate: 0/s }}] }}"));
+        read(&text).unwrap().config.policies[0].overrides[0].matches.clone()
+    };
+    let (network, value) = (Network("10.0.0.1/32".parse().unwrap()), Value("10.0.0.1".into()));
+    assert!(matches!(&*of("client_ip"), [only] if *only == network));
+    assert!(matches!(&*of("host"), [only] if *only == value));
+    assert_eq!(of("'header:x-id | client_ip'"), [network, value]);
+}
+
+#[test]
+fn limits_of_every_request_come_first_and_defaults_are_what_is_documented() {
+    let text = "listen: :8080\nroutes:\n  - { name: a, upstream: echo, limits: [{ key: host, rate: 5/10s }] }\n\
+                limits: [{ key: client_ip, rate: 9/s }]\n";
+    let config = read(text).unwrap().config;
+    let route = config.router.routes().next().unwrap();
+    let names: Vec<_> = route.policies.iter().map(|policy| &*policy.name).collect();
+    assert_eq!(names, ["global/client_ip", "a/host"]);
+    assert!(config.policies.iter().enumerate().all(|(index, policy)| policy.index == index));
+    let tollgate::limit::policy::Terms::Limited(limit) = &route.policies[1].terms else { panic!("limited") };
+    assert_eq!(limit.algorithm.bucket().capacity, 5);
+    assert_eq!(config.router.routes().last().unwrap().policies.len(), 1, "unmatched requests have the global ones");
+    assert_eq!(config.admin.unwrap().address.to_string(), "127.0.0.1:9901");
+    assert_eq!(config.listeners[0].address.to_string(), "[::]:8080");
+    assert_eq!(config.listeners[0].idle_timeout.as_secs(), 75);
+    assert_eq!(config.store.max_keys, 1_000_000);
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tollgate::cli::init::{MINIMAL, USUAL};
 use tollgate::config::frames::Colour;
 use tollgate::config::schema::schema;
 use tollgate::config::{Origin, expanded, parse};
@@ -16,7 +17,6 @@ fn configurations() -> Vec<(PathBuf, String)> {
     paths.push(root.join("proxy.yaml"));
     let mut texts: Vec<_> =
         paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
-    use tollgate::cli::init::{MINIMAL, USUAL};
     texts.extend([("init --minimal".into(), MINIMAL.to_owned()), ("init".into(), USUAL.to_owned())]);
     texts
 }
