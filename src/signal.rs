@@ -1,1 +1,47 @@
-//! Signals of the operating system.
+//! Signals: the first TERM or INT drains, the second ends at once; HUP changes nothing yet.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals this process acts on. Needs a runtime with I/O.
+#[derive(Debug)]
+pub struct Signals {
+    /// From service managers.
+    terminate: Signal,
+    /// From a terminal.
+    interrupt: Signal,
+    /// From a terminal that went away, or somebody who wants a reload.
+    hangup: Signal,
+    /// Reopening of log files; all logs go to standard streams.
+    user1: Signal,
+}
+
+impl Signals {
+    /// Takes over the signals from their default actions.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits for TERM or INT and returns its name. Others are logged and otherwise ignored.
+    pub async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP ignored: a changed configuration takes effect at the next start");
+                }
+                _ = self.user1.recv() => tracing::info!("SIGUSR1 ignored: logs go to standard streams"),
+            }
+        }
+    }
+}

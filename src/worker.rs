@@ -1,1 +1,271 @@
 //! One core: its runtime, listeners, upstream pool and limiter.
+
+pub mod caps;
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::limit::Limiter;
+use crate::limit::stats::LimitStats;
+use crate::limit::store::memory::MemoryStore;
+pub use crate::proxy::connection::Phase;
+pub use crate::proxy::listener::bind;
+use crate::proxy::pool::Pool;
+use crate::proxy::{Proxy, connection, listener};
+use crate::telemetry::{AccessLog, WorkerStats};
+use crate::upstream::{Address, echo};
+use caps::{Caps, Permit};
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The running snapshot.
+    pub config: Arc<ArcSwap<Config>>,
+    /// Limiter state: the store itself, or the fallback of an absent one.
+    pub memory: Arc<MemoryStore>,
+    /// Connections open on all workers.
+    pub caps: Arc<Caps>,
+    /// The access log, when it is on.
+    pub access_log: Option<AccessLog>,
+    /// Where the built-in echo server listens, when it runs.
+    pub echo: Option<SocketAddr>,
+}
+
+/// One worker, ready to cross to its thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it shares with the others.
+    shared: Arc<Shared>,
+    /// Its own socket of every listener, by index in [`Config::listeners`].
+    sockets: Vec<std::net::TcpListener>,
+    /// What it counts about requests.
+    pub stats: Arc<WorkerStats>,
+    /// What it counts about limits.
+    pub limit_stats: Arc<LimitStats>,
+    /// How far the process is from its end.
+    phase: watch::Receiver<Phase>,
+    /// Held until it has ended.
+    _alive: mpsc::Sender<Infallible>,
+}
+
+/// What the accept loops of one worker share.
+#[derive(Debug)]
+struct Acceptor {
+    /// Serves the requests.
+    proxy: Rc<Proxy>,
+    /// Connections open on all workers.
+    caps: Arc<Caps>,
+    /// This worker's own copy of the phase: connections wait on it without touching other cores.
+    phase: watch::Receiver<Phase>,
+    /// Connections open on this worker.
+    open: Rc<Open>,
+}
+
+/// The connections open on this worker.
+#[derive(Debug, Default)]
+struct Open {
+    /// How many.
+    count: Cell<usize>,
+    /// Told when the last one closes.
+    none: Notify,
+}
+
+/// Accounts for one connection until its task ends, however it ends.
+struct Connection {
+    /// Makes room for another when dropped.
+    _permit: Permit,
+    /// Where it is counted.
+    open: Rc<Open>,
+    /// Likewise, for the metrics.
+    stats: Arc<WorkerStats>,
+    /// Its listener's index.
+    listener: usize,
+}
+
+/// The runtime of a thread that serves: one thread, I/O and clocks.
+///
+/// # Errors
+/// When the system gives no event queue.
+pub fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+/// Whether the built-in echo server is somebody's upstream.
+#[must_use]
+pub fn uses_echo(config: &Config) -> bool {
+    let mut endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+    endpoints.any(|endpoint| endpoint.address == Address::Echo)
+}
+
+/// Runs the built-in echo server until dropped.
+///
+/// # Errors
+/// When the socket cannot be set up.
+pub async fn serve_echo(socket: std::net::TcpListener) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    echo::serve(TcpListener::from_std(socket)?).await;
+    Ok(())
+}
+
+impl Shared {
+    /// What the workers of a new process share.
+    #[must_use]
+    pub fn new(config: &Arc<Config>, access_log: Option<AccessLog>, echo: Option<SocketAddr>) -> Self {
+        Self {
+            config: Arc::new(ArcSwap::new(Arc::clone(config))),
+            memory: Arc::new(MemoryStore::new(config.store.max_keys)),
+            caps: Arc::new(Caps::new(config)),
+            access_log,
+            echo,
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that accepts on these sockets, one per listener, and holds `alive` until it has ended.
+    #[must_use]
+    pub fn new(
+        shared: &Arc<Shared>,
+        sockets: Vec<std::net::TcpListener>,
+        phase: watch::Receiver<Phase>,
+        alive: &mpsc::Sender<Infallible>,
+    ) -> Self {
+        let config = shared.config.load();
+        let endpoints = config.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
+        Self {
+            shared: Arc::clone(shared),
+            sockets,
+            stats: Arc::new(stats),
+            limit_stats: Arc::new(LimitStats::new(config.policies.len())),
+            phase,
+            _alive: alive.clone(),
+        }
+    }
+
+    /// Serves until the process ends: accepts until the drain, then waits for the connections.
+    ///
+    /// # Errors
+    /// When a socket cannot be set up.
+    pub async fn serve(mut self) -> io::Result<()> {
+        let (local, phase) = watch::channel(*self.phase.borrow());
+        let acceptor = Rc::new(self.acceptor(phase));
+        let mut loops = JoinSet::new();
+        for (listener, socket) in self.sockets.drain(..).enumerate() {
+            socket.set_nonblocking(true)?;
+            let socket = TcpListener::from_std(socket)?;
+            loops.spawn_local(Rc::clone(&acceptor).accept(listener, socket));
+        }
+        tokio::select! {
+            () = drained(&mut loops, &acceptor.open) => {}
+            () = relay(self.phase.clone(), local) => {}
+        }
+        Ok(())
+    }
+
+    /// Builds this worker's proxy on the current runtime.
+    fn acceptor(&self, phase: watch::Receiver<Phase>) -> Acceptor {
+        let shared = &self.shared;
+        let store = &shared.config.load().store;
+        let proxy = Rc::new(Proxy {
+            config: Arc::clone(&shared.config),
+            limiter: Limiter::start(store, Arc::clone(&shared.memory), Arc::clone(&self.limit_stats)),
+            pool: Pool::new(shared.echo),
+            stats: Arc::clone(&self.stats),
+            access_log: shared.access_log.clone(),
+        });
+        Acceptor { proxy, caps: Arc::clone(&shared.caps), phase, open: Rc::default() }
+    }
+}
+
+impl Acceptor {
+    /// Accepts on one listener until the drain begins.
+    async fn accept(self: Rc<Self>, listener: usize, socket: TcpListener) {
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => {}
+            () = self.accept_all(listener, &socket) => {}
+        }
+        // Closing the socket would reset what the kernel has already accepted for us.
+        let Ok(socket) = socket.into_std() else { return };
+        while let Ok((stream, peer)) = socket.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.open(listener, stream, peer);
+            }
+        }
+    }
+
+    /// Accepts for ever.
+    async fn accept_all(&self, listener: usize, socket: &TcpListener) {
+        loop {
+            let (stream, peer) = listener::accept(socket).await;
+            self.open(listener, stream, peer);
+        }
+    }
+
+    /// Serves a connection on a task of its own, if there is room for it.
+    fn open(&self, listener: usize, stream: TcpStream, peer: SocketAddr) {
+        let stats = &self.proxy.stats;
+        let address = peer.ip().to_canonical();
+        let trusted = self.proxy.config.load().trusted_proxies.iter().any(|network| network.contains(&address));
+        let permit = match self.caps.admit(listener, address, trusted) {
+            Ok(permit) => permit,
+            Err(full) => return stats.turned_away(listener, full.label()),
+        };
+        stats.opened(listener);
+        self.open.count.set(self.open.count.get() + 1);
+        let connection =
+            Connection { _permit: permit, open: Rc::clone(&self.open), stats: Arc::clone(stats), listener };
+        let (proxy, phase) = (Rc::clone(&self.proxy), self.phase.clone());
+        tokio::task::spawn_local(async move {
+            let _connection = connection;
+            connection::serve(stream, peer, listener, proxy, phase).await;
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.stats.closed(self.listener);
+        let count = self.open.count.get() - 1;
+        self.open.count.set(count);
+        if count == 0 {
+            self.open.none.notify_waiters();
+        }
+    }
+}
+
+/// Waits until nothing is accepted any more and no connection is open.
+async fn drained(loops: &mut JoinSet<()>, open: &Open) {
+    while loops.join_next().await.is_some() {}
+    let none = open.none.notified();
+    if open.count.get() > 0 {
+        none.await;
+    }
+}
+
+/// Passes the process' phase on to this worker's connections; returns when it is to stop at once,
+/// or when the server was dropped.
+async fn relay(mut process: watch::Receiver<Phase>, worker: watch::Sender<Phase>) {
+    loop {
+        let phase = *process.borrow_and_update();
+        worker.send_replace(phase);
+        if phase == Phase::Stopped || process.changed().await.is_err() {
+            return;
+        }
+    }
+}

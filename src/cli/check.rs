@@ -2,21 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde_json::json;
 
+use super::Global;
 use crate::config::frames::Colour;
-use crate::config::{self, Loaded, Origin, Report, sentences};
+use crate::config::{self, Loaded, Report, sentences};
 
 /// Validate a configuration, and say each of its limits in words.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// The configuration file; `-` reads standard input [default: ./proxy.yaml, then /etc/tollgate/proxy.yaml].
-    #[arg(short, long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
-    pub config: Option<PathBuf>,
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Print the configuration with every default written out.
     #[arg(long)]
     pub print: bool,
@@ -39,27 +36,12 @@ pub enum Format {
     Github,
 }
 
-/// Where the configuration is, when the command line names none: the first of the usual places that
-/// exists, else `./proxy.yaml`, whose absence then is the error.
-#[must_use]
-pub fn origin(named: Option<&Path>) -> Origin {
-    match named {
-        Some(path) if path == Path::new("-") => Origin::Stdin,
-        Some(path) => Origin::File(path.to_owned()),
-        None => {
-            let usual = ["proxy.yaml", "/etc/tollgate/proxy.yaml"].map(PathBuf::from);
-            let found = usual.iter().find(|path| path.exists()).unwrap_or(&usual[0]);
-            Origin::File(found.clone())
-        }
-    }
-}
-
 /// Checks, prints, and returns 1 when there are errors (or, with `--strict`, warnings).
 ///
 /// # Errors
-/// When standard output cannot be written, except that nobody reads it any more.
-pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let result = config::load(&origin(args.config.as_deref()));
+/// When there is no file to check, or standard output cannot be written, except that nobody reads it any more.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let result = config::load(&global.origin()?);
     let text = match args.format {
         Format::Text => in_words(args, &result),
         Format::Json => format!("{:#}\n", in_json(args, &result)),
@@ -78,7 +60,7 @@ fn report_of(result: &Result<Loaded, Report>) -> &Report {
     }
 }
 
-fn in_words(args: &CheckArgs, result: &Result<Loaded, Report>) -> String {
+fn in_words(args: &Args, result: &Result<Loaded, Report>) -> String {
     let mut out = String::new();
     let report = report_of(result);
     if !report.is_empty() {
@@ -109,7 +91,7 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-fn in_json(args: &CheckArgs, result: &Result<Loaded, Report>) -> serde_json::Value {
+fn in_json(args: &Args, result: &Result<Loaded, Report>) -> serde_json::Value {
     let mut object = report_of(result).json();
     object["valid"] = json!(result.is_ok());
     if let Ok(loaded) = result {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
+
+use super::Global;
 
 /// The short form: three keys.
 pub const MINIMAL: &str = include_str!("init/minimal.yaml");
@@ -17,32 +18,34 @@ pub const USUAL: &str = include_str!("init/usual.yaml");
 pub const FULL: &str = include_str!("../../examples/full.yaml");
 
 /// Write a commented configuration to begin with.
-#[derive(Debug, Args)]
-pub struct InitArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// The shortest file that works.
     #[arg(long, conflicts_with = "full")]
     pub minimal: bool,
     /// Every key that exists.
     #[arg(long)]
     pub full: bool,
-    /// Write it here instead of to standard output; an existing file is never overwritten.
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// Where to write it, `-` for standard output; an existing file is never overwritten
+    #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+    pub output: PathBuf,
 }
 
-/// Prints or writes the file.
+/// Writes or prints the file.
 ///
 /// # Errors
 /// When the file exists already or cannot be written.
-pub fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, _: &Global) -> anyhow::Result<ExitCode> {
     let text = match (args.minimal, args.full) {
         (true, _) => MINIMAL,
         (_, true) => FULL,
         _ => USUAL,
     };
-    match &args.output {
-        Some(path) => write(path, text).with_context(|| format!("cannot write `{}`", path.display()))?,
-        None => super::check::print(text)?,
+    if args.output.as_os_str() == "-" {
+        super::check::print(text)?;
+    } else {
+        write(&args.output, text).with_context(|| format!("cannot write `{}`", args.output.display()))?;
+        super::complain(&format!("wrote {0}; try `tollgate check -c {0}`\n", args.output.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

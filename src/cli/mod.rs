@@ -1,4 +1,194 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand. Exit codes: 0 done, 1 invalid configuration or fatal
+//! error, 2 wrong usage.
+
 pub mod check;
+pub mod completions;
+pub mod explain;
 pub mod init;
+pub mod run;
 pub mod schema;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anstream::ColorChoice;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{LogFormat, Origin};
+
+/// Where a configuration is looked for when none is named.
+const DEFAULT_FILES: [&str; 2] = ["proxy.yaml", "/etc/tollgate/proxy.yaml"];
+
+/// A reverse proxy with exact, distributed rate limiting built in.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, disable_help_subcommand = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    /// Without one: `run`, when there is a configuration file to run.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Shown under the list of subcommands.
+const EXAMPLES: &str = "\
+Examples:
+  tollgate init                       write a commented proxy.yaml to start from
+  tollgate                            run ./proxy.yaml
+  tollgate check                      validate it, and say each limit in words
+  tollgate explain GET http://localhost:8080/api/data --ip 192.0.2.7
+  tollgate run --from :8080 --to http://127.0.0.1:3000 --limit 'client_ip 100/s burst 200'
+
+Exit codes: 0 done, 1 invalid configuration or fatal error, 2 wrong usage.";
+
+/// What every subcommand understands.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Global {
+    /// Configuration file, `-` for standard input [default: ./proxy.yaml, then /etc/tollgate/proxy.yaml]
+    #[arg(short, long, global = true, value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What the process log shows: error, warn, info, debug, trace, or filters such as tollgate=debug
+    #[arg(long = "log", global = true, value_name = "LEVEL", help_heading = "Output")]
+    pub log: Option<String>,
+    /// How the process log looks, instead of what the configuration says
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Output")]
+    pub log_format: Option<LogFormatArg>,
+    /// When to use colours; NO_COLOR is respected too
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    pub color: ColorArg,
+}
+
+/// Values of `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// Pretty on a terminal, JSON otherwise
+    Auto,
+    /// For people
+    Pretty,
+    /// One JSON object per line
+    Json,
+}
+
+/// Values of `--color`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// One per file in this directory.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the proxy (also without a subcommand, beside a proxy.yaml)
+    Run(run::Args),
+    /// Validate a configuration and say each limit in words
+    Check(check::Args),
+    /// Show what would happen to one request: route, upstream, limits; nothing is counted
+    Explain(explain::Args),
+    /// Write a configuration file to start from
+    Init(init::Args),
+    /// Print the JSON Schema of the configuration file
+    Schema(schema::Args),
+    /// Print shell completions
+    Completions(completions::Args),
+}
+
+/// Does what the command line says. Fatal errors become one line on standard error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.global.color.choice().write_global();
+    match cli.dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("error: {error:#}\n"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    fn dispatch(&self) -> anyhow::Result<ExitCode> {
+        let global = &self.global;
+        match &self.command {
+            None if global.config.is_none() && find_default().is_none() => Ok(usage()),
+            None => run::run(&run::Args::default(), global),
+            Some(Command::Run(args)) => run::run(args, global),
+            Some(Command::Check(args)) => check::run(args, global),
+            Some(Command::Explain(args)) => explain::run(args, global),
+            Some(Command::Init(args)) => init::run(args, global),
+            Some(Command::Schema(args)) => schema::run(args, global),
+            Some(Command::Completions(args)) => completions::run(args, global),
+        }
+    }
+}
+
+/// The whole command line, for completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+impl Global {
+    /// Which configuration is meant.
+    ///
+    /// # Errors
+    /// When a named file is missing, or none is named and there is none to find.
+    pub fn origin(&self) -> anyhow::Result<Origin> {
+        match &self.config {
+            Some(path) if path.as_os_str() == "-" => Ok(Origin::Stdin),
+            Some(path) if path.exists() => Ok(Origin::File(path.clone())),
+            Some(path) => anyhow::bail!("there is no configuration file at {}", path.display()),
+            None => find_default().map(Origin::File).ok_or_else(|| {
+                let [here, system] = DEFAULT_FILES;
+                anyhow::anyhow!(
+                    "there is no ./{here} and no {system}; name one with -c, or write one with `tollgate init`"
+                )
+            }),
+        }
+    }
+}
+
+impl ColorArg {
+    /// As the streams of standard output and standard error understand it.
+    fn choice(self) -> ColorChoice {
+        match self {
+            Self::Auto => ColorChoice::Auto,
+            Self::Always => ColorChoice::Always,
+            Self::Never => ColorChoice::Never,
+        }
+    }
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Auto => Self::Auto,
+            LogFormatArg::Pretty => Self::Pretty,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// Writes to standard error, with colours where they are wanted. That nobody reads it is no error.
+pub fn complain(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// The first default file that exists.
+fn find_default() -> Option<PathBuf> {
+    DEFAULT_FILES.into_iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned)
+}
+
+/// Nothing to run: the help, as an error.
+fn usage() -> ExitCode {
+    complain(&command().render_help().ansi().to_string());
+    ExitCode::from(2)
+}

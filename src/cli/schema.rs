@@ -3,17 +3,17 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Args;
+use super::Global;
 
 /// Print the JSON Schema of the configuration file, for editors.
-#[derive(Debug, Args)]
-pub struct SchemaArgs {}
+#[derive(Debug, clap::Args)]
+pub struct Args {}
 
 /// Prints the schema.
 ///
 /// # Errors
 /// When standard output cannot be written, except that nobody reads it any more.
-pub fn run(_: &SchemaArgs) -> anyhow::Result<ExitCode> {
+pub fn run(_: &Args, _: &Global) -> anyhow::Result<ExitCode> {
     let text = serde_json::to_string_pretty(&crate::config::schema::schema())?;
     super::check::print(&format!("{text}\n"))?;
     anstream::stdout().flush().or_else(super::check::closed_is_done)?;

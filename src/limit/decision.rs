@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::policy::{Limit, Policy};
+use super::algorithm::Algorithm;
+use super::hold::Hold;
+use super::policy::{Limit, Mode, Policy};
+use super::store::Answer;
 
 /// Who made a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +68,127 @@ pub enum Outcome {
 }
 
 /// All decisions of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Verdict<'a> {
     /// The outcome.
     pub outcome: Outcome,
-    /// One per policy that applied, in the route's order (global limits first).
+    /// One per policy that applied, in the route's order (global limits first). A remembered denial
+    /// stands alone: nothing is known of the request's other limits then.
     pub decisions: SmallVec<[Decision<'a>; 2]>,
+    /// The request's place while it is held.
+    hold: Option<Hold>,
+}
+
+impl<'a> Verdict<'a> {
+    /// A verdict over these decisions, without a place to be held in.
+    #[must_use]
+    pub fn new(outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Self {
+        Self { outcome, decisions, hold: None }
+    }
+
+    /// The same with a place, kept only as long as there is something to wait for.
+    pub(super) fn held(mut self, hold: Option<Hold>) -> Self {
+        self.hold = hold.filter(|_| matches!(self.outcome, Outcome::Allowed { wait } if !wait.is_zero()));
+        self
+    }
+
+    /// Holds the request until its turn (leaky buckets), then gives its place back; at once
+    /// when there is nothing to wait for. A dropped wait gives the place back too, not the turn.
+    pub async fn wait(&mut self) {
+        if let Outcome::Allowed { wait } = self.outcome
+            && let Some(_place) = self.hold.take()
+        {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The limits that denied the request, in order; shadow limits deny nothing.
+    pub fn denying(&self) -> impl Iterator<Item = &Decision<'a>> {
+        self.decisions.iter().filter(|decision| decision.is_enforced() && !decision.allowed)
+    }
+
+    /// The limit that decided: of the denying ones the one that denies longest (the first of equals).
+    #[must_use]
+    pub fn deciding(&self) -> Option<&Decision<'a>> {
+        let longer = |a: &'_ Decision<'a>, b: &'_ Decision<'a>| match (a.retry_after, b.retry_after) {
+            (Some(a), Some(b)) => a >= b,
+            (a, _) => a.is_none(),
+        };
+        self.denying().reduce(|a, b| if longer(a, b) { a } else { b })
+    }
+
+    /// The counted, enforced limit with the least share of its burst left (the first of equals).
+    #[must_use]
+    pub fn tightest(&self) -> Option<&Decision<'a>> {
+        let counted = |decision: &&Decision<'a>| decision.is_enforced() && decision.capacity() > 0;
+        // a/b < c/d without division: a·d < c·b.
+        let share = |a: &Decision<'a>, b: &Decision<'a>| u128::from(a.remaining) * u128::from(b.capacity());
+        self.decisions.iter().filter(counted).reduce(|a, b| if share(b, a) < share(a, b) { b } else { a })
+    }
+}
+
+impl<'a> Decision<'a> {
+    /// What a store or a remembered denial answered.
+    #[must_use]
+    pub fn of(policy: &'a Policy, limit: &'a Limit, cost: u64, answer: &Answer, source: Source) -> Self {
+        let retry_after = (!answer.allowed).then(|| u64::try_from(answer.retry_us).ok()).flatten();
+        Self {
+            policy,
+            limit: Some(limit),
+            cost,
+            allowed: answer.allowed,
+            remaining: answer.remaining,
+            retry_after: retry_after.map(Duration::from_micros),
+            reset_after: Duration::from_micros(answer.reset_us),
+            source,
+        }
+    }
+
+    /// What nobody counted: `0/s`, a key missing under `missing: deny`, or a store error.
+    #[must_use]
+    pub fn uncounted(policy: &'a Policy, limit: Option<&'a Limit>, allowed: Allowed, source: Source) -> Self {
+        Self {
+            policy,
+            limit,
+            cost: 0,
+            allowed: allowed == Allowed::Yes,
+            remaining: 0,
+            retry_after: None,
+            reset_after: Duration::ZERO,
+            source,
+        }
+    }
+
+    /// Whether the policy denies what it does not allow.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.policy.mode == Mode::Enforce
+    }
+
+    /// Whether a store counted, so that `remaining` and `reset_after` mean something.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.limit.is_some() && !matches!(self.source, Source::AllowedOnError | Source::DeniedOnError)
+    }
+
+    /// Whether admitted requests of this limit are held for their turn.
+    #[must_use]
+    pub fn is_queue(&self) -> bool {
+        self.limit.is_some_and(|limit| matches!(limit.algorithm, Algorithm::LeakyBucket { .. }))
+    }
+
+    /// The burst of the limit that was counted; 0 when none was.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.limit.filter(|_| self.is_counted()).map_or(0, |limit| limit.algorithm.bucket().capacity)
+    }
+}
+
+/// Whether a policy lets a request pass that nobody counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
 }

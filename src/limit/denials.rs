@@ -1,1 +1,328 @@
 //! Denials remembered locally: a denied key is denied until its retry instant, without a call.
+//!
+//! A denial at cost n with retry r, in answer to a call sent at s, proves that cost >= n is denied until
+//! s + r: only admissions could change the state, and those prolong it. When that instant has
+//! passed one request asks the store and the others of that key wait for its answer, within
+//! their deadline. Entries live at most a minute, in a map of fixed size; all are dropped when
+//! the store went away. Shadow limits are never remembered.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::fingerprint::Fingerprints;
+use super::stats::StoreErrorKind;
+use super::store::{Answer, Ask, Reply};
+
+/// One worker's remembered denials.
+#[derive(Debug)]
+pub struct Denials {
+    /// Small sets picked by fingerprint; none holds more than [`WAYS`].
+    sets: RefCell<Box<[Vec<Denial>]>>,
+    /// Entries over all sets: nothing is hashed while there are none.
+    len: Cell<usize>,
+    fingerprints: Fingerprints,
+    /// The store's epoch that the entries belong to.
+    epoch: Cell<u64>,
+}
+
+/// One denied state.
+#[derive(Debug)]
+struct Denial {
+    name: u128,
+    /// The least cost known to be denied.
+    cost: u64,
+    /// Denied until then (counted from the sending of the call).
+    until: Instant,
+    /// When the answer arrived: what clients are told counts from here, so that it is never too soon.
+    answered: Instant,
+    answer: Answer,
+    /// After `until`: who asks, if somebody does.
+    flight: Option<Rc<Flight>>,
+    /// After `until`: how many more may ask without waiting.
+    free: u64,
+}
+
+/// One request that asks the store on behalf of others.
+#[derive(Debug, Default)]
+struct Flight {
+    waiting: Cell<u64>,
+    failure: Cell<Option<StoreErrorKind>>,
+    ended: Notify,
+}
+
+/// What is known before the store is asked.
+#[derive(Debug)]
+pub enum Recall<'d> {
+    /// Denied for sure: positions in the asks, with what the client is told.
+    Denied(SmallVec<[(usize, Answer); 1]>),
+    /// Ask the store, and hand the result to the permit.
+    Ask(Permit<'d>),
+}
+
+/// The duty to tell the waiting ones what the store said. Dropped without that, another one asks.
+#[derive(Debug)]
+pub struct Permit<'d> {
+    denials: &'d Denials,
+    flights: SmallVec<[(u128, Rc<Flight>); 1]>,
+    sent: Instant,
+}
+
+/// When a call was made, by this process' clock and the store's.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    sent: Instant,
+    answered: Instant,
+    now_us: i64,
+}
+
+/// Sets of the map; with [`WAYS`] the most denials a worker remembers (32,768).
+const SETS: usize = 4096;
+
+/// Denials per set.
+const WAYS: usize = 8;
+
+/// The longest a denial is remembered.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// What the map says of a decision at an instant.
+enum Look {
+    Denied(SmallVec<[(usize, Answer); 1]>),
+    Wait(Rc<Flight>),
+    /// To be asked; these states' denials have run out.
+    Ask(SmallVec<[u128; 1]>),
+}
+
+impl Denials {
+    /// Nothing remembered.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            sets: RefCell::new((0..SETS).map(|_| Vec::new()).collect()),
+            len: Cell::new(0),
+            fingerprints: Fingerprints::new(),
+            epoch: Cell::new(0),
+        }
+    }
+
+    /// Forgets everything; whoever waits asks for itself.
+    pub fn clear(&self) {
+        for denial in self.sets.borrow_mut().iter_mut().flat_map(std::mem::take) {
+            if let Some(flight) = denial.flight {
+                flight.ended.notify_waiters();
+            }
+        }
+        self.len.set(0);
+    }
+
+    /// Forgets everything when the store has been away since (its epoch is another).
+    pub fn follow(&self, epoch: u64) {
+        if self.epoch.replace(epoch) != epoch {
+            self.clear();
+        }
+    }
+
+    /// What is known of these asks; waits for an answer that another request is fetching.
+    ///
+    /// # Errors
+    /// When that answer does not come before `deadline`, or the store failed to give it.
+    pub async fn recall(&self, asks: &[Ask<'_>], deadline: Instant) -> Result<Recall<'_>, StoreErrorKind> {
+        loop {
+            let now = Instant::now();
+            match self.look(asks, now) {
+                Look::Denied(answers) => return Ok(Recall::Denied(answers)),
+                Look::Ask(names) => return Ok(Recall::Ask(self.permit(&names, now))),
+                Look::Wait(flight) => flight.wait(deadline).await?,
+            }
+        }
+    }
+
+    /// Looks, changing nothing.
+    fn look(&self, asks: &[Ask<'_>], now: Instant) -> Look {
+        let mut denied = SmallVec::new();
+        let mut expired = SmallVec::new();
+        if self.len.get() == 0 {
+            return Look::Ask(expired);
+        }
+        let mut awaited = None;
+        let sets = self.sets.borrow();
+        for (position, ask) in asks.iter().enumerate().filter(|(_, ask)| !ask.shadow && ask.cost > 0) {
+            let name = self.fingerprints.of(ask);
+            let Some(denial) = sets[set_of(name)].iter().find(|denial| denial.name == name) else { continue };
+            if now < denial.until {
+                if ask.cost >= denial.cost {
+                    denied.push((position, denial.answer_at(ask, now)));
+                }
+            } else if let Some(flight) = &denial.flight {
+                awaited = awaited.or_else(|| Some(Rc::clone(flight)));
+            } else {
+                expired.push(name);
+            }
+        }
+        match awaited {
+            _ if !denied.is_empty() => Look::Denied(denied),
+            Some(flight) => Look::Wait(flight),
+            None => Look::Ask(expired),
+        }
+    }
+
+    /// Lets a request ask; it asks for all of those whose denial has run out.
+    fn permit(&self, expired: &[u128], sent: Instant) -> Permit<'_> {
+        let mut flights = SmallVec::new();
+        let mut sets = self.sets.borrow_mut();
+        for &name in expired {
+            let Some(denial) = sets[set_of(name)].iter_mut().find(|denial| denial.name == name) else { continue };
+            if denial.free > 0 {
+                denial.free -= 1;
+            } else {
+                let flight = Rc::new(Flight::default());
+                denial.flight = Some(Rc::clone(&flight));
+                flights.push((name, flight));
+            }
+        }
+        Permit { denials: self, flights, sent }
+    }
+
+    /// Remembers that the store denied this.
+    fn remember(&self, ask: &Ask<'_>, answer: Answer, call: Call) {
+        // What was said of a tick began with the tick.
+        let begun = call.now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed());
+        let retry = u64::try_from(answer.retry_us - begun);
+        let retry = if answer.retry_us < 0 { LONGEST } else { retry.map_or(Duration::ZERO, Duration::from_micros) };
+        let name = self.fingerprints.of(ask);
+        let Call { sent, answered, .. } = call;
+        let denial =
+            Denial { name, cost: ask.cost, until: sent + retry.min(LONGEST), answered, answer, flight: None, free: 0 };
+        let set = &mut self.sets.borrow_mut()[set_of(name)];
+        if let Some(old) = set.iter_mut().find(|old| old.name == name) {
+            if old.until <= answered || old.cost >= ask.cost {
+                let flight = old.flight.take();
+                *old = Denial { flight, ..denial };
+            }
+        } else if set.len() < WAYS {
+            set.push(denial);
+            self.len.set(self.len.get() + 1);
+        } else if let Some(soonest) = set.iter_mut().filter(|old| old.flight.is_none()).min_by_key(|old| old.until) {
+            *soonest = denial;
+        }
+    }
+
+    /// A state admitted a request and has this many more to give. Its denial is forgotten: it has run
+    /// out, or was of a larger cost and now lasts longer than it says. But when more than that
+    /// wait for the request, that many may ask and then the next one asks for the others.
+    fn admitted(&self, name: u128, flight: Option<&Flight>, free: u64) {
+        let mut sets = self.sets.borrow_mut();
+        let set = &mut sets[set_of(name)];
+        let Some(position) = set.iter().position(|denial| denial.name == name) else { return };
+        if flight.is_some_and(|flight| flight.waiting.get() > free) {
+            set[position].free = free;
+        } else if flight.is_some() || set[position].flight.is_none() {
+            set.swap_remove(position);
+            self.len.set(self.len.get() - 1);
+        }
+    }
+}
+
+impl Default for Denials {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Permit<'_> {
+    /// Tells what came of it: denials are remembered, the waiting ones go on.
+    pub fn settle(self, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
+        self.settle_at(Instant::now(), asks, result);
+    }
+
+    fn settle_at(self, answered: Instant, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(kind) => return self.flights.iter().for_each(|(_, flight)| flight.failure.set(Some(*kind))),
+        };
+        let call = Call { sent: self.sent, answered, now_us: reply.now_us };
+        for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| !ask.shadow && ask.cost > 0) {
+            if !answer.allowed {
+                self.denials.remember(ask, *answer, call);
+            } else if self.denials.len.get() > 0 {
+                let name = self.denials.fingerprints.of(ask);
+                let flight = self.flights.iter().find(|(claimed, _)| *claimed == name);
+                self.denials.admitted(name, flight.map(|(_, flight)| &**flight), answer.remaining / ask.cost);
+            }
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut sets = self.denials.sets.borrow_mut();
+        for (name, flight) in &self.flights {
+            if let Some(denial) = sets[set_of(*name)].iter_mut().find(|denial| denial.name == *name)
+                && denial.flight.as_ref().is_some_and(|current| Rc::ptr_eq(current, flight))
+            {
+                denial.flight = None;
+            }
+            flight.ended.notify_waiters();
+        }
+    }
+}
+
+impl Flight {
+    /// Until the asking request is done.
+    async fn wait(&self, deadline: Instant) -> Result<(), StoreErrorKind> {
+        let _waiting = Waiting::on(self);
+        let ended = tokio::time::timeout_at(deadline.into(), self.ended.notified()).await;
+        ended.map_err(|_| StoreErrorKind::Timeout)?;
+        self.failure.get().map_or(Ok(()), Err)
+    }
+}
+
+/// Counts one who waits, until it stops for whatever reason.
+struct Waiting<'f>(&'f Flight);
+
+impl<'f> Waiting<'f> {
+    fn on(flight: &'f Flight) -> Self {
+        flight.waiting.set(flight.waiting.get() + 1);
+        Self(flight)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
+    }
+}
+
+impl Denial {
+    /// The remembered answer, counted down and for this ask's cost.
+    fn answer_at(&self, ask: &Ask<'_>, now: Instant) -> Answer {
+        let elapsed = u64::try_from(now.saturating_duration_since(self.answered).as_micros()).unwrap_or(u64::MAX);
+        let bucket = ask.algorithm.bucket();
+        let retry_us = if ask.cost == self.cost {
+            self.answer.retry_us
+        } else {
+            // The deficit at the answer, rounded up to a tick: a larger cost waits longer.
+            bucket.retry_us((self.answer.reset_us / bucket.tick).saturating_mul(bucket.rate), ask.cost)
+        };
+        let left = |us: u64| us.saturating_sub(elapsed).max(1);
+        Answer {
+            allowed: false,
+            remaining: self.answer.remaining,
+            retry_us: u64::try_from(retry_us).map_or(-1, |us| left(us).cast_signed()),
+            reset_us: left(self.answer.reset_us),
+        }
+    }
+}
+
+/// The set of a fingerprint.
+#[expect(clippy::cast_possible_truncation, reason = "only as many bits as there are sets are wanted")]
+fn set_of(name: u128) -> usize {
+    name as usize % SETS
+}
+
+#[cfg(test)]
+#[path = "denials/tests.rs"]
+mod tests;

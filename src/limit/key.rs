@@ -1,5 +1,14 @@
 //! What a limit is keyed by: from a request's facts to one canonical subject.
+//!
+//! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `path:tenant=acme`,
+//! `route=orders`, `host=…`, `method=…` or `global`; one of several parts is each part behind its
+//! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
+mod subject;
+mod text;
+mod value;
+
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, Method};
@@ -72,6 +81,80 @@ pub enum Hashing {
     Hashed(Option<Box<[u8; 32]>>),
 }
 
+/// What a key makes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// Every part is present.
+    Present {
+        /// What is counted by.
+        subject: Subject,
+        /// The parts' decoded values, in order (overrides are matched against them).
+        values: SmallVec<[KeyValue<'a>; 2]>,
+    },
+    /// A part has none of its alternatives in this request.
+    Missing,
+}
+
+/// The value of one part of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue<'a> {
+    /// Decoded; empty for a client address.
+    pub bytes: Cow<'a, [u8]>,
+    /// The whole client address, when that is the part.
+    pub address: Option<IpAddr>,
+}
+
+/// A part of the key occurs twice in the request, so that two readers could see two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a part of the key occurs more than once in the request")]
+pub struct AmbiguousKey;
+
+pub use text::KeyError;
+
+impl Key {
+    /// The subject of a request.
+    ///
+    /// # Errors
+    /// When the part that decides occurs twice.
+    pub fn subject<'a>(&self, facts: &Facts<'a>, hashing: &Hashing) -> Result<Found<'a>, AmbiguousKey> {
+        let mut subject = Subject::new();
+        let mut values = SmallVec::new();
+        for alternatives in &self.parts {
+            let Some((part, value)) = first_present(alternatives, facts)? else { return Ok(Found::Missing) };
+            if self.parts.len() == 1 {
+                subject::write(&mut subject, part, &value, hashing);
+            } else {
+                let mut one = Subject::new();
+                subject::write(&mut one, part, &value, hashing);
+                subject::write_counted(&mut subject, &one);
+            }
+            values.push(value);
+        }
+        Ok(Found::Present { subject, values })
+    }
+}
+
+/// The first alternative that the request carries, with its value.
+fn first_present<'k, 'a>(
+    alternatives: &'k [KeyPart],
+    facts: &Facts<'a>,
+) -> Result<Option<(&'k KeyPart, KeyValue<'a>)>, AmbiguousKey> {
+    for part in alternatives {
+        if let Some(value) = value::of(part, facts)? {
+            return Ok(Some((part, value)));
+        }
+    }
+    Ok(None)
+}
+
+/// The subject of a client address alone, for requests that carry no part of the key.
+#[must_use]
+pub fn client_subject(facts: &Facts<'_>, ipv6_prefix: u8) -> Subject {
+    let mut subject = Subject::new();
+    subject::write_address(&mut subject, facts.client_ip, ipv6_prefix);
+    subject
+}
+
 impl std::fmt::Debug for Hashing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -81,3 +164,7 @@ impl std::fmt::Debug for Hashing {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "key/tests.rs"]
+mod tests;

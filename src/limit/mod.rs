@@ -6,9 +6,12 @@
 pub mod algorithm;
 pub mod decision;
 pub mod denials;
+pub mod fingerprint;
 pub mod headers;
+pub mod hold;
 pub mod key;
 pub mod limiter;
+mod plan;
 pub mod policy;
 pub mod stats;
 pub mod store;

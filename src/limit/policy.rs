@@ -35,7 +35,7 @@ pub struct Policy {
     pub on_store_error: OnStoreError,
     /// The answer that replaces the default 429, if the file gives one.
     pub response: Option<Arc<DeniedResponse>>,
-    /// Whether a shadow limit still sends its RateLimit fields.
+    /// Whether a shadow limit still sends its `RateLimit` fields.
     pub shadow_headers: bool,
 }
 

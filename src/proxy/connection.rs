@@ -1,12 +1,40 @@
-//! One client connection, from its first byte to its last.
+//! One client connection, from its first byte to its last: HTTP/1 or HTTP/2, drained when the
+//! process ends, closed so that the client can read the last answer.
 
+mod closing;
+mod held;
+mod streams;
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::Proxy;
+use super::inbound::{Clocks, Gate, Inbound, Opening, Refusal};
+use super::{Downstream, Proxy};
+use crate::config::Listener;
+use crate::telemetry::WorkerStats;
+use held::{Held, InFlight, Side};
+use streams::Streams;
+
+/// Requests after which a connection ends.
+const MAX_REQUESTS: usize = 10_000;
 
 /// How far the process is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,5 +57,244 @@ pub async fn serve(
     proxy: Rc<Proxy>,
     phase: watch::Receiver<Phase>,
 ) {
-    let _ = (stream, peer, listener, proxy, phase);
+    let config = proxy.config.load_full();
+    let Some(settings) = config.listeners.get(listener) else { return };
+    let Ok(local) = stream.local_addr() else { return };
+    let address = peer.ip().to_canonical();
+    let downstream = Downstream {
+        peer,
+        local,
+        listener,
+        trusted: config.trusted_proxies.iter().any(|network| network.contains(&address)),
+        in_flight: std::cell::Cell::new(0),
+        close: std::cell::Cell::new(false),
+        version: std::cell::Cell::new(Version::HTTP_11),
+    };
+    let stats = Arc::clone(&proxy.stats);
+    let connection = Connection {
+        downstream: Rc::new(downstream),
+        clocks: Clocks::new(settings.header_timeout, settings.idle_timeout),
+        stats,
+        phase,
+    };
+    let settings = settings.clone();
+    drop(config);
+    let handler = move |request, downstream| Rc::clone(&proxy).handle(request, downstream);
+    connection.serve(stream, &settings, handler).await;
+}
+
+/// One connection and what it needs besides its socket and its handler.
+#[derive(Debug)]
+pub struct Connection {
+    /// As its requests see it.
+    pub downstream: Rc<Downstream>,
+    /// How long what may take.
+    pub clocks: Clocks,
+    /// Where refused requests and panics are counted.
+    pub stats: Arc<WorkerStats>,
+    /// How far the process is from its end.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl Connection {
+    /// Serves `stream` with `handler` until the connection ends. A panic of the handler ends this
+    /// connection alone, and is counted.
+    pub async fn serve<H, F, B>(self, stream: TcpStream, listener: &Listener, handler: H)
+    where
+        H: Fn(Request<Incoming>, Rc<Downstream>) -> F + 'static,
+        F: Future<Output = Response<B>> + 'static,
+        B: HttpBody<Data = Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let _panics = PanicCount(Arc::clone(&self.stats));
+        // Fails only on a socket that is already gone, which the first read will tell.
+        let _ = stream.set_nodelay(true);
+        let mut inbound = Inbound::new(stream, listener.max_header_size, self.clocks);
+        let draining = reached(self.phase.clone(), Phase::Draining);
+        let opening = tokio::select! {
+            biased;
+            opening = inbound.opening() => opening,
+            () = draining => return,
+        };
+        match opening {
+            Opening::Nothing => {}
+            Opening::Http2 if listener.protocols.h2 => self.http2(inbound, handler).await,
+            Opening::Http1 | Opening::Http2 => {
+                if !listener.protocols.h1 {
+                    inbound.refuse(Refusal::Protocol);
+                }
+                self.http1(inbound, listener.max_header_size, handler).await;
+            }
+        }
+    }
+
+    async fn http1<H, F, B>(self, inbound: Inbound, max_head: usize, handler: H)
+    where
+        H: Fn(Request<Incoming>, Rc<Downstream>) -> F + 'static,
+        F: Future<Output = Response<B>> + 'static,
+        B: HttpBody<Data = Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let gate = inbound.gate();
+        let downstream = Rc::clone(&self.downstream);
+        let requests = std::cell::Cell::new(0);
+        let service = service_fn(|request: Request<Incoming>| {
+            requests.set(requests.get() + 1);
+            let last = requests.get() >= MAX_REQUESTS || gate.retired();
+            if last {
+                downstream.close.set(true);
+            }
+            downstream.version.set(request.version());
+            let in_flight = InFlight::new(Rc::clone(&downstream), Side::Http1(Arc::clone(&gate)));
+            answer(handler(request, Rc::clone(&downstream)), in_flight, Rc::clone(&downstream), Some(Arc::clone(&gate)))
+        });
+        let mut builder = http1::Builder::new();
+        builder.keep_alive(true).half_close(false).header_read_timeout(None).max_buf_size(buffer_size(max_head));
+        let mut connection = builder.serve_connection(inbound, service);
+        let mut ended = until(&mut connection, &self.phase, Phase::Draining).await;
+        if ended.is_none() {
+            Pin::new(&mut connection).graceful_shutdown();
+            ended = until(&mut connection, &self.phase, Phase::Stopped).await;
+        }
+        let asked = self.downstream.close.get();
+        let inbound = connection.into_parts().io;
+        match ended {
+            Some(Ok(())) => closing::close(inbound, asked, &self.downstream, &self.stats).await,
+            Some(Err(error)) => closing::break_off(inbound, &error, &self.downstream, &self.stats),
+            None => {}
+        }
+    }
+
+    async fn http2<H, F, B>(self, mut inbound: Inbound, handler: H)
+    where
+        H: Fn(Request<Incoming>, Rc<Downstream>) -> F + 'static,
+        F: Future<Output = Response<B>> + 'static,
+        B: HttpBody<Data = Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        inbound.open_up();
+        let downstream = Rc::clone(&self.downstream);
+        downstream.version.set(Version::HTTP_2);
+        let streams = Rc::new(Streams::new());
+        let service = {
+            let (downstream, streams) = (Rc::clone(&downstream), Rc::clone(&streams));
+            service_fn(move |request: Request<Incoming>| {
+                streams.began();
+                let in_flight = InFlight::new(Rc::clone(&downstream), Side::Http2(Rc::clone(&streams)));
+                answer(handler(request, Rc::clone(&downstream)), in_flight, Rc::clone(&downstream), None)
+            })
+        };
+        let connection = http2_builder(&self.stats).serve_connection(inbound, service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            biased;
+            ended = until(&mut connection, &self.phase, Phase::Draining) => if ended.is_some() { return },
+            () = streams.retired(self.clocks, &downstream) => {}
+            () = streams.stalled(self.clocks.write) => return,
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            _ = until(&mut connection, &self.phase, Phase::Stopped) => {}
+            () = streams.deserted(self.clocks.goaway, &downstream) => {}
+            () = streams.stalled(self.clocks.write) => {}
+        }
+    }
+}
+
+/// What the handler answered, with what keeps the connection's books around it.
+async fn answer<B>(
+    response: impl Future<Output = Response<B>>,
+    in_flight: InFlight,
+    downstream: Rc<Downstream>,
+    gate: Option<Arc<Gate>>,
+) -> Result<Response<Held<B>>, Infallible> {
+    let mut response = response.await;
+    // Whatever of the body is still to come will not be read by anyone: the connection ends.
+    let unread = gate.is_some_and(|gate| gate.body_open());
+    if unread || downstream.close.get() {
+        downstream.close.set(true);
+        if downstream.version.get() < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    Ok(response.map(|body| Held::new(body, in_flight)))
+}
+
+/// Polls a connection until it ends or `phase` is reached (`None`).
+async fn until<C, T>(connection: &mut C, phase: &watch::Receiver<Phase>, target: Phase) -> Option<T>
+where
+    C: Future<Output = T> + Unpin,
+{
+    let mut turned = pin!(reached(phase.clone(), target));
+    let mut watched = phase.clone();
+    let mut asked = false;
+    poll_fn(|cx: &mut Context<'_>| {
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // Registered once: after that only a change is worth asking again.
+        if asked && !watched.has_changed().unwrap_or(false) {
+            return Poll::Pending;
+        }
+        asked = true;
+        watched.mark_unchanged();
+        turned.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Ends when `phase` is reached; never, when the process forgets to say so.
+async fn reached(mut phase: watch::Receiver<Phase>, target: Phase) {
+    if phase.wait_for(|phase| *phase >= target).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// hyper's buffer has to hold the largest head, but not much more than 64 KiB.
+fn buffer_size(max_head: usize) -> usize {
+    max_head.saturating_add(8 * 1024).max(64 * 1024)
+}
+
+fn http2_builder(stats: &Arc<WorkerStats>) -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor { stats: Arc::clone(stats) });
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_header_list_size(16 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(256)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+/// Runs the streams of an HTTP/2 connection on this worker's thread.
+#[derive(Debug, Clone)]
+struct LocalExecutor {
+    stats: Arc<WorkerStats>,
+}
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, stream: F) {
+        let panics = PanicCount(Arc::clone(&self.stats));
+        tokio::task::spawn_local(async move {
+            let _panics = panics;
+            stream.await;
+        });
+    }
+}
+
+/// Counts a panic that unwinds through it.
+struct PanicCount(Arc<WorkerStats>);
+
+impl Drop for PanicCount {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
+        }
+    }
 }

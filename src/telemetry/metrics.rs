@@ -1,12 +1,72 @@
-//! Counters of one worker. Written by that worker only, read by the admin listener, which sums them.
+//! What one worker counts. Written by that worker only, read by the admin listener, which sums the
+//! workers. A request costs a few plain stores: everything is found by index, never by label.
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
+
+use super::histogram::{Distribution, Histogram, Tally};
+
+/// Upper bounds of `tollgate_http_request_duration_seconds`, nanoseconds.
+const DURATIONS: [u64; 14] = [
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// Upper bounds of `tollgate_overhead_seconds`, nanoseconds.
+const OVERHEADS: [u64; 11] =
+    [25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000, 100_000_000];
+
+/// The methods that are labels, in index order; every other one is `OTHER`.
+static METHODS: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::PATCH,
+    Method::OPTIONS,
+    Method::CONNECT,
+    Method::TRACE,
+];
+
+/// The labels of [`METHODS`].
+const LABELS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
+
+/// The label of all methods but [`METHODS`].
+const OTHER: &str = "OTHER";
 
 /// What one worker counts about requests, upstream answers and connections.
 #[derive(Debug)]
-pub struct WorkerStats {}
+pub struct WorkerStats {
+    /// By listener index.
+    listeners: Box<[ListenerStats]>,
+    /// By route index, from a route's first request on.
+    routes: Box<[OnceLock<Box<RouteStats>>]>,
+    /// By endpoint id.
+    endpoints: Box<[EndpointStats]>,
+    /// Time per request that was the proxy's own.
+    overhead: Histogram<11>,
+    /// Malformed requests by kind; rare, so a lock that nobody contends will do.
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    /// Connection tasks that panicked.
+    panics: Tally,
+}
 
 /// The state a connection is counted under in `tollgate_connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,45 +77,265 @@ pub enum ConnectionState {
     Idle,
 }
 
+/// Connections of one listener.
+#[derive(Debug, Default)]
+struct ListenerStats {
+    opened: Tally,
+    closed: Tally,
+    became_active: Tally,
+    became_idle: Tally,
+    turned_away: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// Requests of one route.
+#[derive(Debug)]
+struct RouteStats {
+    /// By index in [`METHODS`], the last for all others.
+    methods: [Statuses; 10],
+    /// From the head to the end of the response.
+    duration: Histogram<14>,
+}
+
+/// Answers of one endpoint.
+#[derive(Debug, Default)]
+struct EndpointStats {
+    answers: Statuses,
+    failed: Tally,
+    retried: Tally,
+}
+
+/// Counts by status; room for a class of hundred is made when its first status occurs.
+#[derive(Debug, Default)]
+struct Statuses {
+    /// From 1xx to 9xx.
+    classes: [OnceLock<Box<[Tally; 100]>>; 9],
+}
+
+/// The connections of one listener, as read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// A request is being answered.
+    pub active: u64,
+    /// Open and between requests.
+    pub idle: u64,
+}
+
 impl WorkerStats {
     /// Statistics for this many listeners, routes (the implicit one included) and endpoints.
     #[must_use]
     pub fn new(listeners: usize, routes: usize, endpoints: usize) -> Self {
-        let _ = (listeners, routes, endpoints);
-        Self {}
+        Self {
+            listeners: (0..listeners).map(|_| ListenerStats::default()).collect(),
+            routes: (0..routes).map(|_| OnceLock::new()).collect(),
+            endpoints: (0..endpoints).map(|_| EndpointStats::default()).collect(),
+            overhead: Histogram::new(&OVERHEADS),
+            refused: Mutex::default(),
+            panics: Tally::default(),
+        }
     }
 
     /// A request was answered: `total` from its head to the end of the response, `overhead` the part
     /// of it that was not spent waiting for the upstream or the client.
     pub fn request(&self, route: usize, method: &Method, status: StatusCode, total: Duration, overhead: Duration) {
-        let _ = (route, method, status, total, overhead);
+        if let Some(route) = self.routes.get(route) {
+            let route = route.get_or_init(Box::default);
+            let method = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
+            route.methods[method].count(status);
+            route.duration.observe(total);
+        }
+        self.overhead.observe(overhead);
     }
 
     /// An endpoint answered with this status, or failed (`None`).
     pub fn upstream(&self, endpoint: usize, status: Option<StatusCode>) {
-        let _ = (endpoint, status);
+        let Some(endpoint) = self.endpoints.get(endpoint) else { return };
+        match status {
+            Some(status) => endpoint.answers.count(status),
+            None => endpoint.failed.increment(),
+        }
     }
 
     /// A request was sent again because its pooled connection had gone stale.
     pub fn retried(&self, endpoint: usize) {
-        let _ = endpoint;
+        if let Some(endpoint) = self.endpoints.get(endpoint) {
+            endpoint.retried.increment();
+        }
     }
 
     /// A malformed request was refused before it became one; `kind` is one of a fixed set of words.
     pub fn refused(&self, kind: &'static str) {
-        let _ = kind;
+        *self.refused.lock().entry(kind).or_default() += 1;
     }
 
     /// A connection was opened on a listener.
     pub fn opened(&self, listener: usize) {
-        let _ = listener;
+        if let Some(listener) = self.listeners.get(listener) {
+            listener.opened.increment();
+        }
     }
 
     /// A connection was closed on a listener.
     pub fn closed(&self, listener: usize) {
-        let _ = listener;
+        if let Some(listener) = self.listeners.get(listener) {
+            listener.closed.increment();
+        }
+    }
+
+    /// An open connection began to answer a request while it had none, or has none any more.
+    pub fn became(&self, listener: usize, state: ConnectionState) {
+        let Some(listener) = self.listeners.get(listener) else { return };
+        match state {
+            ConnectionState::Active => listener.became_active.increment(),
+            ConnectionState::Idle => listener.became_idle.increment(),
+        }
+    }
+
+    /// A connection was closed as soon as it was accepted, for lack of room.
+    pub fn turned_away(&self, listener: usize, reason: &'static str) {
+        if let Some(listener) = self.listeners.get(listener) {
+            *listener.turned_away.lock().entry(reason).or_default() += 1;
+        }
     }
 
     /// A connection task panicked.
-    pub fn panicked(&self) {}
+    pub fn panicked(&self) {
+        self.panics.increment();
+    }
+}
+
+/// What the admin listener reads.
+impl WorkerStats {
+    /// Tells every count of requests: route index, method label, status, count.
+    pub fn each_request(&self, mut tell: impl FnMut(usize, &'static str, u16, u64)) {
+        for (index, route) in self.routes.iter().enumerate() {
+            let Some(route) = route.get() else { continue };
+            for (method, statuses) in route.methods.iter().enumerate() {
+                let label = LABELS.get(method).copied().unwrap_or(OTHER);
+                statuses.each(|status, count| tell(index, label, status, count));
+            }
+        }
+    }
+
+    /// Durations of a route's requests, once it had one.
+    #[must_use]
+    pub fn durations(&self, route: usize) -> Option<Distribution> {
+        Some(self.routes.get(route)?.get()?.duration.read())
+    }
+
+    /// The proxy's own share of the requests' time.
+    #[must_use]
+    pub fn overhead(&self) -> Distribution {
+        self.overhead.read()
+    }
+
+    /// Tells an endpoint's answers by status, and its failures as `None`.
+    pub fn each_answer(&self, endpoint: usize, mut tell: impl FnMut(Option<u16>, u64)) {
+        let Some(endpoint) = self.endpoints.get(endpoint) else { return };
+        endpoint.answers.each(|status, count| tell(Some(status), count));
+        tell(None, endpoint.failed.value());
+    }
+
+    /// How often requests to an endpoint were sent again.
+    #[must_use]
+    pub fn retries(&self, endpoint: usize) -> u64 {
+        self.endpoints.get(endpoint).map_or(0, |endpoint| endpoint.retried.value())
+    }
+
+    /// Connections of a listener now. Read while they change, so never below zero rather than exact.
+    #[must_use]
+    pub fn connections(&self, listener: usize) -> Connections {
+        let Some(listener) = self.listeners.get(listener) else { return Connections::default() };
+        let open = listener.opened.value().saturating_sub(listener.closed.value());
+        let active = listener.became_active.value().saturating_sub(listener.became_idle.value()).min(open);
+        Connections { active, idle: open - active }
+    }
+
+    /// Connections of a listener that were turned away, by reason.
+    #[must_use]
+    pub fn turned_away_by_reason(&self, listener: usize) -> BTreeMap<&'static str, u64> {
+        self.listeners.get(listener).map(|listener| listener.turned_away.lock().clone()).unwrap_or_default()
+    }
+
+    /// Malformed requests by kind.
+    #[must_use]
+    pub fn refused_by_kind(&self) -> BTreeMap<&'static str, u64> {
+        self.refused.lock().clone()
+    }
+
+    /// Connection tasks that panicked.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.value()
+    }
+}
+
+impl Default for RouteStats {
+    fn default() -> Self {
+        Self { methods: Default::default(), duration: Histogram::new(&DURATIONS) }
+    }
+}
+
+impl Statuses {
+    fn count(&self, status: StatusCode) {
+        let (class, rest) = (usize::from(status.as_u16() / 100), usize::from(status.as_u16() % 100));
+        if let Some(class) = class.checked_sub(1).and_then(|class| self.classes.get(class)) {
+            class.get_or_init(|| Box::new(std::array::from_fn(|_| Tally::default())))[rest].increment();
+        }
+    }
+
+    fn each(&self, mut tell: impl FnMut(u16, u64)) {
+        for (class, first) in self.classes.iter().zip((100..).step_by(100)) {
+            let Some(class) = class.get() else { continue };
+            for (tally, status) in class.iter().zip(first..) {
+                if tally.value() > 0 {
+                    tell(status, tally.value());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_method_and_status() {
+        let stats = WorkerStats::new(1, 2, 1);
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        for (route, method, status) in
+            [(0, &Method::GET, 200), (0, &Method::GET, 200), (1, &brew, 418), (1, &Method::TRACE, 999), (7, &brew, 200)]
+        {
+            stats.request(route, method, StatusCode::from_u16(status).unwrap(), Duration::ZERO, Duration::ZERO);
+        }
+        let mut seen = Vec::new();
+        stats.each_request(|route, method, status, count| seen.push((route, method, status, count)));
+        assert_eq!(seen, [(0, "GET", 200, 2), (1, "TRACE", 999, 1), (1, "OTHER", 418, 1)]);
+        assert_eq!(stats.durations(0).unwrap().counts.iter().sum::<u64>(), 2);
+        assert_eq!(stats.overhead().counts.iter().sum::<u64>(), 5);
+    }
+
+    #[test]
+    fn connections_are_active_or_idle() {
+        let stats = WorkerStats::new(1, 0, 0);
+        stats.opened(0);
+        stats.opened(0);
+        stats.became(0, ConnectionState::Active);
+        assert_eq!(stats.connections(0), Connections { active: 1, idle: 1 });
+        stats.became(0, ConnectionState::Idle);
+        stats.closed(0);
+        assert_eq!(stats.connections(0), Connections { active: 0, idle: 1 });
+    }
+
+    #[test]
+    fn an_endpoint_counts_answers_failures_and_retries() {
+        let stats = WorkerStats::new(0, 0, 1);
+        stats.upstream(0, Some(StatusCode::OK));
+        stats.upstream(0, None);
+        stats.retried(0);
+        let mut seen = Vec::new();
+        stats.each_answer(0, |status, count| seen.push((status, count)));
+        assert_eq!(seen, [(Some(200), 1), (None, 1)]);
+        assert_eq!(stats.retries(0), 1);
+    }
 }

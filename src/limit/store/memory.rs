@@ -1,40 +1,95 @@
 //! The memory store: sharded, bounded, exact expiry.
+//!
+//! A state is named by a keyed 128-bit fingerprint of its id and subject. A decision locks the shards
+//! of its states in index order, evaluates all of them, then writes all or none. A state that
+//! equals "never seen" is treated as absent at once; its slot is given back by a sweep of a few
+//! slots per decision. No shard ever holds more than its share of `max_keys`: beyond that the
+//! state that is full soonest of a small sample goes, and is counted.
+
+mod table;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::{SmallVec, smallvec};
 
 use super::{Ask, Reply};
+use crate::limit::algorithm::Evaluation;
+use crate::limit::algorithm::bucket::State;
+use crate::limit::fingerprint::Fingerprints;
+use table::Table;
 
 /// Limiter state of this process, shared by its workers.
 #[derive(Debug)]
-pub struct MemoryStore {}
+pub struct MemoryStore {
+    /// A power of two of them, picked by the high bits of a fingerprint.
+    shards: Box<[Shard]>,
+    fingerprints: Fingerprints,
+    /// Wall clock at the start, microseconds since 1970.
+    epoch_us: i64,
+    started: Instant,
+    /// States dropped for want of room while they still meant something.
+    evictions: AtomicU64,
+}
+
+/// One lock and its states, on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Shard(Mutex<Table>);
+
+/// The most shards; enough that workers rarely meet.
+const SHARDS: usize = 64;
+
+/// The fewest states a shard is made for.
+const SMALLEST_SHARD: usize = 64;
+
+/// Slots swept per decision and shard.
+const SWEPT: usize = 4;
 
 impl MemoryStore {
-    /// An empty store that keeps at most `max_keys` states.
+    /// An empty store that keeps at most `max_keys` states (at least one).
     #[must_use]
     pub fn new(max_keys: usize) -> Self {
-        let _ = max_keys;
-        Self {}
+        let wanted = (max_keys / SMALLEST_SHARD).clamp(1, SHARDS);
+        let shards = 1 << wanted.ilog2();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            shards: (0..shards).map(|_| Shard(Mutex::new(Table::new(max_keys / shards)))).collect(),
+            fingerprints: Fingerprints::new(),
+            epoch_us: i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX / 2),
+            started: Instant::now(),
+            evictions: AtomicU64::new(0),
+        }
     }
 
     /// Decides all of `asks` at once, all or nothing, by this store's clock.
     pub fn decide(&self, asks: &[Ask<'_>]) -> Reply {
-        self.decide_at(self.now_us(), asks)
+        self.decide_and_sweep(self.now_us(), asks, SWEPT)
     }
 
-    /// The same at a given instant, microseconds since 1970 (tests, simulations).
+    /// The same at a given instant, microseconds since 1970 (tests, simulations). Nothing is
+    /// swept: an earlier instant may follow.
     pub fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Reply {
-        let _ = (now_us, asks);
-        todo!()
+        self.decide_and_sweep(now_us, asks, 0)
     }
 
     /// Wall clock at start plus monotonic time, microseconds since 1970.
     #[must_use]
     pub fn now_us(&self) -> i64 {
-        todo!()
+        self.epoch_us.saturating_add(i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// States kept now.
+    /// States kept now: those that do not equal "never seen". Looks at every slot, shard by shard.
     #[must_use]
     pub fn len(&self) -> usize {
-        todo!()
+        self.len_at(self.now_us())
+    }
+
+    /// The same at a given instant, microseconds since 1970.
+    #[must_use]
+    pub fn len_at(&self, now_us: i64) -> usize {
+        self.shards.iter().map(|shard| shard.0.lock().live(now_us)).sum()
     }
 
     /// Whether no state is kept.
@@ -42,4 +97,108 @@ impl MemoryStore {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// States dropped for want of room while they still meant something.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes the states take, free slots included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.lock().bytes()).sum()
+    }
+
+    fn decide_and_sweep(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
+        match asks {
+            [ask] => self.decide_one(now_us, ask, swept),
+            _ => self.decide_all(now_us, asks, swept),
+        }
+    }
+
+    /// The common case: one state, one lock.
+    fn decide_one(&self, now_us: i64, ask: &Ask<'_>, swept: usize) -> Reply {
+        let fingerprint = self.fingerprints.of(ask);
+        let mut table = self.shards[self.shard(fingerprint)].0.lock();
+        let evaluation = ask.algorithm.evaluate(table.find(fingerprint), ask.cost, now_us);
+        let granted = evaluation.allowed || ask.shadow;
+        if let Some(state) = ask.algorithm.written(&evaluation, granted) {
+            self.write(&mut table, fingerprint, state, now_us);
+        }
+        table.sweep(swept, now_us);
+        drop(table);
+        Reply::of(std::slice::from_ref(ask), &[evaluation], now_us)
+    }
+
+    /// Several states: all their shards locked in index order, all evaluated, then all written.
+    fn decide_all(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
+        let names: SmallVec<[u128; 4]> = asks.iter().map(|ask| self.fingerprints.of(ask)).collect();
+        let mut locked = self.lock(&names);
+        let evaluations = evaluate(asks, &names, now_us, |name| table_of(&mut locked, self.shard(name)).find(name));
+        let reply = Reply::of(asks, &evaluations, now_us);
+        for ((ask, evaluation), &name) in asks.iter().zip(&evaluations).zip(&names) {
+            if let Some(state) = ask.algorithm.written(evaluation, reply.granted) {
+                self.write(table_of(&mut locked, self.shard(name)), name, state, now_us);
+            }
+        }
+        for (_, table) in &mut locked {
+            table.sweep(swept, now_us);
+        }
+        reply
+    }
+
+    /// Locks the shards of these states, each once, in index order (so that no two decisions can
+    /// wait for each other).
+    fn lock(&self, names: &[u128]) -> Locked<'_> {
+        let mut indices: SmallVec<[usize; 4]> = names.iter().map(|&name| self.shard(name)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.into_iter().map(|index| (index, self.shards[index].0.lock())).collect()
+    }
+
+    fn write(&self, table: &mut Table, name: u128, state: State, now_us: i64) {
+        if table.put(name, state, now_us) {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The shard of a fingerprint: its high bits (the tables use the low ones).
+    #[expect(clippy::cast_possible_truncation, reason = "only as many bits as there are shards are wanted")]
+    fn shard(&self, fingerprint: u128) -> usize {
+        (fingerprint >> 64) as usize & (self.shards.len() - 1)
+    }
 }
+
+/// Locked shards, in index order.
+type Locked<'a> = SmallVec<[(usize, MutexGuard<'a, Table>); 4]>;
+
+/// The table of a shard that is locked.
+fn table_of<'t>(locked: &'t mut Locked<'_>, shard: usize) -> &'t mut Table {
+    let position = locked.binary_search_by_key(&shard, |&(index, _)| index).unwrap_or_default();
+    &mut locked[position].1
+}
+
+/// Evaluates every ask. A state that is asked twice in one decision is read the second time as if the
+/// first had been charged, so that it is never spent twice.
+fn evaluate(
+    asks: &[Ask<'_>],
+    names: &[u128],
+    now_us: i64,
+    mut find: impl FnMut(u128) -> Option<State>,
+) -> SmallVec<[Evaluation; 4]> {
+    let mut evaluations: SmallVec<[Evaluation; 4]> = smallvec![];
+    for (position, (ask, &name)) in asks.iter().zip(names).enumerate() {
+        let in_progress = (0..position)
+            .rev()
+            .filter(|&earlier| names[earlier] == name)
+            .find_map(|earlier| asks[earlier].algorithm.written(&evaluations[earlier], true));
+        let stored = in_progress.or_else(|| find(name));
+        evaluations.push(ask.algorithm.evaluate(stored, ask.cost, now_us));
+    }
+    evaluations
+}
+
+#[cfg(test)]
+#[path = "memory/tests.rs"]
+mod tests;

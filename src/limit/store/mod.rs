@@ -7,7 +7,7 @@ pub mod settings;
 
 use smallvec::SmallVec;
 
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, Evaluation};
 use super::key::Subject;
 
 /// One limit of one decision, as a store is asked.
@@ -51,4 +51,27 @@ pub struct Reply {
     pub retry_us: i64,
     /// One per [`Ask`], in order.
     pub answers: SmallVec<[Answer; 2]>,
+}
+
+impl Reply {
+    /// The reply that these evaluations of these asks make: granted when every enforced limit allowed.
+    #[must_use]
+    pub fn of(asks: &[Ask<'_>], evaluations: &[Evaluation], now_us: i64) -> Self {
+        let enforced = || asks.iter().zip(evaluations).filter(|(ask, _)| !ask.shadow).map(|(_, evaluation)| evaluation);
+        let granted = enforced().all(|evaluation| evaluation.allowed);
+        let never = enforced().any(|evaluation| evaluation.retry_us < 0);
+        let retry_us = enforced().map(|evaluation| evaluation.retry_us).max().unwrap_or(0);
+        let wait_us = enforced().map(|evaluation| evaluation.wait_us).max().unwrap_or(0);
+        Self {
+            granted,
+            now_us,
+            wait_us: if granted { wait_us } else { 0 },
+            retry_us: if never { -1 } else { retry_us },
+            answers: asks
+                .iter()
+                .zip(evaluations)
+                .map(|(ask, evaluation)| ask.algorithm.answer(evaluation, granted))
+                .collect(),
+        }
+    }
 }

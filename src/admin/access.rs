@@ -1,0 +1,68 @@
+//! Who may read the admin listener: with a token, its holder; without one, this machine, and no
+//! page of another site in its browser.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, Request, header};
+
+use super::answer::Answer;
+use crate::config::AdminSettings;
+
+/// The rules of one listener.
+#[derive(Debug)]
+pub(super) struct Access {
+    /// Hash of the token. Hashes compare in constant time.
+    token: Option<blake3::Hash>,
+    /// The address it listens on.
+    address: IpAddr,
+}
+
+impl Access {
+    /// From the configuration.
+    pub(super) fn new(settings: &AdminSettings) -> Self {
+        let token = settings.token.as_ref().map(|token| blake3::hash(token.reveal().as_bytes()));
+        Self { token, address: settings.address.ip() }
+    }
+
+    /// Lets a request pass, or says why not.
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Answer> {
+        let headers = request.headers();
+        let host = only(headers, header::HOST);
+        if headers.contains_key(header::ORIGIN)
+            && only(headers, header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, at)| at) != host
+        {
+            return Err(Answer::problem(403, "Forbidden", "Requests from pages of other sites are refused."));
+        }
+        match &self.token {
+            Some(token) if bearer(headers).is_some_and(|given| blake3::hash(given.as_bytes()) == *token) => Ok(()),
+            Some(_) => Err(Answer::unauthorized()),
+            // A name that somebody made point here (DNS rebinding) is not one of ours.
+            None if host.is_some_and(|host| self.is_own(host)) => Ok(()),
+            None => Err(Answer::problem(403, "Forbidden", "Host must be localhost or the admin address.")),
+        }
+    }
+
+    /// Whether a Host field means this machine.
+    fn is_own(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address == self.address)
+    }
+}
+
+/// A field that occurs exactly once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = only(headers, header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}

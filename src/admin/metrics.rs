@@ -1,0 +1,325 @@
+//! A scrape: the workers' counters, summed, under the names and labels of the configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::config::Config;
+use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
+use crate::limit::store::memory::MemoryStore;
+use crate::limit::store::settings::Backend;
+use crate::telemetry::exposition::{Exposition, Format, Kind};
+use crate::telemetry::histogram::{Distribution, seconds};
+use crate::telemetry::{AccessLog, WorkerStats, logging};
+
+/// Everything that is read at a scrape.
+#[derive(Debug)]
+pub struct Sources {
+    /// Names: of listeners, routes, policies, endpoints.
+    config: Arc<Config>,
+    /// Its keys are counted.
+    memory: Arc<MemoryStore>,
+    /// Lost lines are counted.
+    access_log: Option<AccessLog>,
+    /// One of each per worker.
+    workers: Vec<(Arc<WorkerStats>, Arc<LimitStats>)>,
+}
+
+impl Sources {
+    /// Without workers; they are added as they start.
+    #[must_use]
+    pub fn new(config: Arc<Config>, memory: Arc<MemoryStore>, access_log: Option<AccessLog>) -> Self {
+        Self { config, memory, access_log, workers: Vec::new() }
+    }
+
+    /// Adds a worker.
+    pub fn add(&mut self, requests: Arc<WorkerStats>, limits: Arc<LimitStats>) {
+        self.workers.push((requests, limits));
+    }
+
+    /// Where the configuration wants the metrics.
+    #[must_use]
+    pub fn metrics_path(&self) -> &str {
+        &self.config.metrics_path
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn scrape(&self, format: Format) -> String {
+        let mut out = Exposition::new(format);
+        self.requests(&mut out);
+        self.limits(&mut out);
+        self.store(&mut out);
+        self.upstreams(&mut out);
+        self.connections(&mut out);
+        self.process(&mut out);
+        out.finish()
+    }
+
+    /// Requests by route, and how long they took.
+    fn requests(&self, out: &mut Exposition) {
+        let routes = self.routes();
+        let mut counts = BTreeMap::new();
+        for (stats, _) in &self.workers {
+            stats.each_request(|route, method, code, count| {
+                *counts.entry((route, method, code)).or_insert(0) += count;
+            });
+        }
+        out.family("tollgate_http_requests", Kind::Counter, "Requests answered, by route, method and status.");
+        for ((route, method, code), count) in counts {
+            let code = code.to_string();
+            out.value(&[("route", name_of(&routes, route)), ("method", method), ("code", &code)], count);
+        }
+        out.family(
+            "tollgate_http_request_duration_seconds",
+            Kind::Histogram,
+            "From the end of a request's head to the end of its response.",
+        );
+        for (index, route) in routes.iter().enumerate() {
+            let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(index));
+            if let Some(durations) = durations.reduce(merged) {
+                out.histogram(&[("route", route)], &durations);
+            }
+        }
+        out.family("tollgate_overhead_seconds", Kind::Histogram, "The proxy's own share of a request's time.");
+        if let Some(overhead) = self.workers.iter().map(|(stats, _)| stats.overhead()).reduce(merged) {
+            out.histogram(&[], &overhead);
+        }
+        let refused = summed(self.workers.iter().map(|(stats, _)| stats.refused_by_kind()));
+        out.family("tollgate_refused_requests", Kind::Counter, "Malformed requests refused before they became one.");
+        for (kind, count) in refused {
+            out.value(&[("kind", kind)], count);
+        }
+    }
+
+    /// Decisions by limit.
+    fn limits(&self, out: &mut Exposition) {
+        out.family("tollgate_limit_decisions", Kind::Counter, "Decisions, by limit and outcome.");
+        for policy in &self.config.policies {
+            for (kind, label) in DecisionKind::ALL {
+                let decided = |stats: &LimitStats| {
+                    stats.decisions.get(policy.index).map_or(0, |kinds| kinds[kind as usize].value())
+                };
+                out.value(&[("limit", &policy.name), ("decision", label)], self.limit_sum(decided));
+            }
+        }
+        out.family("tollgate_limit_remembered_denials", Kind::Counter, "Denials decided without asking the store.");
+        for policy in &self.config.policies {
+            let remembered = |stats: &LimitStats| stats.remembered.get(policy.index).map_or(0, Counter::value);
+            out.value(&[("limit", &policy.name)], self.limit_sum(remembered));
+        }
+        out.family("tollgate_limit_keys", Kind::Gauge, "States kept in this process.");
+        out.value(&[], self.memory.len() as u64);
+        out.family("tollgate_held_requests", Kind::Gauge, "Requests held until their turn.");
+        out.value(&[], self.limit_sum(|stats| stats.held.load(Ordering::Relaxed)));
+    }
+
+    /// The store, as the workers see it.
+    fn store(&self, out: &mut Exposition) {
+        let up = self.workers.iter().all(|(_, stats)| stats.store_up.load(Ordering::Relaxed) != 0);
+        out.family("tollgate_store_up", Kind::Gauge, "1 when the store answers every worker.");
+        out.value(&[], u64::from(up));
+        out.family("tollgate_store_breaker_state", Kind::Gauge, "0 closed, 1 open: a worker has stopped asking.");
+        out.value(&[], u64::from(!up));
+        out.family("tollgate_store_errors", Kind::Counter, "Failed store calls, by kind.");
+        for (kind, label) in StoreErrorKind::ALL {
+            out.value(&[("kind", label)], self.limit_sum(|stats| stats.errors[kind as usize].value()));
+        }
+        out.family("tollgate_store_calls", Kind::Counter, "Calls sent to the store.");
+        out.value(&[], self.limit_sum(|stats| stats.store_calls.value()));
+        out.family("tollgate_limit_check_seconds", Kind::Histogram, "Round trips to the store.");
+        let store = match self.config.store.backend {
+            Backend::Memory => "memory",
+            Backend::Redis(_) => "redis",
+        };
+        if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(merged) {
+            out.histogram(&[("store", store)], &checks);
+        }
+    }
+
+    /// Answers by endpoint.
+    fn upstreams(&self, out: &mut Exposition) {
+        out.family("tollgate_upstream_requests", Kind::Counter, "Answers of servers; code is error without one.");
+        for (upstream, server, endpoint) in self.endpoints() {
+            let mut answers = BTreeMap::new();
+            for (stats, _) in &self.workers {
+                stats.each_answer(endpoint, |code, count| *answers.entry(code).or_insert(0) += count);
+            }
+            for (code, count) in answers {
+                let code = code.map_or("error".to_owned(), |code| code.to_string());
+                out.value(&[("upstream", upstream), ("server", server), ("code", &code)], count);
+            }
+        }
+        out.family("tollgate_upstream_retries", Kind::Counter, "Requests sent again on a new connection.");
+        for (upstream, server, endpoint) in self.endpoints() {
+            let retries = self.workers.iter().map(|(stats, _)| stats.retries(endpoint)).sum();
+            out.value(&[("upstream", upstream), ("server", server)], retries);
+        }
+    }
+
+    /// Connections by listener.
+    fn connections(&self, out: &mut Exposition) {
+        out.family("tollgate_connections", Kind::Gauge, "Open connections, with or without a request.");
+        for (index, listener) in self.config.listeners.iter().enumerate() {
+            let now = self.workers.iter().map(|(stats, _)| stats.connections(index));
+            let (active, idle) = now.fold((0, 0), |(active, idle), now| (active + now.active, idle + now.idle));
+            out.value(&[("listener", &listener.name), ("state", "active")], active);
+            out.value(&[("listener", &listener.name), ("state", "idle")], idle);
+        }
+        out.family("tollgate_connections_refused", Kind::Counter, "Connections closed at once for lack of room.");
+        for (index, listener) in self.config.listeners.iter().enumerate() {
+            let refused = summed(self.workers.iter().map(|(stats, _)| stats.turned_away_by_reason(index)));
+            for (reason, count) in refused {
+                out.value(&[("listener", &listener.name), ("reason", reason)], count);
+            }
+        }
+    }
+
+    /// The process itself.
+    fn process(&self, out: &mut Exposition) {
+        out.family("tollgate_panics", Kind::Counter, "Connections that ended because of a defect of the proxy.");
+        out.value(&[], self.workers.iter().map(|(stats, _)| stats.panics()).sum());
+        out.family("tollgate_log_dropped", Kind::Counter, "Log lines lost because the output was slow or closed.");
+        out.value(&[("log", "access")], self.access_log.as_ref().map_or(0, AccessLog::dropped));
+        out.value(&[("log", "process")], logging::dropped());
+        out.family("tollgate_workers", Kind::Gauge, "Workers, one per core unless configured.");
+        out.value(&[], self.workers.len() as u64);
+        out.family("tollgate_build_info", Kind::Gauge, "Always 1; the label tells the version.");
+        out.value(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    }
+
+    /// Route names by index.
+    fn routes(&self) -> Vec<&str> {
+        let mut routes: Vec<_> = self.config.router.routes().collect();
+        routes.sort_by_key(|route| route.index);
+        routes.into_iter().map(|route| &*route.name).collect()
+    }
+
+    /// Upstream name, label and id of every endpoint.
+    fn endpoints(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.config.upstreams.iter().flat_map(|upstream| {
+            upstream.endpoints.iter().map(|endpoint| (&*upstream.name, &*endpoint.label, endpoint.id.0))
+        })
+    }
+
+    /// A sum over all workers' limiters.
+    fn limit_sum(&self, value: impl Fn(&LimitStats) -> u64) -> u64 {
+        self.workers.iter().map(|(_, stats)| value(stats)).sum()
+    }
+}
+
+/// A label for an index.
+fn name_of<'a>(names: &[&'a str], index: usize) -> &'a str {
+    names.get(index).copied().unwrap_or_default()
+}
+
+/// Store round trips of one worker.
+fn checks(stats: &LimitStats) -> Distribution {
+    Distribution {
+        bounds: CHECK_BUCKETS.to_vec(),
+        counts: stats.check_buckets.iter().map(Counter::value).collect(),
+        sum: seconds(stats.check_nanos.value()),
+    }
+}
+
+/// Two distributions in one.
+fn merged(mut sum: Distribution, more: Distribution) -> Distribution {
+    sum.merge(&more);
+    sum
+}
+
+/// Counts of several workers in one map.
+fn summed(maps: impl Iterator<Item = BTreeMap<&'static str, u64>>) -> BTreeMap<&'static str, u64> {
+    let mut sum = BTreeMap::new();
+    for (key, count) in maps.flatten() {
+        *sum.entry(key).or_insert(0) += count;
+    }
+    sum
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::time::Duration;
+
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::config::{Origin, parse};
+
+    /// Two workers that have counted something of everything.
+    pub(in crate::admin) fn sources() -> Sources {
+        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n";
+        let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
+        let routes = config.router.routes().count();
+        let mut sources = Sources::new(config, Arc::new(MemoryStore::new(10)), None);
+        for _ in 0..2 {
+            let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
+            requests.opened(0);
+            requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3), Duration::from_micros(30));
+            requests.upstream(0, Some(StatusCode::OK));
+            requests.upstream(0, None);
+            requests.refused("bare_lf");
+            requests.turned_away(0, "max_connections");
+            limits.decided(0, DecisionKind::Deny);
+            limits.check_buckets[2].increment();
+            sources.add(Arc::new(requests), Arc::new(limits));
+        }
+        sources
+    }
+
+    #[test]
+    fn workers_are_summed() {
+        let text = sources().scrape(Format::Classic);
+        for line in [
+            "tollgate_upstream_requests_total{upstream=\"default\",server=\"127.0.0.1:3000\",code=\"error\"} 2",
+            "tollgate_refused_requests_total{kind=\"bare_lf\"} 2",
+            "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
+            "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
+            "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("method=\"GET\",code=\"200\"} 2\n"), "{text}");
+        assert!(text.contains("decision=\"deny\"} 2\n"), "{text}");
+    }
+
+    #[test]
+    fn both_formats_are_well_formed() {
+        for format in [Format::Classic, Format::OpenMetrics] {
+            well_formed(&sources().scrape(format), format);
+        }
+    }
+
+    /// Every family announced once and before its samples, every series unique, buckets cumulative.
+    fn well_formed(text: &str, format: Format) {
+        let (mut kinds, mut series, mut last) = (HashMap::new(), HashSet::new(), (String::new(), 0.0));
+        let mut lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.iter().filter(|line| **line == "# EOF").count(), usize::from(format == Format::OpenMetrics));
+        lines.retain(|line| *line != "# EOF");
+        for line in lines {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                assert!(help.ends_with('.'), "a sentence: {help}");
+                continue;
+            }
+            if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert!(kinds.insert(name.to_owned(), kind).is_none(), "{name} twice");
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let value: f64 = value.parse().unwrap();
+            assert!(series.insert(name.to_owned()), "{name} twice");
+            let bare = name.split('{').next().unwrap();
+            let family = kinds.keys().any(|family| {
+                let suffix = bare.strip_prefix(family.as_str());
+                suffix.is_some_and(|suffix| ["", "_total", "_bucket", "_sum", "_count"].contains(&suffix))
+            });
+            assert!(family && bare.starts_with("tollgate_"), "{bare} was not announced");
+            if let Some((labels, _)) = name.split_once("le=\"") {
+                assert!(last.0 != labels || last.1 <= value, "{name} is not cumulative");
+                last = (labels.to_owned(), value);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `tollgate run`: from a configuration file, or the quick form's arguments, to a running proxy.
+
+mod greeting;
+mod quick;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anstream::AutoStream;
+
+use super::Global;
+use crate::config::frames::Colour;
+use crate::config::{self, Loaded, LogFormat, Origin, Report};
+use crate::server;
+use crate::telemetry::logging::{self, Color, Form, Look};
+use quick::QuickLimit;
+
+/// Start the proxy (also without a subcommand, beside a proxy.yaml)
+///
+/// Reads a configuration file, or with --to the quick form: one upstream behind any number of
+/// limits, no file needed.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tollgate run -c /etc/tollgate/proxy.yaml
+  tollgate run --to http://127.0.0.1:3000 --limit 'client_ip 100/s burst 200'
+  tollgate run --from :8080 --to echo --limit 'header:x-api-key 10/s' --limit 'global 1000/s'
+  tollgate run --to echo --limit 'client_ip 5/m' --print-config > proxy.yaml
+
+Signals: TERM and INT let the requests in flight finish; a second one stops at once.")]
+pub struct Args {
+    /// Where to listen, such as :8080 or 127.0.0.1:8080
+    #[arg(long, value_name = "ADDRESS", requires = "to", default_value = ":8080", help_heading = "Quick form")]
+    from: String,
+    /// Where requests go: http://HOST:PORT, or `echo`, which answers with the request
+    #[arg(long, value_name = "URL", help_heading = "Quick form")]
+    to: Option<String>,
+    /// A limit: KEY RATE [burst N], such as 'client_ip 100/s burst 200'; may be repeated
+    #[arg(long = "limit", value_name = "LIMIT", requires = "to", help_heading = "Quick form")]
+    limits: Vec<QuickLimit>,
+    /// Print the configuration that would run, as YAML, and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// When there is no configuration, or the proxy cannot start.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let loaded = match &args.to {
+        Some(to) => {
+            let text = quick::yaml(&args.from, to, &args.limits);
+            config::parse(&text, &Origin::Arguments, &|name| std::env::var(name).ok())
+        }
+        None => config::load(&global.origin()?),
+    };
+    match loaded {
+        Err(report) => {
+            show(&report);
+            Ok(ExitCode::from(1))
+        }
+        Ok(loaded) if args.print_config => print_config(args, &loaded),
+        Ok(loaded) => start(loaded, global),
+    }
+}
+
+/// Prints the quick form's own text, or a file with every default written out.
+fn print_config(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
+    if args.to.is_some() {
+        super::check::print(&loaded.text)?;
+    } else {
+        super::check::print(&config::expanded(&loaded.config))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts logging and the server, and waits for the end.
+fn start(loaded: Loaded, global: &Global) -> anyhow::Result<ExitCode> {
+    show(&loaded.warnings);
+    let config = Arc::new(loaded.config);
+    let look = look(config.log.format, global);
+    logging::start(look, config.log.level, global.log.as_deref())?;
+    let ended = server::run(Arc::clone(&config), |addresses| greeting::greet(&config, addresses, look));
+    logging::flush();
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Frames on standard error, if there is anything to say.
+fn show(report: &Report) {
+    if !report.is_empty() {
+        super::complain(&report.render(Colour::Ansi));
+    }
+}
+
+/// How the log looks: what the command line says, else the configuration, else the terminal.
+fn look(configured: LogFormat, global: &Global) -> Look {
+    let form = match global.log_format.map_or(configured, LogFormat::from) {
+        LogFormat::Auto => Form::Auto,
+        LogFormat::Pretty => Form::Pretty,
+        LogFormat::Json => Form::Json,
+    };
+    let plain = AutoStream::choice(&std::io::stderr()) == anstream::ColorChoice::Never;
+    Look::choose(form, if plain { Color::Plain } else { Color::Ansi })
+}

@@ -1,0 +1,111 @@
+//! What a newcomer reads at the start: what runs where, what the limits mean, what to try.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::config::{Config, sentences};
+use crate::limit::store::settings::Backend;
+use crate::route::{HostPattern, Match};
+use crate::telemetry::logging::{self, Look};
+
+/// Limits that are spelled out; the rest are counted.
+const SHOWN: usize = 12;
+
+/// Tells what runs: as text for people, or as one event for machines.
+pub(super) fn greet(config: &Config, addresses: &[(Arc<str>, SocketAddr)], look: Look) {
+    let hints = hints(config, addresses);
+    if look.json {
+        tracing::info!(store = store(config), hint = hints.first().map(String::as_str), "ready");
+    } else {
+        logging::print(&text(config, addresses, &hints));
+    }
+}
+
+/// The block for people.
+fn text(config: &Config, addresses: &[(Arc<str>, SocketAddr)], hints: &[String]) -> String {
+    let mut text = String::from("\n");
+    for (name, address) in addresses {
+        let more =
+            if is_admin(name) { format!("  (/healthz, /readyz, {})", config.metrics_path) } else { String::new() };
+        let _ = writeln!(text, "  {name:<8} http://{}{more}", reachable(*address));
+    }
+    let _ = writeln!(text, "  store    {}", store(config));
+    for (index, policy) in config.policies.iter().take(SHOWN).enumerate() {
+        let title = if index == 0 { "limits" } else { "" };
+        let _ = writeln!(text, "  {title:<8} {}: {}", policy.name, sentences::sentence(policy));
+    }
+    if config.policies.len() > SHOWN {
+        let _ = writeln!(text, "           and {} more (`tollgate check` lists all)", config.policies.len() - SHOWN);
+    }
+    for (index, hint) in hints.iter().enumerate() {
+        let title = if index == 0 { "try" } else { "" };
+        let _ = writeln!(text, "  {title:<8} {hint}");
+    }
+    text.push('\n');
+    text
+}
+
+/// Two commands that show something at once: a limited request, and what was counted.
+fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
+    let web = addresses.iter().find(|(name, _)| !is_admin(name)).map(|(_, address)| {
+        let first = config.router.routes().find(|route| route.upstream.is_some());
+        request(reachable(*address), first.map(|route| &route.matches))
+    });
+    let token = config.admin.as_ref().is_some_and(|admin| admin.token.is_some());
+    let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| match token {
+        false => {
+            format!("curl -s http://{}{} | grep tollgate_limit_decisions", reachable(*address), config.metrics_path)
+        }
+        true => format!("curl -i http://{}/readyz", reachable(*address)),
+    });
+    web.into_iter().chain(admin).collect()
+}
+
+/// A request that the route with these conditions takes.
+fn request(address: SocketAddr, matches: Option<&Match>) -> String {
+    let mut command = String::from("curl -i");
+    let mut path = "/";
+    if let Some(matches) = matches {
+        if let Some(method) = matches.methods.first().filter(|method| *method != http::Method::GET) {
+            let _ = write!(command, " -X {method}");
+        }
+        match matches.hosts.first() {
+            Some(HostPattern::Exact(host)) => drop(write!(command, " -H 'Host: {host}'")),
+            Some(HostPattern::Wildcard(suffix)) => drop(write!(command, " -H 'Host: www{suffix}'")),
+            None => {}
+        }
+        for (name, value) in &matches.headers {
+            let _ = write!(command, " -H '{name}: {}'", value.to_str().unwrap_or_default());
+        }
+        path = matches.paths.first().map_or("/", |template| &template.text);
+    }
+    let path = path.trim_end_matches('*');
+    // Braces of a path parameter would be read by the shell and by curl.
+    let path = path.replace(['{', '}'], "");
+    let _ = write!(command, " http://{address}{path}");
+    command
+}
+
+/// Where limiter state lives, in words.
+fn store(config: &Config) -> String {
+    match &config.store.backend {
+        Backend::Memory => "memory, in this process".to_owned(),
+        Backend::Redis(redis) => redis.display_url(),
+    }
+}
+
+/// Whether an address is the admin listener's.
+fn is_admin(name: &str) -> bool {
+    name == "admin"
+}
+
+/// An address to connect to, where the listener takes any.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,38 @@
+//! 128-bit names of limiter states inside this process, keyed so that a client cannot aim for a
+//! collision (SipHash-1-3, with a key drawn per map).
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::store::Ask;
+
+/// Draws fingerprints under one random key.
+#[derive(Debug, Clone)]
+pub struct Fingerprints(SipHasher13);
+
+impl Fingerprints {
+    /// With a fresh key from the system's randomness.
+    #[must_use]
+    pub fn new() -> Self {
+        let random = || RandomState::new().hash_one(0_u8);
+        Self(SipHasher13::new_with_keys(random(), random()))
+    }
+
+    /// The name of the state that an ask reads: algorithm, state id and subject; never 0.
+    #[must_use]
+    pub fn of(&self, ask: &Ask<'_>) -> u128 {
+        let mut hasher = self.0;
+        hasher.write_u32(u32::from(ask.algorithm.letter()));
+        hasher.write(ask.state_id.as_bytes());
+        hasher.write_u8(0xff); // never part of UTF-8: ends the id
+        hasher.write(ask.subject);
+        hasher.finish128().as_u128().max(1)
+    }
+}
+
+impl Default for Fingerprints {
+    fn default() -> Self {
+        Self::new()
+    }
+}

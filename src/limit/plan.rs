@@ -1,0 +1,114 @@
+//! What is to be asked for one request: which limits count it, under which subjects, at what cost.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::algorithm::Algorithm;
+use super::decision::{Allowed, Decision, Source};
+use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject};
+use super::policy::{Limit, Missing, Mode, Policy, Terms};
+use super::store::{Ask, Reply};
+
+/// The limits of one request, sorted into those a store counts and those that need no store.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// To be counted, in the route's order.
+    pub(super) counted: SmallVec<[Planned<'a>; 2]>,
+    /// Denied at once: `0/s`, or a key missing under `missing: deny`.
+    pub(super) denied: SmallVec<[Decision<'a>; 2]>,
+}
+
+/// One limit that a store is to count.
+#[derive(Debug)]
+pub(super) struct Planned<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) limit: &'a Limit,
+    pub(super) cost: u64,
+    pub(super) subject: Subject,
+}
+
+impl<'a> Plan<'a> {
+    /// Reads the request under every policy that counts it. A shadow limit whose key is ambiguous
+    /// is left out: it never affects the answer.
+    pub(super) fn new(policies: &'a [Arc<Policy>], facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
+        let mut plan = Self { counted: SmallVec::new(), denied: SmallVec::new() };
+        for policy in policies.iter().filter(|policy| policy.applies.to(facts.path)) {
+            match plan.add(policy, facts, hashing) {
+                Err(AmbiguousKey) if policy.mode == Mode::Enforce => return Err(AmbiguousKey),
+                _ => {}
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<(), AmbiguousKey> {
+        let (subject, terms) = match policy.key.subject(facts, hashing)? {
+            Found::Present { subject, values } => (subject, terms_for(policy, &values)),
+            Found::Missing => match policy.missing {
+                Missing::Skip => return Ok(()),
+                Missing::Deny => (Subject::new(), &Terms::Deny),
+                Missing::ClientIp { ipv6_prefix } => (key::client_subject(facts, ipv6_prefix), &policy.terms),
+            },
+        };
+        match terms {
+            Terms::Unlimited => {}
+            Terms::Deny => self.denied.push(Decision::uncounted(policy, None, Allowed::No, Source::Store)),
+            Terms::Limited(limit) => {
+                let cost = policy.cost.of(facts.method);
+                self.counted.push(Planned { policy, limit, cost, subject });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an enforced leaky bucket may make the request wait.
+    pub(super) fn may_wait(&self) -> bool {
+        self.counted.iter().any(|planned| {
+            planned.cost > 0
+                && planned.policy.mode == Mode::Enforce
+                && matches!(planned.limit.algorithm, Algorithm::LeakyBucket { .. })
+        })
+    }
+
+    /// The decisions a reply makes, in the route's order; those that needed no store come last.
+    pub(super) fn decisions(&self, reply: &Reply, source: Source) -> SmallVec<[Decision<'a>; 2]> {
+        let counted = self.counted.iter().zip(&reply.answers).map(|(planned, answer)| planned.decision(answer, source));
+        with_denied(counted.collect(), &self.denied)
+    }
+}
+
+impl<'a> Planned<'a> {
+    /// The question to a store.
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask {
+            state_id: &self.limit.state_id,
+            algorithm: &self.limit.algorithm,
+            subject: &self.subject,
+            cost: self.cost,
+            shadow: self.policy.mode == Mode::Shadow,
+        }
+    }
+
+    /// What an answer means.
+    pub(super) fn decision(&self, answer: &super::store::Answer, source: Source) -> Decision<'a> {
+        Decision::of(self.policy, self.limit, self.cost, answer, source)
+    }
+}
+
+/// Adds the decisions made without a store (of shadow limits, when the others count at all).
+pub(super) fn with_denied<'a>(
+    mut decisions: SmallVec<[Decision<'a>; 2]>,
+    denied: &[Decision<'a>],
+) -> SmallVec<[Decision<'a>; 2]> {
+    decisions.extend(denied.iter().cloned());
+    decisions
+}
+
+/// The terms of the first override that names one of the key's values, else the policy's own.
+fn terms_for<'a>(policy: &'a Policy, values: &[KeyValue<'_>]) -> &'a Terms {
+    let named = |entry: &&super::policy::Override| {
+        entry.matches.iter().any(|matches| values.iter().any(|value| matches.matches(&value.bytes, value.address)))
+    };
+    policy.overrides.iter().find(named).map_or(&policy.terms, |entry| &entry.terms)
+}
