@@ -24,6 +24,8 @@ pub(super) struct Node {
 pub(super) enum Value {
     /// Nothing, `~` or `null`.
     Null,
+    /// A value that was to come from the environment and did not; reported already.
+    Unfilled,
     /// Text, a number or a boolean, as written.
     Scalar(Scalar),
     /// A list.
@@ -66,10 +68,10 @@ pub(super) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
         budget: serde_yaml::budget! {
             max_events: 400_000,
             max_nodes: 200_000,
-            max_depth: 64,
+            max_depth: 24,
             max_aliases: 1_000,
             max_anchors: 1_000,
-            max_documents: 1,
+            max_documents: 2,
         },
         with_snippet: false,
         strict_booleans: true,
@@ -92,20 +94,26 @@ fn syntax_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
         serde_yaml::Error::MultipleDocuments { .. } => {
             ("there is a second YAML document".into(), Some("keep one document, without `---` between parts".into()))
         }
-        other => sentence(&other.to_string()),
+        serde_yaml::Error::Budget { .. }
+        | serde_yaml::Error::AliasReplayLimitExceeded { .. }
+        | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
+        | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => (
+            "this nests or repeats more than any configuration does".into(),
+            Some("write the values out, without anchors and aliases".into()),
+        ),
+        other => sentence(&other.to_string(), span.map_or("", |span| line_at(text, span))),
     };
     Diagnostic { severity: Severity::Error, message, span, help }
 }
 
 /// The library's message without its trailing place, with a cure for the commonest slips.
-fn sentence(message: &str) -> (String, Option<String>) {
+fn sentence(message: &str, line: &str) -> (String, Option<String>) {
     let message = message.split(" at line ").next().unwrap_or(message).trim_end_matches('.').to_owned();
     let lower = message.to_ascii_lowercase();
-    let help = if lower.contains("tab") {
+    let help = if line.contains("${") && line.contains('{') {
+        Some("between braces, quote what holds `${…}`: { password: \"${NAME}\" }")
+    } else if lower.contains("tab") {
         Some("indent with spaces; YAML allows no tabs")
-    } else if lower.contains("alias") || lower.contains("anchor") || lower.contains("budget") || lower.contains("limit")
-    {
-        Some("write the values out; a configuration needs no such nesting or repetition")
     } else if lower.contains("simple key") || lower.contains("':'") || lower.contains("mapping") {
         Some(
             "keys of one mapping start in one column, each `key: value` with a space after the colon; \
@@ -115,6 +123,13 @@ fn sentence(message: &str) -> (String, Option<String>) {
         None
     };
     (format!("this is not valid YAML: {message}"), help.map(str::to_owned))
+}
+
+/// The line that a span begins in.
+fn line_at(text: &str, span: Span) -> &str {
+    let before = text.get(..span.start).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    text[start..].lines().next().unwrap_or_default()
 }
 
 /// The byte span of a location; where the library knows only line and column, it is computed.

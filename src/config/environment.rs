@@ -7,7 +7,7 @@ use super::frames::{Diagnostic, Severity};
 /// Fills in every reference of the document; a missing variable is a diagnostic at its scalar.
 pub(super) fn fill(node: &mut Node, env: &dyn Fn(&str) -> Option<String>, diagnostics: &mut Vec<Diagnostic>) {
     match &mut node.value {
-        Value::Null => {}
+        Value::Null | Value::Unfilled => {}
         Value::List(items) => items.iter_mut().for_each(|item| fill(item, env, diagnostics)),
         Value::Map(entries) => entries.iter_mut().for_each(|entry| fill(&mut entry.node, env, diagnostics)),
         Value::Scalar(scalar) => match expand(&scalar.text, env) {
@@ -18,7 +18,7 @@ pub(super) fn fill(node: &mut Node, env: &dyn Fn(&str) -> Option<String>, diagno
             }
             Err((message, help)) => {
                 diagnostics.push(Diagnostic { severity: Severity::Error, message, span: Some(node.span), help });
-                node.value = Value::Null;
+                node.value = Value::Unfilled;
             }
         },
     }

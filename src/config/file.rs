@@ -1,17 +1,22 @@
 //! The shape of the file: every key that exists, with the text that documents it in the schema.
 
-use std::path::PathBuf;
+mod limit;
+mod process;
+mod store;
+
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 
 use super::shape::{List, Named, OneOrMany, Short, keys, words};
-use super::values::{
-    Address, Allowance, Blocks, HeaderText, KeyChoice, LimitName, OverrideKey, RedisUrl, Server, Share, Status, Workers,
-};
-use crate::limit::policy::PathPattern;
+use super::values::{Address, Blocks, HeaderText, LimitName, Server, Workers};
 use crate::route::{HostPattern, PathTemplate};
 use crate::units::Size;
+pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Response};
+pub(in crate::config) use process::{
+    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
+};
+pub(in crate::config) use store::{Redis, Store, StoreName};
 
 keys! {
     /// A configuration of Tollgate.
@@ -165,128 +170,6 @@ words! {
     }
 }
 
-keys! {
-    /// A limit.
-    Limit {
-        /// Its name; unique. Default: `<route>/<key>`.
-        name: LimitName,
-        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
-        key: OneOrMany<KeyChoice>,
-        /// What happens when the key is not present: `client_ip` (default), `deny` or `skip`.
-        missing: Missing,
-        /// `token_bucket` (default) or `leaky_bucket` (admitted requests leave one by one).
-        algorithm: AlgorithmName,
-        /// How much is earned back: `100/s`, `5/10s`, `1000/m`, `0/s` (never) or `unlimited`. Required.
-        rate: Allowance,
-        /// The most at once. Default: the count of the rate.
-        burst: u64,
-        /// leaky_bucket: how many go through without delay. Default: 1.
-        delay_after: u64,
-        /// leaky_bucket: the longest a request may be held. Default: 10s, never above the route's timeout.
-        max_wait: Duration,
-        /// What a request costs: a number, or one per method. Default: 1.
-        cost: Short<u64, Named<u64>>,
-        /// `enforce` (default) or `shadow` (counted in the metrics, denies nothing).
-        mode: Mode,
-        /// What a shadow limit shows.
-        shadow: Shadow,
-        /// Other rates for some keys; the first that matches wins.
-        overrides: List<Override>,
-        /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.
-        on_store_error: OnStoreError,
-        /// Which paths it counts.
-        r#match: LimitMatch,
-        /// The answer instead of the usual 429.
-        response: Response,
-    }
-}
-
-words! {
-    /// What happens to a request without the key.
-    Missing {
-        /// Counted by its client address.
-        ClientIp = "client_ip",
-        /// Denied.
-        Deny = "deny",
-        /// Not counted.
-        Skip = "skip",
-    }
-}
-
-words! {
-    /// How a limit counts.
-    AlgorithmName {
-        /// Up to the burst at once, then at the rate.
-        TokenBucket = "token_bucket",
-        /// The same, and admitted requests are held for their turn.
-        LeakyBucket = "leaky_bucket",
-    }
-}
-
-words! {
-    /// Whether a limit denies.
-    Mode {
-        /// It denies.
-        Enforce = "enforce",
-        /// It only watches.
-        Shadow = "shadow",
-    }
-}
-
-keys! {
-    /// What a shadow limit shows.
-    Shadow {
-        /// Whether its rate-limit fields are sent.
-        headers: bool,
-    }
-}
-
-keys! {
-    /// Another rate for some keys.
-    Override {
-        /// Key values, or address blocks where the key is `client_ip`. Required.
-        key: OneOrMany<OverrideKey>,
-        /// A rate, `0/s` (deny) or `unlimited`. Required.
-        rate: Allowance,
-        /// The most at once. Default: the count of the rate.
-        burst: u64,
-    }
-}
-
-words! {
-    /// What to do when the store does not answer.
-    OnStoreError {
-        /// Decide in this process.
-        Local = "local",
-        /// Let it pass.
-        Allow = "allow",
-        /// Answer 503.
-        Deny = "deny",
-    }
-}
-
-keys! {
-    /// Which paths a limit counts.
-    LimitMatch {
-        /// Only these: `/exact` or `/prefix/*`.
-        path: OneOrMany<PathPattern>,
-        /// Never these.
-        not_path: OneOrMany<PathPattern>,
-    }
-}
-
-keys! {
-    /// The answer to a denied request.
-    Response {
-        /// 400 to 599. Default: 429.
-        status: Status,
-        /// Its media type. Default: text/plain; charset=utf-8.
-        content_type: HeaderText,
-        /// Its body; `{limit.name}`, `{limit.retry_after}` and `{request.id}` are filled in.
-        body: String,
-    }
-}
-
 words! {
     /// Which rate-limit fields clients see.
     RateLimitHeaders {
@@ -298,165 +181,5 @@ words! {
         Both = "both",
         /// Neither.
         None = "none",
-    }
-}
-
-words! {
-    /// The store's short form.
-    StoreName {
-        /// This process.
-        Memory = "memory",
-    }
-}
-
-keys! {
-    /// Where limiter state lives.
-    Store {
-        /// One Redis server (6.2 or newer). Default: this process' memory.
-        redis: Redis,
-        /// A file of at least 32 bytes that keys the hash of client-chosen values; the same on all proxies.
-        key_secret_file: PathBuf,
-        /// When the store does not answer: `local` (default), `allow` or `deny`.
-        on_store_error: OnStoreError,
-        /// States kept in this process at most. Default: 1000000.
-        max_keys: u64,
-    }
-}
-
-keys! {
-    /// One Redis server.
-    Redis {
-        /// `redis://host:port/database`, or `rediss://` for TLS. Required.
-        url: RedisUrl,
-        /// ACL user.
-        username: String,
-        /// Password; better `password_file` or `${NAME}`.
-        password: String,
-        /// A file that holds the password.
-        password_file: PathBuf,
-        /// TLS, with `rediss://`.
-        tls: RedisTls,
-        /// First part of every key. Default: tollgate.
-        key_prefix: LimitName,
-        /// Deadline of one decision, everything included. Default: 25ms.
-        timeout: Duration,
-    }
-}
-
-keys! {
-    /// TLS towards Redis.
-    RedisTls {
-        /// PEM file of the authorities to trust. Default: the system's.
-        ca: PathBuf,
-        /// PEM file of this client's certificate.
-        cert: PathBuf,
-        /// PEM file of its key.
-        key: PathBuf,
-    }
-}
-
-keys! {
-    /// The process log.
-    Log {
-        /// `error`, `warn`, `info` (default), `debug` or `trace`.
-        level: LogLevel,
-        /// `auto` (default: pretty on a terminal, JSON otherwise), `pretty` or `json`.
-        format: LogFormat,
-    }
-}
-
-words! {
-    /// How much is logged.
-    LogLevel {
-        /// Failures.
-        Error = "error",
-        /// And oddities.
-        Warn = "warn",
-        /// And changes of state.
-        Info = "info",
-        /// And details.
-        Debug = "debug",
-        /// And everything.
-        Trace = "trace",
-    }
-}
-
-words! {
-    /// How log lines look.
-    LogFormat {
-        /// Pretty on a terminal, JSON otherwise.
-        Auto = "auto",
-        /// For people.
-        Pretty = "pretty",
-        /// For machines.
-        Json = "json",
-    }
-}
-
-keys! {
-    /// The access log.
-    AccessLog {
-        /// `json` (default) or `combined`.
-        format: AccessLogFormat,
-        /// Only these requests (and the sampled share of the others): `limited`, `errors`.
-        only: OneOrMany<AccessLogClass>,
-        /// Share of the other requests that is logged, such as `1%`. Default: 100%, or 0% with `only`.
-        sample: Share,
-    }
-}
-
-words! {
-    /// How access log lines look.
-    AccessLogFormat {
-        /// One JSON object per line.
-        Json = "json",
-        /// The combined format.
-        Combined = "combined",
-    }
-}
-
-words! {
-    /// Which requests are logged.
-    AccessLogClass {
-        /// Denied by a limit.
-        Limited = "limited",
-        /// Failed.
-        Errors = "errors",
-    }
-}
-
-keys! {
-    /// Prometheus metrics.
-    Metrics {
-        /// Their path on the admin listener. Default: /metrics.
-        path: PathPattern,
-    }
-}
-
-words! {
-    /// No admin listener.
-    Off {
-        /// None.
-        None = "none",
-    }
-}
-
-keys! {
-    /// The admin listener.
-    Admin {
-        /// Its address; anything but loopback needs a token. Default: 127.0.0.1:9901.
-        address: Address,
-        /// A file that holds the bearer token.
-        token_file: PathBuf,
-    }
-}
-
-keys! {
-    /// How the process ends.
-    Shutdown {
-        /// From the signal to the closing of the listeners, not ready any more. Default: 0s.
-        delay: Duration,
-        /// From then until the remaining connections are cut. Default: 30s.
-        grace: Duration,
     }
 }

@@ -1,12 +1,13 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::{AccessLogFormat, ClientIpSource, Config, Listener, LogFormat};
 use crate::limit::algorithm::Algorithm;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Terms};
+use crate::limit::policy::{Limit, Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Terms};
 use crate::limit::store::settings::{Backend, RedisSettings};
 use crate::route::{EncodedPath, Route};
 use crate::units::{DurationText, Size};
@@ -158,7 +159,9 @@ fn conditions(out: &mut Lines, route: &Route) {
         out.line(6, "headers:");
     }
     for (name, value) in &matches.headers {
-        out.pair(8, name.as_str(), quoted(&String::from_utf8_lossy(value.as_bytes())));
+        let secret = matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie");
+        let value = if secret { "***".into() } else { String::from_utf8_lossy(value.as_bytes()) };
+        out.pair(8, name.as_str(), quoted(&value));
     }
 }
 
@@ -227,10 +230,18 @@ fn terms(out: &mut Lines, indent: usize, terms: &Terms) {
                 Algorithm::LeakyBucket { delay_after, .. } => {
                     out.pair(indent, "algorithm", "leaky_bucket");
                     out.pair(indent, "delay_after", delay_after);
+                    out.pair(indent, "max_wait", DurationText(longest_wait(limit, delay_after)));
                 }
             }
         }
     }
+}
+
+/// How long the last of a whole burst is held: the smallest `max_wait` that means the same.
+fn longest_wait(limit: &Limit, delay_after: u64) -> Duration {
+    let held = u128::from(limit.algorithm.bucket().capacity.saturating_sub(delay_after));
+    let micros = (held * limit.rate.period.as_micros()).div_ceil(u128::from(limit.rate.count.max(1)));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX).max(1))
 }
 
 fn costs(out: &mut Lines, indent: usize, policy: &Policy) {

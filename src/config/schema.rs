@@ -9,11 +9,10 @@ use super::shape::{Definitions, Shape};
 #[must_use]
 pub fn schema() -> Value {
     let mut definitions = Definitions::new();
-    let root = File::schema(&mut definitions);
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Tollgate configuration",
-        "$ref": root["$ref"],
-        "$defs": definitions,
-    })
+    File::schema(&mut definitions);
+    let mut root = definitions.remove("File").unwrap_or_default();
+    root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    root["title"] = json!("Tollgate configuration");
+    root["$defs"] = json!(definitions);
+    root
 }

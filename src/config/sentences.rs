@@ -1,5 +1,6 @@
 //! Each limit in words: "at most 200 at once, then one each 10 ms, per client address (IPv6: /64)".
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::limit::Policy;
@@ -28,12 +29,12 @@ pub fn sentence(policy: &Policy) -> String {
     for (patterns, word) in [(&policy.applies.path, "only"), (&policy.applies.not_path, "not")] {
         if !patterns.is_empty() {
             let listed: Vec<_> = patterns.iter().map(pattern).collect();
-            text.push_str(&format!("; {word} {}", listed.join(", ")));
+            let _ = write!(text, "; {word} {}", listed.join(", "));
         }
     }
     if !policy.overrides.is_empty() {
         let plural = if policy.overrides.len() == 1 { "" } else { "s" };
-        text.push_str(&format!("; {} override{plural}", policy.overrides.len()));
+        let _ = write!(text, "; {} override{plural}", policy.overrides.len());
     }
     if policy.mode == Mode::Shadow {
         text.push_str("; only watches");

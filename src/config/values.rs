@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use super::shape::{Problem, Word};
-use crate::limit::policy::{OverrideMatch, PathPattern};
+use crate::limit::policy::PathPattern;
 use crate::route::{HostPattern, PathTemplate, target};
 use crate::units::{Rate, Size, parse_duration};
 
@@ -173,14 +173,18 @@ fn network(text: &str) -> Option<IpNet> {
 
 /// One entry of an override's `key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OverrideKey(pub(super) OverrideMatch);
+pub(super) struct OverrideKey {
+    pub(super) text: String,
+    /// The address block that it reads as, if it does.
+    pub(super) network: Option<IpNet>,
+}
 
 impl Word for OverrideKey {
     fn parse(text: &str) -> Result<Self, Problem> {
         if text.is_empty() {
             return Err(Problem::new("an empty key value", "write the value of the key, or an address block"));
         }
-        Ok(Self(network(text).map_or_else(|| OverrideMatch::Value(text.into()), OverrideMatch::Network)))
+        Ok(Self { text: text.to_owned(), network: network(text) })
     }
 
     fn schema() -> Json {

@@ -1,3 +1,9 @@
+//! One test binary (linking is slow), a module per behaviour.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test that cannot go on must fail")]
+
+mod configuration;
+mod examples;
 //! One test binary (linking is slow), a module per behaviour. Everything here runs the real program
 //! and talks to it through sockets; what a test needs beside it (Redis, upstreams) it starts itself.
 //! One test binary; a module per behaviour.

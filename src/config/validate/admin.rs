@@ -1,18 +1,12 @@
-//! What is watched and logged, and how the process ends.
+//! Where the process is watched.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
-
-use tracing::Level;
 
 use super::Check;
 use super::listeners::overlap;
 use crate::config::file::{self, File};
 use crate::config::shape::Short;
-use crate::config::{
-    AccessLogClass, AccessLogFormat, AccessLogSettings, AdminSettings, Listener, LogFormat, LogSettings,
-    ShutdownSettings,
-};
+use crate::config::{AdminSettings, Listener};
 use crate::limit::policy::PathPattern;
 
 impl Check<'_> {
@@ -41,41 +35,6 @@ impl Check<'_> {
         Some(AdminSettings { address, token })
     }
 
-    pub(super) fn log(&mut self, file: &File) -> LogSettings {
-        let log = file.log.get().cloned().unwrap_or_default();
-        LogSettings {
-            level: match log.level.or(file::LogLevel::Info) {
-                file::LogLevel::Error => Level::ERROR,
-                file::LogLevel::Warn => Level::WARN,
-                file::LogLevel::Info => Level::INFO,
-                file::LogLevel::Debug => Level::DEBUG,
-                file::LogLevel::Trace => Level::TRACE,
-            },
-            format: match log.format.or(file::LogFormat::Auto) {
-                file::LogFormat::Auto => LogFormat::Auto,
-                file::LogFormat::Pretty => LogFormat::Pretty,
-                file::LogFormat::Json => LogFormat::Json,
-            },
-        }
-    }
-
-    pub(super) fn access_log(&mut self, file: &File) -> Option<AccessLogSettings> {
-        file.access_log.key()?;
-        let log = file.access_log.get()?;
-        let listed = log.only.get().map(|list| list.0.as_slice()).unwrap_or_default();
-        let only = listed.iter().map(|class| match class.value {
-            file::AccessLogClass::Limited => AccessLogClass::Limited,
-            file::AccessLogClass::Errors => AccessLogClass::Errors,
-        });
-        let only: Vec<_> = only.collect();
-        let sample = log.sample.get().map_or(if only.is_empty() { 1.0 } else { 0.0 }, |share| share.0);
-        let format = match log.format.or(file::AccessLogFormat::Json) {
-            file::AccessLogFormat::Json => AccessLogFormat::Json,
-            file::AccessLogFormat::Combined => AccessLogFormat::Combined,
-        };
-        Some(AccessLogSettings { format, only, sample })
-    }
-
     pub(super) fn metrics_path(&mut self, file: &File) -> Box<str> {
         let given = file.metrics.get().and_then(|metrics| metrics.path.spanned());
         let Some(given) = given else { return "/metrics".into() };
@@ -86,10 +45,5 @@ impl Check<'_> {
                 "/metrics".into()
             }
         }
-    }
-
-    pub(super) fn shutdown(&mut self, file: &File) -> ShutdownSettings {
-        let shutdown = file.shutdown.get().cloned().unwrap_or_default();
-        ShutdownSettings { delay: shutdown.delay.or(Duration::ZERO), grace: shutdown.grace.or(Duration::from_secs(30)) }
     }
 }

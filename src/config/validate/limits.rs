@@ -15,12 +15,13 @@ use crate::limit::key::Key;
 use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy};
 use crate::route::PathTemplate;
 
-/// Where limits stand: at the top (no paths, no timeout) or in a route.
+/// Where limits stand: at the top (no paths) or in a route.
 pub(super) struct Scope<'a> {
     /// First part of default names.
     pub(super) name: &'a str,
     pub(super) paths: Option<&'a [PathTemplate]>,
-    pub(super) timeout: Option<Duration>,
+    /// The longest a request may be held.
+    pub(super) timeout: Duration,
 }
 
 /// What all limits of the file share.
@@ -190,12 +191,35 @@ impl Check<'_> {
         {
             self.error(key, "this response says nothing", "give a `status`, a `body`, or both");
         }
+        if let Some(body) = response.body.spanned() {
+            self.placeholders(body);
+        }
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         Some(DeniedResponse {
             status: response.status.get().map_or(http::StatusCode::TOO_MANY_REQUESTS, |status| status.0),
             content_type: response.content_type.get().map_or(plain, |value| value.0.clone()),
             body: response.body.get().map_or("", String::as_str).into(),
         })
+    }
+}
+
+/// What is filled into a response's body.
+const PLACEHOLDERS: [&str; 3] = ["limit.name", "limit.retry_after", "request.id"];
+
+impl Check<'_> {
+    /// A body may hold any braces, but what looks like a placeholder must be one.
+    fn placeholders(&mut self, body: &Spanned<String>) {
+        for (at, _) in body.match_indices('{') {
+            let Some((name, _)) = body[at + 1..].split_once('}') else { continue };
+            let meant = name.starts_with("limit.") || name.starts_with("request.");
+            if meant && !PLACEHOLDERS.contains(&name) {
+                let help = crate::config::shape::nearest(name, PLACEHOLDERS.into_iter()).map_or_else(
+                    || format!("there are {{{}}}", PLACEHOLDERS.join("}, {")),
+                    |near| format!("did you mean `{{{near}}}`?"),
+                );
+                self.error(body.span, format!("`{{{name}}}` is not filled in"), help);
+            }
+        }
     }
 }
 

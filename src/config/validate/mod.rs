@@ -3,6 +3,7 @@
 mod admin;
 mod limits;
 mod listeners;
+mod process;
 mod routes;
 mod secrets;
 mod store;
@@ -39,6 +40,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let listeners = check.listeners(file);
     let trusted_proxies: Vec<_> =
         file.trusted_proxies.get().iter().flat_map(|list| &list.0).flat_map(|blocks| blocks.0.clone()).collect();
+    check.warn_about_trust(file);
     let client_ip = check.client_ip(file);
     let store = check.store(file);
     let upstreams = check.upstreams(file);
@@ -53,11 +55,11 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         upstreams: routed.upstreams,
         rate_limit_headers: header_style(file),
         store,
-        log: check.log(file),
-        access_log: check.access_log(file),
+        log: process::log(file),
+        access_log: process::access_log(file),
         metrics_path: check.metrics_path(file),
         admin,
-        shutdown: check.shutdown(file),
+        shutdown: process::shutdown(file),
         workers: workers(file),
     };
     check.warn_about(&config, &routed.places);
@@ -115,7 +117,7 @@ impl Check<'_> {
     }
 
     /// Whether the environment had a hand in what stands here.
-    fn from_environment(&self, span: Span) -> bool {
+    fn is_from_environment(&self, span: Span) -> bool {
         self.text.get(span.start..span.end).is_some_and(|text| text.contains("${"))
     }
 
@@ -141,6 +143,18 @@ impl Check<'_> {
         usize::try_from(given.value).unwrap_or(usize::MAX)
     }
 
+    fn warn_about_trust(&mut self, file: &File) {
+        for blocks in file.trusted_proxies.get().into_iter().flat_map(|list| &list.0) {
+            if blocks.0.iter().any(|block| block.prefix_len() == 0) {
+                self.warn(
+                    blocks.span,
+                    "everybody is trusted: each client chooses its own address",
+                    "list only the proxies in front of this one",
+                );
+            }
+        }
+    }
+
     fn client_ip(&mut self, file: &File) -> ClientIp {
         let Some(given) = file.client_ip.get() else {
             return ClientIp { source: ClientIpSource::XForwardedFor, ipv6_prefix: 64 };
@@ -151,14 +165,12 @@ impl Check<'_> {
             "forwarded" => ClientIpSource::Forwarded,
             _ => ClientIpSource::Header(name.clone()),
         });
-        if let Some(key) = file.client_ip.key()
-            && !given.header.is_absent()
+        if let Some(header) = given.header.spanned()
             && file.trusted_proxies.get().is_none_or(|list| list.0.is_empty())
             && !matches!(file.trusted_proxies, Setting::Invalid)
         {
-            let span = given.header.spanned().map_or(key, |header| header.span);
             self.warn(
-                span,
+                header.span,
                 "this field is never believed, because no proxy is trusted",
                 "list the proxies in front in `trusted_proxies`, or leave `client_ip.header` out",
             );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Check;
 use super::limits::Scope;
-use super::upstreams::Upstreams;
+use super::upstreams::{RESPONSE_TIMEOUT, Upstreams};
 use crate::config::file::{self, File};
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
@@ -59,7 +59,7 @@ impl Check<'_> {
             store_error: default_on_store_error(file),
         };
         let prefix = if file.routes.is_absent() { "default" } else { "global" };
-        let scope = Scope { name: prefix, paths: None, timeout: None };
+        let scope = Scope { name: prefix, paths: None, timeout: shortest_timeout(file, &upstreams) };
         progress.global = self.limits(&file.limits, &scope, &mut progress_parts(&mut progress));
         self.short_form(file, &mut upstreams, &mut progress);
         for route in file.routes.get().iter().flat_map(|list| &list.0) {
@@ -118,9 +118,9 @@ impl Check<'_> {
                 None
             }
         };
-        let default = upstream.as_ref().map_or(Duration::from_secs(30), |upstream| upstream.response_timeout);
+        let default = upstream.as_ref().map_or(RESPONSE_TIMEOUT, |upstream| upstream.response_timeout);
         let timeout = self.time(&route.timeout, default);
-        let scope = Scope { name: &name, paths: Some(&matches.paths), timeout: Some(timeout) };
+        let scope = Scope { name: &name, paths: Some(&matches.paths), timeout };
         let own = self.limits(&route.limits, &scope, &mut progress_parts(progress));
         let index = progress.routes.len();
         let name: Arc<str> = name.into();
@@ -190,6 +190,14 @@ fn default_on_store_error(file: &File) -> file::OnStoreError {
     }
 }
 
+/// The shortest time that any route gives its upstream: what holds requests of all routes keeps within it.
+fn shortest_timeout(file: &File, upstreams: &Upstreams) -> Duration {
+    let routes = file.routes.get().map(|list| list.0.as_slice()).unwrap_or_default();
+    let of_routes = routes.iter().filter_map(|route| route.timeout.get().copied());
+    let of_upstreams = upstreams.all.iter().map(|upstream| upstream.response_timeout);
+    of_routes.chain(of_upstreams).min().unwrap_or(RESPONSE_TIMEOUT)
+}
+
 /// The parts of the progress that limits add to.
 fn progress_parts(progress: &mut Progress) -> super::limits::Known<'_> {
     super::limits::Known {
@@ -208,7 +216,7 @@ fn unmatched(progress: &Progress) -> Arc<Route> {
         matches: Match { paths: Vec::<PathTemplate>::new(), ..Match::default() },
         upstream: None,
         policies: progress.global.clone().into(),
-        timeout: Duration::from_secs(30),
+        timeout: RESPONSE_TIMEOUT,
         encoded_path: EncodedPath::Reject,
     })
 }

@@ -76,7 +76,7 @@ impl Check<'_> {
             (in_url.map(|url| url.span), "the password in `url`"),
         ] {
             if let Some(span) = span
-                && !self.from_environment(span)
+                && !self.is_from_environment(span)
             {
                 self.warn(
                     span,

@@ -7,10 +7,10 @@ use super::limits::Scope;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
-use crate::config::values::Allowance;
+use crate::config::values::{Allowance, Part};
 use crate::limit::algorithm::bucket::BucketError;
 use crate::limit::algorithm::{Algorithm, Bucket};
-use crate::limit::policy::{Cost, DEFAULT_MAX_WAIT, Limit, Override, Terms};
+use crate::limit::policy::{Cost, DEFAULT_MAX_WAIT, Limit, Override, OverrideMatch, Terms};
 use crate::units::{DurationText, Rate};
 
 /// A rate and a burst as written, and where.
@@ -63,10 +63,34 @@ impl Check<'_> {
             }
             let id = format!("{name}@{}", position + 1);
             let terms = self.terms_of(&given.rate, &given.burst, limit, (&id, cost, scope));
-            let matches = given.key.get().iter().flat_map(|list| &list.0).map(|key| key.value.0.clone()).collect();
+            let matches = self.override_keys(given, limit);
             overrides.push(terms.map(|terms| Override { matches, terms }));
         }
         overrides.into_iter().collect()
+    }
+
+    /// What an override's keys stand for: address blocks where the limit counts by address, values where it
+    /// counts by anything else, both where it may count by either.
+    fn override_keys(&mut self, given: &Spanned<file::Override>, limit: &Spanned<file::Limit>) -> Vec<OverrideMatch> {
+        let parts = || limit.key.get().into_iter().flat_map(|key| &key.0).flat_map(|choice| &choice.value.0);
+        let by_value = parts().any(|part| *part != Part::ClientIp);
+        let missing = limit.missing.or(file::Missing::ClientIp) == file::Missing::ClientIp;
+        let by_address = parts().any(|part| *part == Part::ClientIp) || (missing && parts().any(Part::may_be_missing));
+        let mut matches = Vec::new();
+        for key in given.key.get().into_iter().flat_map(|list| &list.0) {
+            if !by_value && key.network.is_none() && parts().next().is_some() {
+                self.error(
+                    key.span,
+                    format!("`{}` is not an address, and this limit counts by client address", key.text),
+                    "write addresses or blocks, such as 10.20.0.0/16",
+                );
+            }
+            matches.extend(key.network.filter(|_| by_address).map(OverrideMatch::Network));
+            if by_value {
+                matches.push(OverrideMatch::Value(key.text.as_str().into()));
+            }
+        }
+        matches
     }
 
     fn terms_of(
@@ -137,7 +161,7 @@ impl Check<'_> {
             self.error(given.span, "`delay_after` is at least 1 and at most the burst", "write 1, for example");
             return 1;
         }
-        let timeout = scope.timeout.unwrap_or(Duration::from_secs(30));
+        let timeout = scope.timeout;
         let max_wait = self.time(&limit.max_wait, DEFAULT_MAX_WAIT.min(timeout));
         if let Some(given) = limit.max_wait.spanned()
             && given.value > timeout
@@ -164,7 +188,7 @@ impl Check<'_> {
     }
 }
 
-/// The largest burst whose last request waits `max_wait` at most: request k waits (k − delay_after)·P/R.
+/// The largest burst whose last request waits `max_wait` at most: request k waits (k − D)·P/R, D being `delay_after`.
 fn reachable_burst(rate: Rate, delay_after: u64, max_wait: Duration) -> u64 {
     let held = max_wait.as_micros() * u128::from(rate.count) / rate.period.as_micros().max(1);
     u64::try_from(held).unwrap_or(u64::MAX).saturating_add(delay_after)

@@ -7,11 +7,14 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::Check;
-use crate::config::file::{self, File};
+use crate::config::file::{self, File, ServerKeys};
 use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
 use crate::upstream::{Endpoint, EndpointId, Upstream};
+
+/// How long a response head may take unless the file says otherwise.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The upstreams found so far; routes that name a URL add their own.
 #[derive(Debug, Default)]
@@ -58,15 +61,12 @@ impl Check<'_> {
         for entry in listed {
             let (server, span) = match &entry.value {
                 Short::Short(server) => (server, entry.span),
-                Short::Long(server) => match server.url.spanned() {
-                    Some(url) => (&url.value, url.span),
-                    None => {
-                        if server.url.is_absent() {
-                            self.error(entry.span, "this server has no address", "write `url: http://host:port`");
-                        }
-                        continue;
-                    }
-                },
+                Short::Long(ServerKeys { url: Setting::Given { value: url, .. } }) => (&url.value, url.span),
+                Short::Long(ServerKeys { url: Setting::Invalid }) => continue,
+                Short::Long(ServerKeys { url: Setting::Absent }) => {
+                    self.error(entry.span, "this server has no address", "write `url: http://host:port`");
+                    continue;
+                }
             };
             if servers.contains(server) {
                 self.error(span, format!("`{}` is listed twice", server.label), "list each server once");
@@ -81,7 +81,7 @@ impl Check<'_> {
             name: Arc::from(name),
             endpoints: servers.into_iter().map(|server| Arc::new(endpoint(server, endpoints))).collect(),
             connect_timeout: self.time(&keys.connect_timeout, Duration::from_secs(2)),
-            response_timeout: self.time(&keys.response_timeout, Duration::from_secs(30)),
+            response_timeout: self.time(&keys.response_timeout, RESPONSE_TIMEOUT),
             max_idle_connections: self.number(&keys.max_idle_connections, 128, 0..=100_000),
             next: AtomicUsize::new(0),
         }

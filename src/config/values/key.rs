@@ -73,6 +73,11 @@ impl Part {
         })
     }
 
+    /// Whether a request may come without it.
+    pub(in crate::config) fn may_be_missing(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
+    }
+
     /// The live form, with the bits of an IPv6 address that make one client.
     pub(in crate::config) fn live(&self, ipv6_prefix: u8) -> KeyPart {
         match self {

@@ -1,0 +1,114 @@
+//! The keys of logs, metrics, the admin listener and the end of the process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::shape::{OneOrMany, keys, words};
+use crate::config::values::{Address, Share};
+use crate::limit::policy::PathPattern;
+
+keys! {
+    /// The process log.
+    Log {
+        /// `error`, `warn`, `info` (default), `debug` or `trace`.
+        level: LogLevel,
+        /// `auto` (default: pretty on a terminal, JSON otherwise), `pretty` or `json`.
+        format: LogFormat,
+    }
+}
+
+words! {
+    /// How much is logged.
+    LogLevel {
+        /// Failures.
+        Error = "error",
+        /// And oddities.
+        Warn = "warn",
+        /// And changes of state.
+        Info = "info",
+        /// And details.
+        Debug = "debug",
+        /// And everything.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// How log lines look.
+    LogFormat {
+        /// Pretty on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// For people.
+        Pretty = "pretty",
+        /// For machines.
+        Json = "json",
+    }
+}
+
+keys! {
+    /// The access log.
+    AccessLog {
+        /// `json` (default) or `combined`.
+        format: AccessLogFormat,
+        /// Only these requests (and the sampled share of the others): `limited`, `errors`.
+        only: OneOrMany<AccessLogClass>,
+        /// Share of the other requests that is logged, such as `1%`. Default: 100%, or 0% with `only`.
+        sample: Share,
+    }
+}
+
+words! {
+    /// How access log lines look.
+    AccessLogFormat {
+        /// One JSON object per line.
+        Json = "json",
+        /// The combined format.
+        Combined = "combined",
+    }
+}
+
+words! {
+    /// Which requests are logged.
+    AccessLogClass {
+        /// Denied by a limit.
+        Limited = "limited",
+        /// Failed.
+        Errors = "errors",
+    }
+}
+
+keys! {
+    /// Prometheus metrics.
+    Metrics {
+        /// Their path on the admin listener. Default: /metrics.
+        path: PathPattern,
+    }
+}
+
+words! {
+    /// No admin listener.
+    Off {
+        /// None.
+        None = "none",
+    }
+}
+
+keys! {
+    /// The admin listener.
+    Admin {
+        /// Its address; anything but loopback needs a token. Default: 127.0.0.1:9901.
+        address: Address,
+        /// A file that holds the bearer token.
+        token_file: PathBuf,
+    }
+}
+
+keys! {
+    /// How the process ends.
+    Shutdown {
+        /// From the signal to the closing of the listeners, not ready any more. Default: 0s.
+        delay: Duration,
+        /// From then until the remaining connections are cut. Default: 30s.
+        grace: Duration,
+    }
+}

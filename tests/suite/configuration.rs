@@ -1,0 +1,362 @@
+//! Configurations that are wrong: what is said, where, and what to write instead.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use tollgate::config::frames::Colour;
+use tollgate::config::{Loaded, Origin, Report, parse};
+
+fn read(text: &str) -> Result<Loaded, Report> {
+    read_with(text, &|_| None)
+}
+
+fn read_with(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    parse(text, &Origin::File(PathBuf::from("proxy.yaml")), env)
+}
+
+/// What is said about a text that must not be accepted, as a person sees it.
+#[track_caller]
+fn frames(text: &str) -> String {
+    match read(text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(report) => report.render(Colour::Plain),
+    }
+}
+
+/// What is said about a text that is accepted with warnings.
+#[track_caller]
+fn warnings(text: &str) -> String {
+    match read(text) {
+        Ok(loaded) => loaded.warnings.render(Colour::Plain),
+        Err(report) => panic!("refused:\n{}", report.render(Colour::Plain)),
+    }
+}
+
+/// The short form with these limits on line 3.
+fn limits(limits: &str) -> String {
+    format!("listen: :8080\nupstream: echo\nlimits: [{limits}]\n")
+}
+
+/// A route with these keys on line 4.
+fn route(keys: &str) -> String {
+    format!("listen: :8080\nupstreams: {{ users: http://127.0.0.1:3000 }}\nroutes:\n  - {{ {keys} }}\n")
+}
+
+#[test]
+fn every_mistake_has_its_place_and_its_cure() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        // The whole file.
+        ("", "", &["nothing says where to listen", "`listen: :8080`", "nothing says where requests go"]),
+        ("listen: :8080", "", &["nothing says where requests go", "`upstream: http://127.0.0.1:3000`"]),
+        ("- a", "1:1", &["expected keys and values, found a list"]),
+        // Keys.
+        ("listen: :8080\nupstraem: echo", "2:1", &["unknown key `upstraem`", "did you mean `upstream`?"]),
+        ("listen: :8080\nupstream: echo\njwt: {}", "3:1", &["unknown key `jwt`", "keys that exist here: listen,"]),
+        (
+            "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n    rate: 1/s\n    brust: 5",
+            "6:5",
+            &["unknown key `brust`", "did you mean `burst`?"],
+        ),
+        ("listen: :8080\nupstream: echo\nlimits: { key: client_ip }", "3:1", &["expected a list", "`- `"]),
+        ("listen: [:8080]\nupstream: echo", "1:1", &["expected one value, found a list"]),
+        ("listen: :8080\nlisten: :8081\nupstream: echo", "2:1", &["`listen` is given twice", "keep one of the two"]),
+        // Values.
+        ("listen: 8080\nupstream: echo", "1:9", &["`8080` is only a port", "did you mean `:8080`?"]),
+        ("listen: example.com:80\nupstream: echo", "1:9", &["not an address to listen on", "127.0.0.1:8080"]),
+        ("listen: :8080\nupstream: 127.0.0.1:3000", "2:11", &["has no scheme", "`http://127.0.0.1:3000`"]),
+        ("listen: :8080\nupstream: https://a", "2:11", &["TLS to upstreams is not supported"]),
+        ("listen: :8080\nupstream: http://a/b", "2:11", &["has a path", "http://host:port"]),
+        ("listen: :8080\nupstream: echo\nworkers: none", "3:10", &["not a number of workers", "`auto`"]),
+        ("listen: :8080\nupstream: echo\nclient_ip: { ipv6_prefix: 0 }", "3:27", &["0 is out of bounds", "1 to 128"]),
+        ("listen: :8080\nupstream: echo\ntrusted_proxies: [privat]", "3:19", &["`privat` is not an address block"]),
+        ("listen: :8080\nupstream: echo\naccess_log: { sample: 2 }", "3:23", &["`2` is not a share", "1%"]),
+        ("listen: :8080\nupstream: echo\nlog: { level: warning }", "3:15", &["`warning`", "did you mean `warn`?"]),
+        ("listen: :8080\nupstream: echo\nshutdown: { grace: 30 }", "3:20", &["`30` is not a duration", "30s"]),
+        ("listeners: { a: { header_timeout: 1s } }\nupstream: echo", "1:14", &["no address", "`address: :8080`"]),
+        ("listeners: { a: :80, b: 1.2.3.4:80 }\nupstream: echo", "1:25", &["`a` has this address already"]),
+        ("listeners: { a: { address: :80, max_header_size: 1GiB } }\nupstream: echo", "1:50", &["1KiB to 1MiB"]),
+        (
+            "listen: :8080\nupstream: echo\nadmin: { address: 0.0.0.0:9901 }",
+            "3:19",
+            &["open to other machines without a token", "`token_file`"],
+        ),
+        ("listen: :9901\nupstream: echo\nadmin: { address: 127.0.0.1:9901 }", "3:19", &["has this address already"]),
+        // Limits.
+        (&limits("{ rate: 1/s }"), "3:12", &["this limit has no key"]),
+        (&limits("{ key: client_ip }"), "3:12", &["this limit has no rate"]),
+        (&limits("{ key: clientip, rate: 1/s }"), "3:17", &["`clientip`", "did you mean `client_ip`?"]),
+        (&limits("{ key: client_ip, rate: 100 }"), "3:34", &["`100` is not a rate", "such as 100/s"]),
+        (&limits("{ key: client_ip, rate: 1/s, burst: 0 }"), "3:46", &["a burst of 0 admits nothing"]),
+        (&limits("{ key: client_ip, rate: 1/s, burst: 2, cost: 5 }"), "3:46", &["costs 5", "`burst: 5` or more"]),
+        (&limits("{ key: client_ip, rate: 1/s, cost: { get: 1 } }"), "3:47", &["did you mean `GET`?"]),
+        (&limits("{ key: client_ip, rate: 7/366d, burst: 999999999999 }"), "3:49", &["cannot be counted exactly"]),
+        (&limits("{ key: client_ip, rate: 0/s, burst: 4 }"), "3:39", &["no meaning beside this rate"]),
+        (&limits("{ key: 'path:user', rate: 1/s }"), "3:17", &["cannot be keyed by `path:user`", "belong to a route"]),
+        (&limits("{ key: client_ip, rate: 1/s, max_wait: 1s }"), "3:39", &["belongs to leaky_bucket"]),
+        (
+            &limits("{ key: global, algorithm: leaky_bucket, rate: 10/s, burst: 200 }"),
+            "3:69",
+            &["held longer than max_wait, 10s", "`burst: 101` or less"],
+        ),
+        (
+            &limits("{ key: global, algorithm: leaky_bucket, rate: 10/s, max_wait: 1m }"),
+            "3:72",
+            &["longer than its route's timeout, 30s"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s }, { key: client_ip, rate: 9/m }"),
+            "3:48",
+            &["there is a limit `default/client_ip` already", "a `name` of its own"],
+        ),
+        (&limits("{ name: 'a:b', key: client_ip, rate: 1/s }"), "3:18", &["`a:b` cannot be a name here"]),
+        (&limits("{ key: client_ip, rate: 1/s, response: { status: 200 } }"), "3:59", &["429, or another from 400"]),
+        (&limits("{ key: client_ip, rate: 1/s, mode: shadwo }"), "3:45", &["did you mean `shadow`?"]),
+        (&limits("{ key: client_ip, rate: 1/s, match: { path: /a* } }"), "3:54", &["`/exact` or `/prefix/*`"]),
+        (&limits("{ key: client_ip, rate: 1/s, overrides: [{ rate: 2/s }] }"), "3:53", &["this override has no key"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: monitor, rate: unlimited }] }"),
+            "3:58",
+            &["`monitor` is not an address", "10.20.0.0/16"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
+            "3:57",
+            &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
+        ),
+        // Routes and upstreams.
+        (&route("name: a, upstream: usres"), "4:26", &["there is no upstream `usres`", "did you mean `users`?"]),
+        (&route("name: a"), "4:7", &["this route has no upstream"]),
+        (&route("upstream: users"), "4:7", &["this route has no name"]),
+        (&route("name: a, upstream: users, match: { path: v1 }"), "4:48", &["did you mean `/v1`?"]),
+        (&route("name: a, upstream: users, match: { path: /a//b }"), "4:48", &["normalised", "`/a/b`"]),
+        (&route("name: a, upstream: users, match: { host: 'a:80' }"), "4:48", &["has no port"]),
+        (&route("name: a, upstream: users, match: { method: post }"), "4:50", &["did you mean `POST`?"]),
+        (
+            &route("name: a, upstream: users, match: { path: '/u/{user}' }, limits: [{ key: 'path:usr', rate: 1/s }]"),
+            "4:79",
+            &["`/u/{user}` of this route has no parameter `usr`", "did you mean `path:user`?"],
+        ),
+        (
+            "listen: :8080\nroutes:\n  - { name: a, upstream: echo }\n  - { name: a, upstream: echo, match: { path: /b } }",
+            "4:13",
+            &["there is a route `a` already"],
+        ),
+        ("listen: :8080\nupstream: echo\nroutes: [{ name: a, upstream: echo }]", "3:1", &["the short form"]),
+        ("listen: :8080\nupstream: echo\nupstreams: { echo: http://a }", "3:14", &["`echo` is the built-in upstream"]),
+        ("listen: :8080\nupstream: a\nupstreams: { a: { servers: [] } }", "3:14", &["`a` has no server"]),
+        // The store.
+        ("listen: :8080\nupstream: echo\nstore: memroy", "3:8", &["did you mean `memory`?"]),
+        ("listen: :8080\nupstream: echo\nstore: { redis: { url: http://a } }", "3:24", &["redis://host:6379/0"]),
+        ("listen: :8080\nupstream: echo\nstore: { redis: { timeout: 1s } }", "3:1", &["`redis` has no `url`"]),
+        (
+            "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, password_file: /nowhere/x } }",
+            "3:50",
+            &["cannot read `/nowhere/x`: there is no such file"],
+        ),
+        (
+            "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, tls: {} } }",
+            "3:35",
+            &["the address begins with redis://", "rediss://"],
+        ),
+        // The environment.
+        ("listen: :${PORT}\nupstream: echo", "1:9", &["`PORT` is not set", "${PORT:-default}"]),
+        ("listen: :8080\nupstream: ${UP:?name one}", "2:11", &["`UP` is needed: name one"]),
+        ("listen: :8080\nupstream: ${UP", "2:11", &["no closing brace"]),
+        (&limits("{ key: client_ip, rate: '${R}' }"), "3:34", &["`R` is not set", "1 error in"]),
+        // YAML itself.
+        ("listen: :8080\n\tupstream: echo", "1:9", &["not valid YAML", "indent with spaces"]),
+        ("listen: :8080\nupstream: echo\nlog: { level: ${L:-info} }", "3:", &["quote what holds `${…}`"]),
+        ("listen: [", "", &["not valid YAML"]),
+        ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
+    ];
+    let mut wrong = String::new();
+    for (text, place, expected) in cases {
+        let out = frames(text);
+        let place = if place.is_empty() { "error".to_owned() } else { format!("proxy.yaml:{place}") };
+        for expected in std::iter::once(place.as_str()).chain(expected.iter().copied()) {
+            if !out.contains(expected) {
+                let _ = writeln!(wrong, "`{expected}` is missing in\n{out}");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_frame_shows_the_line_and_underlines_the_value() {
+    let out = frames("listen: :8080\nupstream: echo\nlimits:\n  - { key: client_ip, rate: fast }\n");
+    let expected = "\
+error: `fast` is not a rate
+ --> proxy.yaml:4:29
+  |
+4 |   - { key: client_ip, rate: fast }
+  |                             ^^^^
+  |
+  = help: write a count and a period, such as 100/s, 5/10s, 1000/m or 50000/d
+
+1 error in proxy.yaml
+";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn every_mistake_is_found_in_one_run() {
+    let report = read(
+        "listen: nonsense\nupstraem: echo\nworkers: 0\nclient_ip: { header: 'a b' }\nlimits:\n\
+         \x20 - { key: clientip, rate: fast, brust: 2 }\n\
+         \x20 - { key: client_ip, rate: 1/s, burst: 1, cost: 2, mode: '${MODE}' }\n\
+         routes:\n  - { name: a, upstream: nowhere, timeout: 0s }\n",
+    )
+    .unwrap_err();
+    let lines: Vec<_> = report
+        .diagnostics
+        .iter()
+        .filter_map(|diagnostic| diagnostic.span.map(|span| report.position(span.start).0))
+        .collect();
+    assert_eq!(lines, [1, 2, 3, 4, 6, 6, 6, 7, 7, 9, 9], "{report}");
+    assert_eq!(report.errors(), 11);
+}
+
+#[test]
+fn what_is_doubtful_is_a_warning() {
+    let redis = "store: { redis: { url: redis://127.0.0.1 } }\n";
+    let two = "{ name: a, key: client_ip, rate: 1/s, burst: 5 }, { name: b, key: client_ip, rate: 2/s, burst: 10 }";
+    let cases: &[(String, &str, &str)] = &[
+        (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
+        (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (
+            limits("{ key: client_ip, rate: 9/s }, { key: 'header:x-forwarded-for', rate: 1/s }"),
+            "3:48",
+            "clients write `x-forwarded-for` themselves",
+        ),
+        (
+            limits("{ key: client_ip, rate: 9/s }, { key: 'cookie:id', rate: 1/s }") + redis,
+            "3:48",
+            "stand in Redis as an unkeyed hash",
+        ),
+        (limits("") + "trusted_proxies: 0.0.0.0/0", "4:18", "each client chooses its own address"),
+        (limits("") + "client_ip: { header: cf-connecting-ip }", "4:22", "this field is never believed"),
+        (limits("") + "store: { redis: { url: 'redis://:hunter2@h' } }", "4:24", "a secret written in the file"),
+        (limits("") + "store: { redis: { url: redis://h, password: x } }", "4:45", "a secret written in the file"),
+        (
+            route("name: a, upstream: users }\n  - { name: b, upstream: users, match: { path: /* }"),
+            "5:13",
+            "no request reaches the route `b`: `a` takes them all",
+        ),
+        (
+            route("name: a, upstream: users, match: { path: /login }, limits: [{ key: client_ip, rate: 5/m }]"),
+            "4:13",
+            "passwords tried from many addresses pass these limits",
+        ),
+    ];
+    for (text, place, expected) in cases {
+        let out = warnings(text);
+        assert!(out.contains(&format!("proxy.yaml:{place}\n")), "{place} in\n{out}");
+        assert!(out.contains(expected), "`{expected}` in\n{out}");
+        assert!(out.ends_with("1 warning in proxy.yaml\n"), "{out}");
+    }
+}
+
+#[test]
+fn the_environment_fills_in_values_of_every_kind_and_never_structure() {
+    let env = |name: &str| match name {
+        "PORT" => Some("9000".to_owned()),
+        "BURST" => Some("7".to_owned()),
+        "EVIL" => Some("echo\nworkers: 9".to_owned()),
+        _ => None,
+    };
+    let text = "listen: :${PORT}\nupstream: echo\nlimits: [{ key: client_ip, rate: '${R:-3/s}', burst: '${BURST}' }]\n";
+    let loaded = read_with(text, &env).unwrap();
+    assert_eq!(loaded.config.listeners[0].address.port(), 9000);
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let report = read_with("listen: :8080\nupstream: ${EVIL}\n", &env).unwrap_err().to_string();
+    assert!(report.contains("proxy.yaml:2:11"), "{report}");
+}
+
+#[test]
+fn a_secret_from_the_environment_is_not_repeated_in_a_message() {
+    let env = |_: &str| Some("hunter2".to_owned());
+    for text in ["listen: ${X}\nupstream: echo", "listen: :80\nupstream: echo\nworkers: ${X}"] {
+        let report = read_with(text, &env).unwrap_err();
+        assert!(!report.to_string().contains("hunter2") && report.to_string().contains("${X}"), "{report}");
+    }
+}
+
+#[test]
+fn yaml_bombs_are_refused_quickly() {
+    let mut laughs = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
+    for (name, of) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
+        let _ = writeln!(laughs, "{name}: &{name} [{}]", vec![format!("*{of}"); 10].join(", "));
+    }
+    let deep = format!("listen: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let nested = (0..5_000).map(|depth| " ".repeat(depth % 1_000)).collect::<Vec<_>>().join("a:\n");
+    let large = format!("listen: {}", "x".repeat(5 << 20));
+    let many = (0..300_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join(": 1\n");
+    for text in [laughs, deep, nested, large, many] {
+        let begun = std::time::Instant::now();
+        assert!(read(&text).is_err());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn booleans_of_yaml_1_1_and_numbers_are_text_where_text_is_meant() {
+    let text = "listen: :8080\nroutes:\n  - { name: on, upstream: echo, match: { headers: { x-version: 1.10, x-on: yes } } }\n\
+                limits: [{ name: 007, key: host, rate: 5/m, overrides: [{ key: 1e3, rate: unlimited }] }]\n";
+    let loaded = read(text).unwrap();
+    let route = loaded.config.router.routes().next().unwrap();
+    assert_eq!(&*route.name, "on");
+    assert_eq!(route.matches.headers[0].1, "1.10");
+    assert_eq!(route.matches.headers[1].1, "yes");
+    assert_eq!(&*loaded.config.policies[0].name, "007");
+}
+
+#[test]
+fn a_file_that_is_missing_is_one_sentence() {
+    let origin = Origin::File(PathBuf::from("/nowhere/proxy.yaml"));
+    let report = tollgate::config::load(&origin).unwrap_err();
+    assert_eq!(report.diagnostics.len(), 1);
+    let message = &report.diagnostics[0].message;
+    assert_eq!(message, "cannot read the configuration `/nowhere/proxy.yaml`: there is no such file");
+}
+
+#[test]
+fn github_annotations_and_json_carry_the_same_places() {
+    let report = read("listen: :8080\nupstraem: echo\n").unwrap_err();
+    assert!(report.github().starts_with("::error file=proxy.yaml,line=2,col=1::unknown key `upstraem`%0Ahelp: did"));
+    let json = report.json();
+    assert_eq!(json["diagnostics"][0]["line"], 2);
+    assert_eq!(json["diagnostics"][0]["end_column"], 9);
+}
+
+#[test]
+fn an_override_is_a_block_where_addresses_are_counted_and_a_value_elsewhere() {
+    use tollgate::limit::policy::OverrideMatch::{Network, Value};
+    let of = |key: &str| {
+        let text =
+            limits(&format!("{{ name: a, key: {key}, rate: 1/s, overrides: [{{ key: 10.0.0.1, rate: 0/s }}] }}"));
+        read(&text).unwrap().config.policies[0].overrides[0].matches.clone()
+    };
+    let (network, value) = (Network("10.0.0.1/32".parse().unwrap()), Value("10.0.0.1".into()));
+    assert!(matches!(&*of("client_ip"), [only] if *only == network));
+    assert!(matches!(&*of("host"), [only] if *only == value));
+    assert_eq!(of("'header:x-id | client_ip'"), [network, value]);
+}
+
+#[test]
+fn limits_of_every_request_come_first_and_defaults_are_what_is_documented() {
+    let text = "listen: :8080\nroutes:\n  - { name: a, upstream: echo, limits: [{ key: host, rate: 5/10s }] }\n\
+                limits: [{ key: client_ip, rate: 9/s }]\n";
+    let config = read(text).unwrap().config;
+    let route = config.router.routes().next().unwrap();
+    let names: Vec<_> = route.policies.iter().map(|policy| &*policy.name).collect();
+    assert_eq!(names, ["global/client_ip", "a/host"]);
+    assert!(config.policies.iter().enumerate().all(|(index, policy)| policy.index == index));
+    let tollgate::limit::policy::Terms::Limited(limit) = &route.policies[1].terms else { panic!("limited") };
+    assert_eq!(limit.algorithm.bucket().capacity, 5);
+    assert_eq!(config.router.routes().last().unwrap().policies.len(), 1, "unmatched requests have the global ones");
+    assert_eq!(config.admin.unwrap().address.to_string(), "127.0.0.1:9901");
+    assert_eq!(config.listeners[0].address.to_string(), "[::]:8080");
+    assert_eq!(config.listeners[0].idle_timeout.as_secs(), 75);
+    assert_eq!(config.store.max_keys, 1_000_000);
+}
