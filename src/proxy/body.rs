@@ -1,18 +1,32 @@
-//! Bodies of responses towards the client: one enum, nothing boxed.
+//! Bodies of responses towards the client: one type, nothing boxed.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
 
-/// A response body.
+use super::record::Record;
+use super::response_body::ResponseBody;
+
+/// A response body, and the record of its request, which is complete when the body ends.
 #[derive(Debug)]
-pub enum Body {
+pub struct Body {
+    source: Source,
+    record: Option<Record>,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+enum Source {
     /// Nothing.
     Empty,
     /// An answer of our own.
-    Full(Option<Bytes>),
+    Full(Bytes),
+    /// An upstream's answer.
+    Upstream(ResponseBody),
 }
 
 /// Why a body ended early; its text never reaches a client.
@@ -26,25 +40,113 @@ pub enum BodyError {
     Stalled,
 }
 
+impl Body {
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::from(Source::Empty)
+    }
+
+    /// An answer of our own.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::from(if bytes.is_empty() { Source::Empty } else { Source::Full(bytes) })
+    }
+
+    /// An upstream's answer.
+    #[must_use]
+    pub fn upstream(body: ResponseBody) -> Self {
+        Self::from(Source::Upstream(body))
+    }
+
+    /// Completes `record` when this body ends.
+    pub(super) fn record(&mut self, record: Record) {
+        self.record = Some(record);
+    }
+
+    fn from(source: Source) -> Self {
+        Self { source, record: None }
+    }
+
+    fn sent(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
+            record.sent(data.len());
+        }
+    }
+
+    fn failed(&mut self, error: &BodyError) {
+        if let Some(record) = &mut self.record {
+            record.broke_off(error);
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Empty => None,
+            Source::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.source = Source::Empty;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Source::Upstream(body) => ready!(Pin::new(body).poll_frame(context)),
+        };
+        match &polled {
+            Some(Ok(frame)) => this.sent(frame),
+            Some(Err(error)) => this.failed(error),
+            None => {}
         }
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Empty | Self::Full(None))
+        match &self.source {
+            Source::Empty => true,
+            Source::Full(_) => false,
+            Source::Upstream(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Empty | Self::Full(None) => SizeHint::with_exact(0),
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream(body) => body.size_hint(),
         }
+    }
+}
+
+/// Measures the silence between two frames. The timer exists only once there was silence.
+#[derive(Debug)]
+pub(super) struct IdleClock {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    silent: bool,
+}
+
+impl IdleClock {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None, silent: false }
+    }
+
+    /// There was a frame.
+    pub(super) fn reset(&mut self) {
+        self.silent = false;
+    }
+
+    /// There is silence: ready once it has lasted too long.
+    pub(super) fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
+        if !self.silent {
+            self.silent = true;
+            sleep.as_mut().reset(Instant::now() + self.limit);
+        }
+        sleep.as_mut().poll(context)
     }
 }

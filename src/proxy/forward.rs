@@ -1,1 +1,158 @@
-//! See [`super`].
+//! From a prepared request to an upstream's response head: which endpoint, which connection, how
+//! long, and whose fault it is when there is none.
+//!
+//! A request is sent a second time only when nothing of the first was written: no connection could
+//! be had, or hyper gave the request back because a pooled connection had ended meanwhile. 1xx
+//! answers of upstreams are read over by hyper and not passed on (RFC 9110 §15.2 allows a proxy
+//! that it was not asked by the client: 100 is ours to give).
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::time::{Instant, timeout_at};
+
+use super::Proxy;
+use super::pool::{ConnectError, Lease};
+use super::record::Record;
+use super::rejection::Rejection;
+use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
+use crate::upstream::{Endpoint, Upstream};
+
+/// An upstream's answer and the connection its body comes from.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head, and the body still to be read.
+    pub response: Response<Incoming>,
+    /// The connection.
+    pub lease: Lease,
+}
+
+/// A response head that did not come.
+enum HeadError {
+    /// Nothing was written; the request can go elsewhere.
+    Unsent(Box<Request<RequestBody>>),
+    /// It may have been seen: the end.
+    Failed(Rejection<'static>),
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+impl Proxy {
+    /// Sends `request` to the first endpoint of `upstream` that takes it, and waits for the head of
+    /// its response for `limit` after the request was sent.
+    pub(super) async fn forward(
+        &self,
+        upstream: &Upstream,
+        mut request: Request<RequestBody>,
+        limit: Duration,
+        record: &mut Record,
+    ) -> Result<Answer, Rejection<'static>> {
+        let upload = request.body().upload();
+        let mut rejection = Rejection::NoEndpoint;
+        for endpoint in upstream.in_turn() {
+            record.sent_to(endpoint);
+            let mut lease = self.pool.checkout(upstream, endpoint).await;
+            // At most twice: what is not reused cannot be stale.
+            loop {
+                let mut taken = match lease {
+                    Ok(taken) => taken,
+                    Err(error) => {
+                        self.stats.upstream(endpoint.id.0, None);
+                        rejection = unreachable(&error);
+                        break;
+                    }
+                };
+                let sent = taken.sender().try_send_request(request);
+                match head(sent, upload.as_deref(), limit).await {
+                    Ok(response) => return self.accept(endpoint, response, taken),
+                    Err(HeadError::Failed(rejection)) => {
+                        self.stats.upstream(endpoint.id.0, None);
+                        return Err(rejection);
+                    }
+                    Err(HeadError::Unsent(returned)) => request = *returned,
+                }
+                record.retried();
+                self.stats.retried(endpoint.id.0);
+                rejection = Rejection::Reset;
+                if !taken.reused() {
+                    break;
+                }
+                lease = self.pool.connect(upstream, endpoint).await;
+            }
+        }
+        Err(rejection)
+    }
+
+    fn accept(
+        &self,
+        endpoint: &Endpoint,
+        response: Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Answer, Rejection<'static>> {
+        // We never ask for another protocol, so 101 answers nothing we said.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.stats.upstream(endpoint.id.0, None);
+            return Err(Rejection::Garbage);
+        }
+        self.stats.upstream(endpoint.id.0, Some(response.status()));
+        Ok(Answer { response, lease })
+    }
+}
+
+/// Waits for a response head. The clock starts when the request was sent; while its body is under
+/// way, the upstream must go on taking it.
+async fn head(
+    sent: impl Future<Output = Sent>,
+    upload: Option<&Upload>,
+    limit: Duration,
+) -> Result<Response<Incoming>, HeadError> {
+    let mut sent = pin!(sent);
+    let mut deadline = Instant::now() + limit;
+    let mut seen = None;
+    loop {
+        if let Ok(sent) = timeout_at(deadline, sent.as_mut()).await {
+            return sent.map_err(failed);
+        }
+        let progress = upload.map_or(Progress::Ended(None), Upload::progress);
+        match progress {
+            Progress::Ended(Some(at)) if at + limit > deadline => deadline = at + limit,
+            Progress::Ended(_) => return Err(HeadError::Failed(Rejection::ResponseTimeout)),
+            Progress::Taken(_) if seen == Some(progress) => return Err(HeadError::Failed(Rejection::UploadStalled)),
+            Progress::Taken(_) | Progress::WaitsForClient => {
+                seen = Some(progress);
+                deadline = Instant::now() + limit;
+            }
+        }
+    }
+}
+
+fn failed(mut error: TrySendError<Request<RequestBody>>) -> HeadError {
+    match error.take_message() {
+        Some(request) => HeadError::Unsent(Box::new(request)),
+        None => HeadError::Failed(broken(error.error())),
+    }
+}
+
+/// Why a request that was sent got no response.
+fn broken(error: &hyper::Error) -> Rejection<'static> {
+    match RequestBodyError::behind(error) {
+        Some(RequestBodyError::Broken(_)) => Rejection::BadBody,
+        Some(RequestBodyError::Stalled) => Rejection::SlowBody,
+        None if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() => Rejection::Garbage,
+        None => Rejection::Reset,
+    }
+}
+
+/// Why an endpoint could not be reached.
+fn unreachable(error: &ConnectError) -> Rejection<'static> {
+    match error {
+        ConnectError::Resolve(_) => Rejection::Resolve,
+        ConnectError::Connect(_) => Rejection::Connect,
+        ConnectError::Timeout => Rejection::ConnectTimeout,
+        ConnectError::NoEcho => Rejection::NoEndpoint,
+    }
+}

@@ -1,16 +1,262 @@
 //! The story of one request.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::client::Client;
+use super::forward::Answer;
+use super::headers::{self, Forwarded};
+use super::record::Record;
+use super::rejection::{Asked, Limited, Rejection, is_grpc};
+use super::request_body::{RequestBody, Upload, drain_arrived};
+use super::response_body::ResponseBody;
+use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::{Body, Downstream, Proxy};
+use crate::config::{ClientIpSource, Config};
+use crate::limit::{Facts, Outcome, Verdict};
+use crate::route::{EncodedPath, Route};
+
+/// Longest silence of either side while a body is under way.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+/// The same for event streams and gRPC.
+const STREAM_IDLE: Duration = Duration::from_hours(1);
+/// The methods forwarded without a second look, for Allow.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+
+/// What the steps of one request share.
+struct Exchange<'a> {
+    config: &'a Config,
+    downstream: &'a Downstream,
+    client: &'a Client,
+    record: Record,
+    method: Method,
+    version: Version,
+    grpc: bool,
+    /// Whether the client waits for 100 before it sends its body.
+    expects: bool,
+    /// The request's body until it is forwarded.
+    body: Option<Incoming>,
+    /// From then on.
+    upload: Option<Rc<Upload>>,
+    /// How long the request waited for its turn.
+    held: Duration,
+}
 
 impl Proxy {
     /// Answers one request. Never fails: what goes wrong becomes a response.
     pub async fn handle(self: Rc<Self>, request: Request<Incoming>, downstream: Rc<Downstream>) -> Response<Body> {
-        let _ = (request, downstream);
-        Response::new(Body::Empty)
+        let config = self.config.load_full();
+        let (head, body) = request.into_parts();
+        let client = Client::find(&config, &downstream, &head.headers);
+        let mut exchange = Exchange {
+            config: &config,
+            downstream: &downstream,
+            record: Record::begin(&self, &head, &client, &config),
+            client: &client,
+            method: head.method.clone(),
+            version: head.version,
+            grpc: is_grpc(&head.headers),
+            expects: head.headers.contains_key(EXPECT),
+            body: Some(body),
+            upload: None,
+            held: Duration::ZERO,
+        };
+        let mut response = self.answer(&mut exchange, head).await;
+        exchange.settle_body(&mut response).await;
+        exchange.record.answered(&mut response);
+        headers::sign_response(response.headers_mut(), client.request_id);
+        response
     }
+
+    async fn answer(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Response<Body> {
+        let config = exchange.config;
+        let uri = std::mem::take(&mut head.uri);
+        let target = adopt_authority(&mut head, &uri).and_then(|()| examine(&head, &uri));
+        let Target { host, path } = match target {
+            Ok(target) => target,
+            Err(rejection) => return exchange.reject(&rejection),
+        };
+        exchange.record.canonical(&host, &path.text);
+        let found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let route = found.route;
+        exchange.record.matched(route);
+        if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
+            return exchange.reject(&Rejection::EncodedSeparator);
+        }
+        let facts = Facts {
+            client_ip: exchange.client.address,
+            method: &head.method,
+            host: &host,
+            path: &path.text,
+            query: uri.query(),
+            headers: &head.headers,
+            params: &found.params,
+            route: if route.upstream.is_some() { &route.name } else { "" },
+        };
+        let asking = exchange.record.clock();
+        let mut verdict = self.limiter.check(&route.policies, &facts).await;
+        exchange.record.decided(&verdict, asking);
+        let mut response = match admit(&mut verdict).await {
+            Ok(held) => {
+                exchange.held = held;
+                let forwarded = forwarded_uri(&uri, &path.text);
+                let answered = self.pass_on(exchange, route, head, forwarded).await;
+                answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
+            }
+            Err(rejection) => exchange.reject(&rejection),
+        };
+        verdict.write_headers(config.rate_limit_headers, response.headers_mut());
+        response
+    }
+
+    /// Forwards an admitted request and turns the upstream's answer into ours.
+    async fn pass_on(
+        &self,
+        exchange: &mut Exchange<'_>,
+        route: &Route,
+        mut head: Parts,
+        target: Result<Uri, Rejection<'static>>,
+    ) -> Result<Response<Body>, Rejection<'static>> {
+        head.uri = target?;
+        if head.method == Method::OPTIONS && is_for_us(&mut head) {
+            return Ok(options());
+        }
+        let upstream = route.upstream.as_ref().ok_or(Rejection::NoRoute)?;
+        let body = exchange.request_body();
+        exchange.record.forwarding(exchange.held, exchange.upload.clone());
+        if let Some(endpoint) = upstream.endpoints.first() {
+            head.headers.entry(HOST).or_insert_with(|| endpoint.host.clone());
+        }
+        exchange.prepare(&mut head.headers, &body);
+        head.version = Version::HTTP_11;
+        head.extensions = Extensions::default();
+        let request = Request::from_parts(head, body);
+        let answer = self.forward(upstream, request, route.timeout, &mut exchange.record).await?;
+        exchange.record.upstream_answered();
+        Ok(exchange.relay(answer))
+    }
+}
+
+impl Exchange<'_> {
+    /// The body to forward.
+    fn request_body(&mut self) -> RequestBody {
+        let Some(incoming) = self.body.take() else { return RequestBody::default() };
+        // The clock of HTTP/1 bodies is kept between the socket and hyper.
+        let idle = (self.version == Version::HTTP_2).then_some(if self.grpc { STREAM_IDLE } else { BODY_IDLE });
+        let body = RequestBody::new(incoming, idle);
+        self.upload = body.upload();
+        body
+    }
+
+    /// Makes the client's fields those of the upstream's request.
+    fn prepare(&self, headers: &mut HeaderMap, body: &RequestBody) {
+        let client_field = match &self.config.client_ip.source {
+            ClientIpSource::Header(name) => Some(name),
+            ClientIpSource::XForwardedFor | ClientIpSource::Forwarded => None,
+        };
+        headers::prepare_request(
+            headers,
+            &Forwarded {
+                peer: self.downstream.peer.ip().to_canonical(),
+                trusted: self.downstream.trusted,
+                client_field,
+                request_id: &self.client.request_id,
+                version: self.version,
+            },
+        );
+        if body.is_unsized() {
+            // hyper sends no body with GET unless told so.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            headers.remove(CONTENT_LENGTH);
+        }
+    }
+
+    /// The upstream's answer as the client gets it.
+    fn relay(&self, answer: Answer) -> Response<Body> {
+        let Answer { response, lease } = answer;
+        let (mut head, incoming) = response.into_parts();
+        headers::prepare_response(&mut head.headers);
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        head.version = Version::HTTP_11;
+        let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_stream = self.grpc || kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        let idle = if is_stream { STREAM_IDLE } else { BODY_IDLE };
+        Response::from_parts(head, Body::upstream(ResponseBody::new(incoming, lease, idle)))
+    }
+
+    /// Our own answer.
+    fn reject(&mut self, rejection: &Rejection<'_>) -> Response<Body> {
+        self.record.rejected(rejection);
+        let asked = Asked { method: &self.method, grpc: self.grpc, request_id: &self.client.request_id };
+        let mut response = rejection.answer(&asked);
+        if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {
+            self.close_after(&mut response);
+        }
+        response
+    }
+
+    /// A body that was not read must leave nothing behind that could be read as the next request:
+    /// what has arrived is taken, and unless that was all, the connection ends with this answer.
+    async fn settle_body(&mut self, response: &mut Response<Body>) {
+        let Some(body) = self.body.take() else { return };
+        if self.version == Version::HTTP_2 || body.is_end_stream() {
+            return;
+        }
+        // Reading would send 100 to a client that waits for it.
+        if self.expects || !drain_arrived(body).await {
+            self.close_after(response);
+        }
+    }
+
+    fn close_after(&self, response: &mut Response<Body>) {
+        if self.version != Version::HTTP_2 {
+            self.downstream.close.set(true);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
+/// Waits for the request's turn, or says why it has none. The time it was held.
+async fn admit<'a>(verdict: &mut Verdict<'a>) -> Result<Duration, Rejection<'a>> {
+    match verdict.outcome {
+        Outcome::Allowed { wait } => {
+            verdict.wait().await;
+            Ok(wait)
+        }
+        Outcome::Denied { retry_after } => Err(Rejection::Limited(Limited::new(verdict, retry_after))),
+        Outcome::Unavailable => Err(Rejection::StoreUnavailable),
+        Outcome::Overflow => Err(Rejection::Overflow),
+        Outcome::AmbiguousKey => Err(Rejection::AmbiguousKey),
+    }
+}
+
+/// Whether an OPTIONS request goes no further (RFC 9110 §7.6.2); else one hop is counted off.
+fn is_for_us(head: &mut Parts) -> bool {
+    if head.uri.path() == "*" {
+        return true;
+    }
+    let Some(hops) = head.headers.get(MAX_FORWARDS) else { return false };
+    match hops.to_str().ok().and_then(|hops| hops.parse::<u32>().ok()) {
+        Some(0) => true,
+        Some(hops) => {
+            head.headers.insert(MAX_FORWARDS, HeaderValue::from(hops - 1));
+            false
+        }
+        None => false,
+    }
+}
+
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
 }

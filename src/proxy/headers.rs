@@ -1,1 +1,433 @@
-//! See [`super`].
+//! Fields on their way through: what belongs to one connection only is taken away, what clients must
+//! not say is taken away, and only then is our own added. In this order a `Connection` line can
+//! never remove what we set.
+//!
+//! End-to-end fields named in a `Connection` line (Host, Content-Length, Authorization, …) are kept:
+//! RFC 9110 §7.6.1 forbids senders to name them there.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, VIA,
+};
+use smallvec::SmallVec;
+
+/// Id of a request, sent both ways.
+pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Names to remove; a usual request has fewer.
+type Names = SmallVec<[HeaderName; 8]>;
+
+/// What we call ourselves in Via: unique per process, so that a chain of several proxies is no loop.
+static PSEUDONYM: LazyLock<&'static str> =
+    LazyLock::new(|| Box::leak(format!("tollgate-{:08x}", fastrand::u32(..)).into_boxed_str()));
+
+/// Our entry in Via (RFC 9110 §7.6.3). We always speak HTTP/1.1 to upstreams; towards the client the
+/// entry names the protocol the upstream answered in, which is the same.
+static VIA_ENTRY: LazyLock<&'static str> = LazyLock::new(|| Box::leak(format!("1.1 {}", *PSEUDONYM).into_boxed_str()));
+
+/// The same for requests that came over HTTP/2.
+static VIA_ENTRY_H2: LazyLock<&'static str> = LazyLock::new(|| Box::leak(format!("2 {}", *PSEUDONYM).into_boxed_str()));
+
+/// What the fields added to a request say.
+#[derive(Debug)]
+pub struct Forwarded<'a> {
+    /// The peer's address: what X-Forwarded-For gets appended.
+    pub peer: IpAddr,
+    /// Whether the peer is a trusted proxy, whose forwarded fields are kept.
+    pub trusted: bool,
+    /// A field of its own that carries the client's address (`client_ip`); believed like the others.
+    pub client_field: Option<&'a HeaderName>,
+    /// The request's id.
+    pub request_id: &'a HeaderValue,
+    /// Whether the client spoke HTTP/2.
+    pub version: http::Version,
+}
+
+/// Whether this process has forwarded the request before (RFC 9110 §7.6.3).
+#[must_use]
+pub fn is_loop(headers: &HeaderMap) -> bool {
+    let entries = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    entries.into_iter().any(|entry| {
+        let mut words = entry.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.nth(1) == Some(PSEUDONYM.as_bytes())
+    })
+}
+
+/// Turns a client's fields into those for the upstream.
+pub fn prepare_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    sanitise_request(headers, forwarded);
+    append_address(headers, forwarded);
+    if !headers.contains_key(&X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(&X_FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
+        headers.insert(X_FORWARDED_HOST.clone(), host);
+    }
+    headers.insert(X_REQUEST_ID.clone(), forwarded.request_id.clone());
+    let h2 = forwarded.version == http::Version::HTTP_2;
+    headers.append(VIA, HeaderValue::from_static(if h2 { &VIA_ENTRY_H2 } else { &VIA_ENTRY }));
+}
+
+/// Turns an upstream's fields into those for the client.
+pub fn prepare_response(headers: &mut HeaderMap) {
+    let mut drop = Names::new();
+    for name in headers.keys() {
+        if is_hop_by_hop(name.as_str()) && name != CONNECTION {
+            drop.push(name.clone());
+        }
+    }
+    drop_connection_names(headers, &mut drop);
+    // RFC 9112 §6.3: with Transfer-Encoding the length is a lie.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        drop.push(CONTENT_LENGTH);
+    }
+    remove_all(headers, drop);
+}
+
+/// What every response of this process carries.
+pub fn sign_response(headers: &mut HeaderMap, request_id: HeaderValue) {
+    headers.append(VIA, HeaderValue::from_static(&VIA_ENTRY));
+    headers.insert(X_REQUEST_ID.clone(), request_id);
+}
+
+/// Removes what must not travel in trailers (RFC 9110 §6.5.1): framing, routing, authentication,
+/// what changes how the message is read, rate-limit fields.
+pub fn filter_trailers(trailers: &mut HeaderMap) {
+    let refused: Names = trailers.keys().filter(|name| !may_trail(name.as_str())).cloned().collect();
+    remove_all(trailers, refused);
+}
+
+/// Removes hop-by-hop fields, aliases and, from untrusted peers, everything that claims to know
+/// where the request came from.
+fn sanitise_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    let wants_trailers = headers.contains_key(TE) && accepts_trailers(headers);
+    let mut drop = Names::new();
+    for name in headers.keys() {
+        let text = name.as_str();
+        let told = !forwarded.trusted && (tells_origin(text) || Some(name) == forwarded.client_field);
+        if told || (is_hop_by_hop(text) && name != CONNECTION) || name == EXPECT || is_alias(text) {
+            drop.push(name.clone());
+        }
+    }
+    drop_connection_names(headers, &mut drop);
+    remove_all(headers, drop);
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, names: Names) {
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Adds Connection itself and every name on every Connection line that may be removed.
+fn drop_connection_names(headers: &HeaderMap, drop: &mut Names) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    for line in headers.get_all(CONNECTION) {
+        let names = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+        drop.extend(names.filter(|name| !is_end_to_end(name.as_str())));
+    }
+    drop.push(CONNECTION);
+}
+
+/// Whether the client takes trailers (RFC 9110 §10.1.4).
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let items = headers.get_all(TE).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    items.into_iter().any(|item| item.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Fields of one connection (RFC 9110 §7.6.1). Trailer is passed on: the trailers it announces are.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Fields that a Connection line cannot take away.
+fn is_end_to_end(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "authorization"
+            | "cookie"
+            | "set-cookie"
+            | "www-authenticate"
+            | "cache-control"
+            | "date"
+            | "expires"
+            | "vary"
+            | "location"
+            | "trailer"
+            | "via"
+            | "x-request-id"
+            | "retry-after"
+            | "proxy-status"
+    ) || tells_origin(name)
+        || is_rate_limit(name)
+}
+
+/// Fields that tell where a request came from.
+fn tells_origin(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "true-client-ip" | "x-request-id")
+}
+
+fn is_rate_limit(name: &str) -> bool {
+    name.starts_with("ratelimit") || name.starts_with("x-ratelimit-") || name == "retry-after"
+}
+
+/// Names that some servers fold into another one (`x_forwarded_for`, `x.forwarded.for`).
+fn is_alias(name: &str) -> bool {
+    name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+}
+
+fn may_trail(name: &str) -> bool {
+    let refused = is_hop_by_hop(name)
+        || is_end_to_end(name)
+        || is_alias(name)
+        || matches!(
+            name,
+            "age"
+                | "accept-ranges"
+                | "expect"
+                | "max-forwards"
+                | "pragma"
+                | "range"
+                | "warning"
+                | "proxy-authorization"
+                | "authentication-info"
+                | "alt-svc"
+                | "strict-transport-security"
+        )
+        || name.starts_with("if-")
+        || name.starts_with("access-control-");
+    !refused
+}
+
+/// `X-Forwarded-For`, and `Forwarded` where a trusted peer uses it.
+fn append_address(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    let mut buffer = [0; 48];
+    let mut rest = &mut buffer[..];
+    let _ = write!(rest, "{}", forwarded.peer);
+    let unused = rest.len();
+    let peer = &buffer[..buffer.len() - unused];
+    let value = if headers.contains_key(&X_FORWARDED_FOR) {
+        let lines = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        HeaderValue::from_bytes(&lines.chain([peer]).collect::<Vec<_>>().join(&b", "[..]))
+    } else {
+        HeaderValue::from_bytes(peer)
+    };
+    if let Ok(value) = value {
+        headers.insert(X_FORWARDED_FOR.clone(), value);
+    }
+    if headers.contains_key(FORWARDED) {
+        let element = match forwarded.peer {
+            IpAddr::V4(peer) => format!("for={peer};proto=http"),
+            IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto=http"),
+        };
+        if let Ok(element) = HeaderValue::try_from(element) {
+            headers.append(FORWARDED, element);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn forwarded(trusted: bool) -> Forwarded<'static> {
+        static ID: HeaderValue = HeaderValue::from_static("id-1");
+        Forwarded {
+            peer: "192.0.2.1".parse().unwrap(),
+            trusted,
+            client_field: None,
+            request_id: &ID,
+            version: http::Version::HTTP_11,
+        }
+    }
+
+    fn prepared(trusted: bool, lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = fields(lines);
+        headers.insert(HOST, HeaderValue::from_static("a.example"));
+        prepare_request(&mut headers, &forwarded(trusted));
+        headers
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_every_name_in_every_connection_line_are_removed() {
+        let headers = prepared(
+            false,
+            &[
+                ("connection", "x-one, keep-alive"),
+                ("connection", "X-Two,,close"),
+                ("x-one", "1"),
+                ("x-two", "2"),
+                ("x-three", "3"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("proxy-authorization", "Basic eA=="),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "websocket"),
+                ("te", "gzip"),
+                ("expect", "100-continue"),
+            ],
+        );
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", "x-three"]
+        );
+    }
+
+    #[test]
+    fn a_connection_line_removes_neither_our_fields_nor_end_to_end_ones() {
+        let headers = prepared(
+            false,
+            &[
+                ("connection", "x-forwarded-for, x-request-id, via, host, authorization, content-length, cookie"),
+                ("authorization", "Bearer x"),
+                ("content-length", "3"),
+                ("cookie", "a=b"),
+            ],
+        );
+        for (name, value) in [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-request-id", "id-1"),
+            ("host", "a.example"),
+            ("authorization", "Bearer x"),
+            ("content-length", "3"),
+            ("cookie", "a=b"),
+        ] {
+            assert_eq!(headers.get(name).unwrap(), value, "{name}");
+        }
+        assert!(headers.contains_key(VIA));
+        assert!(!headers.contains_key(CONNECTION));
+    }
+
+    #[test]
+    fn an_untrusted_peer_cannot_say_where_a_request_comes_from() {
+        let headers = prepared(
+            false,
+            &[
+                ("x-forwarded-for", "6.6.6.6"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "evil.example"),
+                ("x-forwarded-port", "1"),
+                ("x-forwarded-prefix", "/x"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-real-ip", "6.6.6.6"),
+                ("x-request-id", "chosen"),
+                ("x_forwarded_for", "6.6.6.6"),
+                ("x.real.ip", "6.6.6.6"),
+            ],
+        );
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "a.example");
+        assert_eq!(headers["x-request-id"], "id-1");
+        for gone in ["x-forwarded-port", "x-forwarded-prefix", "forwarded", "x-real-ip", "x_forwarded_for", "x.real.ip"]
+        {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_peer_is_appended_to_what_it_says() {
+        let headers = prepared(
+            true,
+            &[
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-for", "2.2.2.2, 3.3.3.3"),
+                ("x-forwarded-proto", "https"),
+                ("forwarded", "for=1.1.1.1"),
+            ],
+        );
+        assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        let elements: Vec<_> = headers.get_all(FORWARDED).iter().collect();
+        assert_eq!(elements, ["for=1.1.1.1", "for=192.0.2.1;proto=http"]);
+    }
+
+    #[test]
+    fn te_is_cut_to_trailers_and_named_in_connection() {
+        let headers = prepared(false, &[("te", "gzip, Trailers"), ("trailer", "x-sum")]);
+        assert_eq!(headers[TE], "trailers");
+        assert_eq!(headers[CONNECTION], "te");
+        assert_eq!(headers["trailer"], "x-sum");
+    }
+
+    #[test]
+    fn a_request_that_was_here_before_is_known_by_via_and_others_are_not() {
+        let headers = prepared(false, &[("via", "1.0 fred, 1.1 tollgate-other")]);
+        assert!(is_loop(&headers));
+        assert!(!is_loop(&fields(&[("via", "1.1 tollgate, 1.1 tollgate-other (tollgate)")])));
+        assert!(!is_loop(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_response_with_transfer_encoding_loses_its_length() {
+        let mut headers = fields(&[
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("upgrade", "h2c"),
+            ("proxy-status", "cdn"),
+        ]);
+        prepare_response(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["proxy-status"]);
+    }
+
+    #[test]
+    fn trailers_carry_no_framing_routing_authentication_or_limits() {
+        let mut trailers = fields(&[
+            ("x-checksum", "1"),
+            ("grpc-status", "0"),
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("host", "a"),
+            ("authorization", "x"),
+            ("set-cookie", "a=b"),
+            ("ratelimit", "x"),
+            ("x-ratelimit-remaining", "9"),
+            ("retry-after", "0"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("if-match", "*"),
+            ("x_sum", "1"),
+        ]);
+        filter_trailers(&mut trailers);
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-checksum", "grpc-status"]);
+    }
+}

@@ -9,9 +9,11 @@ pub mod headers;
 pub mod inbound;
 pub mod listener;
 pub mod pool;
+mod record;
 pub mod rejection;
 pub mod request_body;
 pub mod response_body;
+mod target;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

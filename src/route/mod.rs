@@ -3,7 +3,7 @@
 //! A route with several hosts or paths is several alternatives. All alternatives stand in one list,
 //! most specific first, and the first one that matches a request is its route: exact host before
 //! wildcard before none; then, segment by segment, static before `{param}` before `*`; then more
-//! method and header conditions before fewer; then file order. That list is the meaning; [`index`]
+//! method and header conditions before fewer; then file order. That list is the meaning; the index
 //! is a shortcut to the same answers.
 
 mod alternative;

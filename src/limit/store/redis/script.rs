@@ -1,1 +1,243 @@
 //! The scripts, their arguments and replies.
+//!
+//! A call sends the keys and numbers of all its limits; a reply is a flat array of integers (see
+//! `lua/prelude.lua`). Whatever else comes back is a [`StoreErrorKind`], never a decision.
+
+use std::io::Write;
+
+use redis::{Cmd, RedisWrite, ServerError, Value};
+use smallvec::SmallVec;
+
+use super::super::super::algorithm::Algorithm;
+use super::super::super::stats::StoreErrorKind;
+use super::super::{Answer, Ask, Reply};
+
+/// A state's layout in Redis; part of the key, so that another layout starts afresh.
+const FORMAT_VERSION: char = '1';
+/// Integers of a reply that stand before, and per, limit.
+const HEAD: usize = 4;
+const PER_LIMIT: usize = 4;
+/// No number in a reply reaches this: every integer of a script is exact below 2^53.
+const LARGEST: i64 = 1 << 53;
+
+/// The texts a server is given, one per set of algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Script {
+    /// One enforced token bucket.
+    OneTokenBucket,
+    /// Several limits, all token buckets.
+    TokenBuckets,
+    /// Token and leaky buckets.
+    Buckets,
+}
+
+impl Script {
+    /// Every script, in the order of [`Script`] as an index.
+    pub const ALL: [Self; 3] = [Self::OneTokenBucket, Self::TokenBuckets, Self::Buckets];
+
+    /// The smallest script that can decide these.
+    #[must_use]
+    pub fn for_asks(asks: &[Ask<'_>]) -> Self {
+        match asks {
+            [ask] if !ask.shadow && matches!(ask.algorithm, Algorithm::TokenBucket(_)) => Self::OneTokenBucket,
+            asks if asks.iter().all(|ask| matches!(ask.algorithm, Algorithm::TokenBucket(_))) => Self::TokenBuckets,
+            _ => Self::Buckets,
+        }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::OneTokenBucket => include_str!("../../../../lua/one_token_bucket.lua"),
+            Self::TokenBuckets => concat!(
+                include_str!("../../../../lua/prelude.lua"),
+                include_str!("../../../../lua/token_bucket.lua"),
+                include_str!("../../../../lua/decide.lua")
+            ),
+            Self::Buckets => concat!(
+                include_str!("../../../../lua/prelude.lua"),
+                include_str!("../../../../lua/token_bucket.lua"),
+                include_str!("../../../../lua/leaky_bucket.lua"),
+                include_str!("../../../../lua/decide.lua")
+            ),
+        }
+    }
+
+    /// The call `EVALSHA sha …` of this script.
+    #[must_use]
+    pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Cmd {
+        self.call("EVALSHA", sha, prefix, (now_us, asks))
+    }
+
+    /// The same call with the whole text, for a server that does not know it.
+    #[must_use]
+    pub fn by_text(self, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Cmd {
+        self.call("EVAL", self.text(), prefix, (now_us, asks))
+    }
+
+    fn call(self, verb: &str, script: &str, prefix: &str, (now_us, asks): (i64, &[Ask<'_>])) -> Cmd {
+        let keys: usize = asks.iter().map(|ask| prefix.len() + ask.subject.len() + ask.state_id.len() + 8).sum();
+        let mut cmd = Cmd::with_capacity(5 + 9 * asks.len(), script.len() + keys + 40 + 64 * asks.len());
+        cmd.write_arg(verb.as_bytes());
+        cmd.write_arg(script.as_bytes());
+        cmd.arg(asks.len());
+        for ask in asks {
+            write_key(&mut cmd, prefix, ask);
+        }
+        cmd.arg(now_us);
+        if let (Self::OneTokenBucket, [ask]) = (self, asks) {
+            cmd.arg(ask.cost);
+            write_bucket(&mut cmd, ask);
+        } else {
+            cmd.write_arg(b"1");
+            for ask in asks {
+                write_limit(&mut cmd, ask);
+            }
+        }
+        cmd
+    }
+}
+
+/// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot.
+fn write_key(cmd: &mut Cmd, prefix: &str, ask: &Ask<'_>) {
+    let mut key = cmd.writer_for_next_arg();
+    // A Cmd writes into memory: the result is always Ok.
+    let _ = key.write_all(prefix.as_bytes());
+    let _ = key.write_all(b":{");
+    let _ = key.write_all(ask.subject);
+    let _ = key.write_all(b"}:");
+    let _ = key.write_all(ask.state_id.as_bytes());
+    let _ = write!(key, ":{}{FORMAT_VERSION}", ask.algorithm.letter());
+}
+
+fn write_limit(cmd: &mut Cmd, ask: &Ask<'_>) {
+    let mut letter = [0; 4];
+    cmd.write_arg(ask.algorithm.letter().encode_utf8(&mut letter).as_bytes());
+    cmd.write_arg(if ask.shadow { b"1" } else { b"0" });
+    cmd.arg(ask.cost);
+    write_bucket(cmd, ask);
+    match ask.algorithm {
+        Algorithm::TokenBucket(_) => cmd.write_arg(b"0"),
+        Algorithm::LeakyBucket { delay_after, .. } => {
+            cmd.arg(*delay_after);
+        }
+    }
+}
+
+fn write_bucket(cmd: &mut Cmd, ask: &Ask<'_>) {
+    let bucket = ask.algorithm.bucket();
+    cmd.arg(bucket.capacity).arg(bucket.period).arg(bucket.rate).arg(bucket.tick);
+}
+
+/// Reads what a script answered to `asks`.
+///
+/// # Errors
+/// The error reply's kind, or [`StoreErrorKind::Protocol`] for anything that this script with these
+/// asks cannot have said.
+pub fn read_reply(value: Value, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
+    match value {
+        Value::Array(items) => reply(&items, asks).ok_or(StoreErrorKind::Protocol),
+        Value::ServerError(error) => Err(error_kind(&error)),
+        _ => Err(StoreErrorKind::Protocol),
+    }
+}
+
+fn reply(items: &[Value], asks: &[Ask<'_>]) -> Option<Reply> {
+    if items.len() != HEAD + PER_LIMIT * asks.len() {
+        return None;
+    }
+    let (head, rest) = items.split_at(HEAD);
+    let answers: SmallVec<[Answer; 2]> = rest.chunks_exact(PER_LIMIT).map(answer).collect::<Option<_>>()?;
+    let reply = Reply {
+        granted: flag(&head[0])?,
+        now_us: integer(&head[1], 0)?,
+        wait_us: unsigned(&head[2])?,
+        retry_us: integer(&head[3], -1)?,
+        answers,
+    };
+    let admitted = asks.iter().zip(&reply.answers).all(|(ask, answer)| ask.shadow || answer.allowed);
+    (admitted == reply.granted && !(reply.granted && reply.retry_us != 0)).then_some(reply)
+}
+
+fn answer(items: &[Value]) -> Option<Answer> {
+    let [allowed, remaining, retry, reset] = items else { return None };
+    let answer = Answer {
+        allowed: flag(allowed)?,
+        remaining: unsigned(remaining)?,
+        retry_us: integer(retry, -1)?,
+        reset_us: unsigned(reset)?,
+    };
+    (answer.allowed == (answer.retry_us == 0)).then_some(answer)
+}
+
+fn integer(value: &Value, least: i64) -> Option<i64> {
+    match *value {
+        Value::Int(n) if (least..LARGEST).contains(&n) => Some(n),
+        _ => None,
+    }
+}
+
+fn unsigned(value: &Value) -> Option<u64> {
+    integer(value, 0)?.try_into().ok()
+}
+
+fn flag(value: &Value) -> Option<bool> {
+    match *value {
+        Value::Int(0) => Some(false),
+        Value::Int(1) => Some(true),
+        _ => None,
+    }
+}
+
+/// What an error reply means. Servers before 7.0 wrap what a command inside a script said into
+/// `ERR Error running script …: -OOM command not allowed …`, so the words of an `ERR` are searched.
+#[must_use]
+pub fn error_kind(error: &ServerError) -> StoreErrorKind {
+    let details = error.details().unwrap_or_default();
+    if let Some(kind) = kind_of_code(error.code()) {
+        return kind;
+    }
+    if details.starts_with("max number of clients") {
+        return StoreErrorKind::Refused;
+    }
+    if details.contains("The user executing the script can't") {
+        return StoreErrorKind::Noperm;
+    }
+    let mut words = details.split([' ', ':']);
+    words.find_map(|word| kind_of_code(word.strip_prefix('-')?)).unwrap_or(StoreErrorKind::Protocol)
+}
+
+fn kind_of_code(code: &str) -> Option<StoreErrorKind> {
+    Some(match code {
+        "LOADING" | "MASTERDOWN" => StoreErrorKind::Loading,
+        "READONLY" => StoreErrorKind::Readonly,
+        "OOM" => StoreErrorKind::Oom,
+        "NOSCRIPT" => StoreErrorKind::Noscript,
+        "MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" => StoreErrorKind::Moved,
+        "CLUSTERDOWN" => StoreErrorKind::Clusterdown,
+        "NOAUTH" | "WRONGPASS" => StoreErrorKind::Noauth,
+        "NOPERM" => StoreErrorKind::Noperm,
+        "MISCONF" | "NOREPLICAS" => StoreErrorKind::Misconf,
+        "BUSY" => StoreErrorKind::Busy,
+        _ => return None,
+    })
+}
+
+/// Whether a reply says that this server lets no script read its clock; nothing was executed then.
+#[must_use]
+pub fn refuses_time(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error)
+        if error.details().is_some_and(|details| details.contains("command is not allowed from script")))
+}
+
+/// Whether a reply says that the server does not know the script; nothing was executed then.
+#[must_use]
+pub fn is_unknown_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+#[cfg(test)]
+#[path = "script_tests.rs"]
+mod tests;

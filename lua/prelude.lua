@@ -1,0 +1,14 @@
+-- Portable Lua (5.1 and 5.4), sent as: this file, the algorithms a call needs, decide.lua.
+--
+-- KEYS: one per limit. ARGV: now in microseconds (0: the server's clock), mode (0 look only, 1 all or
+-- nothing), then eight per limit: letter of the algorithm, shadow (0 or 1), cost, five parameters.
+-- Reply, integers only: granted, now_us, wait_us, retry_us (-1 never), then four per limit:
+-- ok, remaining, retry_us, reset_us.
+
+local floor = math.floor
+local algorithms = {}
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end

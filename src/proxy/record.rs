@@ -1,0 +1,273 @@
+//! What is told about a request once it is over: counted always, logged where the access log is on.
+//! A record completes itself when dropped, which is when the response body ends or the client leaves.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+
+use super::body::BodyError;
+use super::client::Client;
+use super::rejection::{Blame, Rejection};
+use super::request_body::Upload;
+use super::{Body, Proxy};
+use crate::config::Config;
+use crate::limit::{Decision, Outcome, Source, Verdict};
+use crate::route::Route;
+use crate::telemetry::access_log::Line;
+use crate::upstream::Endpoint;
+
+/// The client left before there was an answer (nginx's number).
+const CLIENT_LEFT: u16 = 499;
+
+/// The record of one request.
+#[derive(Debug)]
+pub(super) struct Record {
+    proxy: Rc<Proxy>,
+    started: Instant,
+    method: Method,
+    route: usize,
+    status: StatusCode,
+    /// Time before the request was forwarded that was ours.
+    overhead: Option<Duration>,
+    bytes_out: u64,
+    limited: bool,
+    own_error: Option<&'static str>,
+    /// Only with an access log.
+    entry: Option<Box<Entry>>,
+}
+
+/// What only the access log wants to know.
+#[derive(Debug)]
+struct Entry {
+    at: SystemTime,
+    request_id: HeaderValue,
+    client: IpAddr,
+    version: Version,
+    host: Box<str>,
+    path: Box<str>,
+    query: bool,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    route: Option<Arc<str>>,
+    upload: Option<Rc<Upload>>,
+    forwarded: Option<Instant>,
+    upstream_time: Option<Duration>,
+    limit_time: Duration,
+    server: Option<Arc<str>>,
+    retries: u32,
+    limit: Option<Arc<str>>,
+    decision: Option<&'static str>,
+    remaining: Option<u64>,
+    degraded: bool,
+}
+
+impl Record {
+    /// Begins with the head of a request.
+    #[must_use]
+    pub(super) fn begin(proxy: &Rc<Proxy>, head: &Parts, client: &Client, config: &Config) -> Self {
+        Self {
+            proxy: Rc::clone(proxy),
+            started: Instant::now(),
+            method: head.method.clone(),
+            // Until a route is found it counts as one that matched nothing.
+            route: config.router.routes().last().map_or(0, |unmatched| unmatched.index),
+            status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
+            overhead: None,
+            bytes_out: 0,
+            limited: false,
+            own_error: None,
+            entry: proxy.access_log.is_some().then(|| Box::new(Entry::begin(head, client))),
+        }
+    }
+
+    /// The canonical host and path are known.
+    pub(super) fn canonical(&mut self, host: &str, path: &str) {
+        if let Some(entry) = &mut self.entry {
+            entry.host = host.into();
+            entry.path = path.into();
+        }
+    }
+
+    /// The route is known.
+    pub(super) fn matched(&mut self, route: &Route) {
+        self.route = route.index;
+        if let Some(entry) = &mut self.entry {
+            entry.route = Some(Arc::clone(&route.name));
+        }
+    }
+
+    /// When a measured step begins; only the access log tells its length.
+    #[must_use]
+    pub(super) fn clock(&self) -> Option<Instant> {
+        self.entry.as_ref().map(|_| Instant::now())
+    }
+
+    /// The limits were asked, beginning at `since`.
+    pub(super) fn decided(&mut self, verdict: &Verdict<'_>, since: Option<Instant>) {
+        self.limited = matches!(verdict.outcome, Outcome::Denied { .. });
+        if let Some(entry) = &mut self.entry {
+            entry.limit_time = since.map(|since| since.elapsed()).unwrap_or_default();
+            entry.decided(verdict);
+        }
+    }
+
+    /// The request is about to be forwarded, after having been held for `held`.
+    pub(super) fn forwarding(&mut self, held: Duration, upload: Option<Rc<Upload>>) {
+        let now = Instant::now();
+        self.overhead = Some((now - self.started).saturating_sub(held));
+        if let Some(entry) = &mut self.entry {
+            entry.forwarded = Some(now);
+            entry.upload = upload;
+        }
+    }
+
+    /// An endpoint was chosen.
+    pub(super) fn sent_to(&mut self, endpoint: &Endpoint) {
+        if let Some(entry) = &mut self.entry {
+            entry.server = Some(Arc::clone(&endpoint.label));
+        }
+    }
+
+    /// The request had to be sent again.
+    pub(super) fn retried(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.retries += 1;
+        }
+    }
+
+    /// The upstream's head is there.
+    pub(super) fn upstream_answered(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.upstream_time = entry.forwarded.map(|forwarded| forwarded.elapsed());
+        }
+    }
+
+    /// We answer ourselves.
+    pub(super) fn rejected(&mut self, rejection: &Rejection<'_>) {
+        self.own_error = Some(rejection.label());
+        let (status, label) = (rejection.status().as_u16(), rejection.label());
+        match rejection.blame() {
+            Blame::Downstream => tracing::debug!(status, error = label, "request rejected"),
+            Blame::Upstream => tracing::info!(status, error = label, route = self.route_name(), "upstream failed"),
+            Blame::Proxy => tracing::warn!(status, error = label, "request rejected"),
+        }
+    }
+
+    /// The response's head is complete.
+    pub(super) fn answered(mut self, response: &mut Response<Body>) {
+        self.status = response.status();
+        response.body_mut().record(self);
+    }
+
+    /// Body bytes were sent.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// The response broke off after its head.
+    pub(super) fn broke_off(&mut self, error: &BodyError) {
+        self.own_error = Some(match error {
+            BodyError::Upstream(_) => "response_broke_off",
+            BodyError::Stalled => "response_stalled",
+        });
+        tracing::info!(%error, "upstream response cut");
+    }
+
+    fn route_name(&self) -> Option<&str> {
+        self.entry.as_ref().and_then(|entry| entry.route.as_deref())
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let total = self.started.elapsed();
+        let overhead = self.overhead.unwrap_or(total);
+        self.proxy.stats.request(self.route, &self.method, self.status, total, overhead);
+        if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
+            && log.wants(self.status, self.limited, self.own_error.is_some())
+        {
+            log.write(&entry.line(self, total));
+        }
+    }
+}
+
+impl Entry {
+    fn begin(head: &Parts, client: &Client) -> Self {
+        Self {
+            at: SystemTime::now(),
+            request_id: client.request_id.clone(),
+            client: client.address,
+            version: head.version,
+            host: Box::default(),
+            path: head.uri.path().into(),
+            query: head.uri.query().is_some(),
+            user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            referer: head.headers.get(header::REFERER).cloned(),
+            route: None,
+            upload: None,
+            forwarded: None,
+            upstream_time: None,
+            limit_time: Duration::ZERO,
+            server: None,
+            retries: 0,
+            limit: None,
+            decision: None,
+            remaining: None,
+            degraded: false,
+        }
+    }
+
+    fn decided(&mut self, verdict: &Verdict<'_>) {
+        let deciding = verdict.deciding().or_else(|| verdict.tightest());
+        self.decision = match verdict.outcome {
+            _ if verdict.decisions.is_empty() => None,
+            Outcome::Allowed { wait } if wait.is_zero() => Some("allowed"),
+            Outcome::Allowed { .. } => Some("delayed"),
+            Outcome::Denied { .. } => Some("denied"),
+            Outcome::Unavailable | Outcome::Overflow => Some("unavailable"),
+            Outcome::AmbiguousKey => None,
+        };
+        self.limit = deciding.map(|decision| Arc::clone(&decision.policy.name));
+        self.remaining = deciding.map(|decision| decision.remaining);
+        let by_store = |decision: &Decision<'_>| matches!(decision.source, Source::Store | Source::Remembered);
+        self.degraded = !verdict.decisions.iter().all(by_store);
+    }
+
+    fn line<'a>(&'a self, record: &'a Record, total: Duration) -> Line<'a> {
+        Line {
+            at: self.at,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            client: self.client,
+            method: &record.method,
+            version: self.version,
+            host: &self.host,
+            path: &self.path,
+            query: self.query,
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(without_query),
+            route: self.route.as_deref().unwrap_or_default(),
+            status: record.status,
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_out: record.bytes_out,
+            total,
+            upstream_time: self.upstream_time,
+            limit_time: self.limit_time,
+            server: self.server.as_deref(),
+            retries: self.retries,
+            limit: self.limit.as_deref(),
+            decision: self.decision,
+            remaining: self.remaining,
+            degraded: self.degraded,
+            error: record.own_error,
+        }
+    }
+}
+
+/// A Referer up to its query or fragment.
+fn without_query(referer: &HeaderValue) -> &[u8] {
+    referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
+}

@@ -1,0 +1,202 @@
+//! The command line: subcommands, exit codes, outputs.
+
+use crate::support::tollgate::{Tollgate, field, finish, program, repository, tollgate};
+
+const VALID: &str =
+    "listen: 127.0.0.1:0\nupstream: echo\nlimits: [{ name: two, key: client_ip, rate: 100/s, burst: 200 }]\n";
+
+/// A file with this text, and its path.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("proxy.yaml");
+    std::fs::write(&path, text).expect("written");
+    let path = path.display().to_string();
+    (directory, path)
+}
+
+#[test]
+fn check_says_each_limit_in_words() {
+    let (_kept, path) = file(VALID);
+    let checked = tollgate(&["check", "-c", &path]);
+    assert_eq!(checked.code, Some(0), "{}", checked.errors);
+    assert!(checked.output.contains("at most 200 at once, then one each 10 ms"), "{}", checked.output);
+}
+
+#[test]
+fn check_finds_every_error_in_one_run() {
+    let (_kept, path) = file(
+        "listen: nonsense\nupstream: echo\nlimits: [{ key: client_ip, rate: fast }, { key: clientip, rate: 1/s }]\n",
+    );
+    let checked = tollgate(&["check", "-c", &path, "--color", "never"]);
+    assert_eq!(checked.code, Some(1));
+    let all = format!("{}{}", checked.output, checked.errors);
+    for expected in [format!("{path}:1:9"), format!("{path}:3:"), "fast".to_owned(), "client_ip".to_owned()] {
+        assert!(all.contains(&expected), "{expected} in {all}");
+    }
+}
+
+#[test]
+fn check_speaks_json_and_github() {
+    let (_kept, path) = file("listen: 127.0.0.1:0\nupstraem: echo\n");
+    let json = tollgate(&["check", "-c", &path, "--format", "json"]);
+    assert_eq!(json.code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&json.output).expect("JSON on standard output");
+    assert!(report.to_string().contains("upstraem"), "{report}");
+    let github = tollgate(&["check", "-c", &path, "--format", "github"]);
+    assert!(github.output.starts_with("::error file="), "{}", github.output);
+    assert!(github.output.contains("line=2,col=1"), "{}", github.output);
+}
+
+#[test]
+fn strict_makes_a_warning_an_error() {
+    let (_kept, path) =
+        file("listen: 127.0.0.1:0\nupstream: echo\nlimits: [{ key: 'header:x-anything', rate: 1/s }]\n");
+    let lenient = tollgate(&["check", "-c", &path]);
+    assert_eq!(lenient.code, Some(0));
+    assert!(format!("{}{}", lenient.output, lenient.errors).contains("warning"));
+    assert_eq!(tollgate(&["check", "-c", &path, "--strict"]).code, Some(1));
+}
+
+#[test]
+fn the_schema_is_json() {
+    let schema = tollgate(&["schema"]);
+    assert_eq!(schema.code, Some(0));
+    let schema: serde_json::Value = serde_json::from_str(&schema.output).expect("JSON");
+    assert!(schema["properties"]["limits"].is_object(), "{schema}");
+}
+
+#[test]
+fn what_init_writes_passes_check() {
+    for form in [&["init"][..], &["init", "--minimal"], &["init", "--full"]] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let written = finish(program().args(form).current_dir(directory.path()), "");
+        assert_eq!(written.code, Some(0), "{form:?}: {}", written.errors);
+        let path = directory.path().join("proxy.yaml");
+        assert!(path.exists(), "{form:?} writes ./proxy.yaml");
+        let checked = tollgate(&["check", "-c", &path.display().to_string()]);
+        assert_eq!(checked.code, Some(0), "{form:?}: {}{}", checked.output, checked.errors);
+        let again = finish(program().args(form).current_dir(directory.path()), "");
+        assert_ne!(again.code, Some(0), "a file that is there is not overwritten");
+    }
+}
+
+#[test]
+fn explain_names_route_and_limits_without_counting() {
+    let (_kept, path) = file(VALID);
+    let explained = tollgate(&["explain", "-c", &path, "GET", "http://example.test/x", "--ip", "192.0.2.1"]);
+    assert_eq!(explained.code, Some(0), "{}", explained.errors);
+    for expected in ["two", "192.0.2.1", "echo"] {
+        assert!(explained.output.contains(expected), "{expected} in {}", explained.output);
+    }
+    let json = tollgate(&["explain", "-c", &path, "--format", "json", "GET", "http://example.test/x"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&json.output).is_ok(), "{}", json.output);
+}
+
+#[test]
+fn completions_exist_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = tollgate(&["completions", shell]);
+        assert_eq!(completions.code, Some(0));
+        assert!(completions.output.contains("tollgate") && completions.output.contains("explain"), "{shell}");
+    }
+}
+
+#[test]
+fn the_quick_form_runs() {
+    let mut command = program();
+    command.args([
+        "run",
+        "--from",
+        "127.0.0.1:0",
+        "--to",
+        "echo",
+        "--limit",
+        "client_ip 2/h burst 2",
+        "--log-format",
+        "json",
+    ]);
+    let proxy = Tollgate::spawn(command, tempfile::tempdir().expect("a directory"));
+    let line = proxy
+        .wait_for_log("listening", |line| field(line, "message") == "listening" && field(line, "listener") != "admin");
+    let address = field(&line, "address").parse().expect("an address");
+    let statuses: Vec<_> = (0..3).map(|_| crate::support::client::get(address, "/").status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+#[test]
+fn the_quick_form_prints_the_configuration_it_means() {
+    let form = [
+        "run",
+        "--from",
+        "127.0.0.1:0",
+        "--to",
+        "http://127.0.0.1:3000",
+        "--limit",
+        "client_ip 100/s burst 200",
+        "--print-config",
+    ];
+    let printed = tollgate(&form);
+    assert_eq!(printed.code, Some(0), "{}", printed.errors);
+    let (_kept, path) = file(&printed.output);
+    let checked = tollgate(&["check", "-c", &path]);
+    assert_eq!(checked.code, Some(0), "{}\n{}", printed.output, checked.errors);
+    assert!(checked.output.contains("at most 200 at once"), "{}", checked.output);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_two() {
+    for wrong in [&["nonsense"][..], &["check", "--nonsense"], &["explain"], &["run", "--limit"]] {
+        assert_eq!(tollgate(wrong).code, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn every_subcommand_has_a_help_text() {
+    for command in ["run", "check", "explain", "schema", "init", "completions"] {
+        let help = tollgate(&[command, "--help"]);
+        assert_eq!(help.code, Some(0), "{command}");
+        assert!(help.output.lines().count() > 4 && help.output.contains("Usage"), "{command}: {}", help.output);
+        let undescribed: Vec<_> = help
+            .output
+            .lines()
+            .filter(|line| {
+                let line = line.trim();
+                line.starts_with("--") && !line.contains("  ") && !help.output.contains(&format!("{line}\n          "))
+            })
+            .collect();
+        assert!(undescribed.is_empty(), "{command}: options without a description: {undescribed:?}");
+    }
+    assert!(tollgate(&["--version"]).output.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn output_survives_a_closed_pipe() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut child = program().arg("schema").stdout(writer).spawn().expect("started");
+    let errors = std::io::read_to_string(child.stderr.take().expect("piped")).expect("read");
+    let status = child.wait().expect("ended");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert!(status.code() != Some(101), "{status}");
+}
+
+#[test]
+fn the_configuration_is_found_beside_the_program_and_by_the_environment() {
+    let (kept, path) = file(VALID);
+    assert_eq!(finish(program().arg("check").current_dir(kept.path()), "").code, Some(0));
+    assert_eq!(finish(program().arg("check").env("TOLLGATE_CONFIG", &path), "").code, Some(0));
+    assert_eq!(finish(program().args(["check", "-c", "-"]), VALID).code, Some(0));
+    let first = repository().join("proxy.yaml").display().to_string();
+    assert_eq!(tollgate(&["check", "-c", &first]).code, Some(0));
+}
+
+#[test]
+fn the_environment_fills_in_and_its_absence_is_an_error_with_its_place() {
+    let (_kept, path) = file("listen: 127.0.0.1:0\nupstream: ${TEST_UPSTREAM:?where to}\n");
+    let missing = tollgate(&["check", "-c", &path]);
+    assert_eq!(missing.code, Some(1));
+    let all = format!("{}{}", missing.output, missing.errors);
+    assert!(all.contains(&format!("{path}:2:11")) && all.contains("where to"), "{all}");
+    let set = finish(program().args(["check", "-c", &path]).env("TEST_UPSTREAM", "http://127.0.0.1:3000"), "");
+    assert_eq!(set.code, Some(0), "{}", set.errors);
+}

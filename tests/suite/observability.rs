@@ -1,0 +1,149 @@
+//! Logs, metrics, health: what an operator sees.
+
+use crate::support::client::{self, Request};
+use crate::support::eventually;
+use crate::support::interim::{Upstream, free_port};
+use crate::support::tollgate::Tollgate;
+
+fn limited(more: &str) -> Tollgate {
+    Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nupstream: echo\nlimits: [{{ name: two, key: client_ip, rate: 2/h }}]\n{more}"
+    ))
+}
+
+#[test]
+fn every_request_is_a_line_of_the_access_log() {
+    let proxy = limited("access_log: { format: json }\n");
+    for _ in 0..3 {
+        proxy.get("/some/path?token=secret-value");
+    }
+    let lines = proxy.access_lines(3);
+    let statuses: Vec<_> = lines.iter().map(|line| line["status"].as_u64()).collect();
+    assert_eq!(statuses, [Some(200), Some(200), Some(429)]);
+    assert_eq!(lines[2]["limit"], "two");
+    assert_eq!(lines[2]["decision"], "denied");
+    for line in &lines {
+        assert_eq!(line["method"], "GET");
+        assert_eq!(line["path"], "/some/path");
+        assert_eq!(line["client"], "127.0.0.1");
+        assert_eq!(line["host"], "example.test");
+        assert!(line["request_id"].as_str().is_some_and(|id| id.len() == 36), "{line}");
+        assert!(!line.to_string().contains("secret-value"), "query values are not logged: {line}");
+    }
+}
+
+#[test]
+fn only_limited_requests_and_errors_are_logged_when_asked() {
+    let nobody = free_port();
+    let proxy = Tollgate::start(&format!(
+        "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\naccess_log: {{ format: json, only: [limited, errors] }}\n\
+         upstreams: {{ gone: 'http://127.0.0.1:{nobody}' }}\nroutes:\n\
+         \x20 - {{ name: fine, match: {{ path: /fine }}, upstream: echo, limits: [{{ name: two, key: client_ip, rate: 2/h }}] }}\n\
+         \x20 - {{ name: gone, match: {{ path: /gone }}, upstream: gone }}\n"
+    ));
+    let statuses: Vec<_> =
+        ["/fine", "/fine", "/fine", "/gone"].into_iter().map(|path| proxy.get(path).status).collect();
+    assert_eq!(statuses, [200, 200, 429, 502]);
+    let logged: Vec<_> = proxy.access_lines(2).iter().map(|line| line["status"].as_u64()).collect();
+    assert_eq!(logged, [Some(429), Some(502)]);
+}
+
+#[test]
+fn hostile_bytes_are_escaped_in_the_access_log() {
+    let proxy = limited("access_log: { format: combined }\n");
+    let hostile = Request::get("/%22%0A%1b[31m")
+        .header("user-agent", "\"quoted\" \\ \u{e9}")
+        .header("referer", "http://a/?secret=1");
+    proxy.client().send(&hostile);
+    let lines = eventually("a line", || Some(proxy.output()).filter(|lines| !lines.is_empty()));
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].chars().all(|c| !c.is_control() && c.is_ascii()), "{:?}", lines[0]);
+    assert!(lines[0].contains("\\\"quoted\\\"") || lines[0].contains("\\x22quoted\\x22"), "{}", lines[0]);
+    assert!(!lines[0].contains("secret"), "{}", lines[0]);
+}
+
+#[test]
+fn no_key_or_credential_appears_in_any_output() {
+    let proxy = Tollgate::start(
+        "listen: 127.0.0.1:0\nupstream: echo\nlog: { level: trace }\naccess_log: { format: json }\n\
+         limits: [{ name: keyed, key: 'header:x-api-key', rate: 1/h }]\n",
+    );
+    let request = Request::get("/").header("x-api-key", "raw-key-value").header("authorization", "Bearer raw-token");
+    for _ in 0..3 {
+        proxy.client().send(&request.clone().header("cookie", "session=raw-cookie"));
+    }
+    proxy.access_lines(3);
+    let scrape = client::get(proxy.admin(), "/metrics").text();
+    let everything = [proxy.log().join("\n"), proxy.output().join("\n"), scrape].join("\n");
+    for secret in ["raw-key-value", "raw-token", "raw-cookie"] {
+        let line = everything.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} in {line:?}");
+    }
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let proxy = limited("");
+    for _ in 0..5 {
+        proxy.get("/");
+    }
+    let metrics = proxy.metrics();
+    let decided = |kind| metrics.count("tollgate_limit_decisions_total", &[("limit", "two"), ("decision", kind)]);
+    assert_eq!((decided("allow"), decided("deny")), (2, 3));
+    let requests = |code| metrics.count("tollgate_http_requests_total", &[("method", "GET"), ("code", code)]);
+    assert_eq!((requests("200"), requests("429")), (2, 3));
+    assert_eq!(metrics.count("tollgate_upstream_requests_total", &[("code", "200")]), 2);
+    assert_eq!(metrics.count("tollgate_http_request_duration_seconds_count", &[]), 5);
+    assert_eq!(metrics.count("tollgate_limit_keys", &[]), 1);
+    assert_eq!(metrics.count("tollgate_store_up", &[]), 1);
+    for name in ["tollgate_build_info", "tollgate_connections", "tollgate_held_requests", "tollgate_log_dropped_total"]
+    {
+        assert!(metrics.has(name), "{name}");
+    }
+    assert!(metrics.containing("127.0.0.1\"").iter().all(|series| series.contains("server=")), "no key is a label");
+}
+
+#[test]
+fn methods_outside_the_registered_ones_are_one_label() {
+    let proxy = limited("");
+    proxy.client().send(&Request::new("BREW", "/"));
+    proxy.client().send(&Request::new("XYZZY", "/"));
+    assert_eq!(proxy.metrics().count("tollgate_http_requests_total", &[("method", "OTHER")]), 2);
+}
+
+#[test]
+fn health_and_readiness_answer() {
+    let proxy = limited("");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(client::get(proxy.admin(), path).status, 200, "{path}");
+    }
+    assert_eq!(client::get(proxy.admin(), "/nothing").status, 404);
+}
+
+#[test]
+fn the_admin_listener_asks_for_its_token_but_not_for_health() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "correct-horse\n").expect("written");
+    let proxy = limited(&format!("admin: {{ address: '127.0.0.1:0', token_file: {} }}\n", token.display()));
+    assert_eq!(client::get(proxy.admin(), "/healthz").status, 200);
+    let status = |request: Request| client::Client::connect(proxy.admin()).send(&request).status;
+    assert_eq!(status(Request::get("/metrics")), 401);
+    assert_eq!(status(Request::get("/metrics").header("authorization", "Bearer wrong-horse")), 401);
+    assert_eq!(status(Request::get("/metrics").header("authorization", "Bearer correct-horse")), 200);
+}
+
+#[test]
+fn the_request_id_goes_both_ways_and_only_a_trusted_proxy_may_choose_it() {
+    let upstream = Upstream::start(|request| {
+        let id = request.header("x-request-id").unwrap_or("none").to_owned();
+        request.answer("200 OK", &id)
+    });
+    let chosen = Request::get("/").header("x-request-id", "chosen-by-client");
+    let stranger = Tollgate::start(&format!("listen: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
+    let answer = stranger.client().send(&chosen);
+    assert_eq!(answer.header("x-request-id"), Some(answer.text().as_str()));
+    assert_eq!(answer.text().len(), 36);
+    let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\ntrusted_proxies: [127.0.0.1/32]\n", upstream.url());
+    assert_eq!(Tollgate::start(&yaml).client().send(&chosen).text(), "chosen-by-client");
+}

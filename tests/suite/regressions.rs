@@ -1,0 +1,1 @@
+//! One test for each fault that was found after it had been believed not to be there.

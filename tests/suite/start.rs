@@ -1,0 +1,184 @@
+//! Starting, answering the first requests, and ending.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::support::client::Request;
+use crate::support::interim::{RedisServer, Upstream, free_port};
+use crate::support::load::Load;
+use crate::support::tollgate::{Tollgate, repository, tollgate};
+use crate::support::{eventually, within};
+
+/// The repository's own configuration, on a port that the system chooses.
+fn first_configuration() -> String {
+    let text = std::fs::read_to_string(repository().join("proxy.yaml")).expect("the repository has a proxy.yaml");
+    let lines = text.lines().map(|line| if line.starts_with("listen:") { "listen: 127.0.0.1:0" } else { line });
+    lines.filter(|line| !line.starts_with("admin:")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_first_configuration_admits_ten_of_twelve_and_then_says_when() {
+    let proxy = Tollgate::start(&first_configuration());
+    let answers: Vec<_> = (0..12).map(|_| proxy.get("/hello")).collect();
+    let admitted = answers.iter().take_while(|answer| answer.status == 200).count();
+    assert!((10..=11).contains(&admitted), "ten at once, and at most one more while they were sent: {admitted}");
+    for answer in &answers[..admitted] {
+        assert!(answer.list("ratelimit-policy").contains("q=10;w=10"), "{:?}", answer.headers);
+        assert!(answer.list("ratelimit").contains("r="), "{:?}", answer.headers);
+        assert!(answer.text().contains("/hello"), "echo answers with the request: {}", answer.text());
+    }
+    let denied = &answers[admitted];
+    assert_eq!(denied.status, 429);
+    assert_eq!(denied.retry_after(), 1);
+    std::thread::sleep(Duration::from_secs(denied.retry_after()));
+    assert_eq!(proxy.get("/hello").status, 200, "after exactly Retry-After the request is admitted");
+    assert_eq!(proxy.stop(), Some(0));
+}
+
+#[test]
+fn the_start_tells_a_newcomer_what_to_try() {
+    let proxy = Tollgate::start(&first_configuration());
+    let port = proxy.web().port();
+    eventually("a curl line with the real port", || {
+        proxy.log().iter().any(|line| line.contains("curl") && line.contains(&port.to_string())).then_some(())
+    });
+}
+
+#[test]
+fn an_address_in_use_is_said_in_one_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let yaml = format!("listen: {address}\nupstream: echo\n");
+    let mut proxy = Tollgate::launch(&yaml);
+    assert_eq!(proxy.wait(), Some(1));
+    let log = eventually("the reason", || Some(proxy.log().join("\n")).filter(|log| log.contains(&address)));
+    assert!(log.contains("cannot listen on") && log.contains("in use"), "{log}");
+}
+
+#[test]
+fn a_named_file_that_is_missing_is_said_in_one_sentence() {
+    let finished = tollgate(&["run", "-c", "/nonexistent/proxy.yaml"]);
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.errors.contains("/nonexistent/proxy.yaml"), "{}", finished.errors);
+    assert_eq!(finished.errors.trim().lines().count(), 1, "one sentence: {}", finished.errors);
+}
+
+#[test]
+fn a_configuration_error_shows_file_line_column_and_cure() {
+    let mut proxy = Tollgate::launch("listen: 127.0.0.1:0\nupstraem: echo\n");
+    assert_eq!(proxy.wait(), Some(1));
+    let log = eventually("the frame", || Some(proxy.log().join("\n")).filter(|log| log.contains("upstraem")));
+    let place = format!("{}:2:1", proxy.config_path().display());
+    assert!(log.contains(&place), "file, line and column: {log}");
+    assert!(log.contains("`upstream`"), "the cure: {log}");
+}
+
+#[test]
+fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
+    let port = free_port();
+    let yaml = format!(
+        "listen: 127.0.0.1:0\nupstream: echo\nlimits:\n  - {{ name: few, key: client_ip, rate: 3/h }}\n\
+         store:\n  redis: {{ url: redis://127.0.0.1:{port}/0, timeout: 1s }}\n  on_store_error: allow\n"
+    );
+    let proxy = Tollgate::start(&yaml);
+    for _ in 0..6 {
+        assert_eq!(proxy.get("/").status, 200, "allowed while there is no store");
+    }
+    let metrics = proxy.metrics();
+    assert_eq!(metrics.count("tollgate_store_up", &[]), 0);
+    assert_eq!(metrics.count("tollgate_limit_decisions_total", &[("limit", "few"), ("decision", "error_allow")]), 6);
+    let warning = proxy.wait_for_log("the store is away", |line| {
+        line["level"] == "WARN" && line.to_string().to_lowercase().contains("redis")
+    });
+    assert!(!warning.to_string().contains('\n'));
+
+    let _redis = RedisServer::start_on(port);
+    within(Duration::from_secs(5), "the store is up", || {
+        (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(())
+    });
+    let statuses: Vec<_> = (0..6).map(|_| proxy.get("/").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
+}
+
+#[test]
+fn a_request_in_flight_is_finished_when_the_process_is_asked_to_end() {
+    let upstream = Upstream::start(|request| {
+        std::thread::sleep(Duration::from_millis(1_500));
+        request.answer("200 OK", "late")
+    });
+    let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 10s }}\n", upstream.url());
+    let mut proxy = Tollgate::start(&yaml);
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("the request is upstream", || (upstream.hits() == 1).then_some(()));
+    proxy.signal("TERM");
+    let answer = client.answer_to("GET").expect("the answer comes all the same");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "late"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(proxy.wait(), Some(0));
+}
+
+#[test]
+fn what_lasts_longer_than_the_grace_is_cut() {
+    let upstream = Upstream::start(|request| {
+        std::thread::sleep(Duration::from_secs(12));
+        request.answer("200 OK", "too late")
+    });
+    let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 1s }}\n", upstream.url());
+    let mut proxy = Tollgate::start(&yaml);
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("the request is upstream", || (upstream.hits() == 1).then_some(()));
+    let begun = std::time::Instant::now();
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(8), "cut after the grace, not after the upstream");
+}
+
+#[test]
+fn readiness_fails_and_requests_still_pass_during_the_shutdown_delay() {
+    let mut proxy = Tollgate::start("listen: 127.0.0.1:0\nupstream: echo\nshutdown: { delay: 2s, grace: 1s }\n");
+    let (admin, web) = (proxy.admin(), proxy.web());
+    let ready = |address| crate::support::client::get(address, "/readyz").status;
+    assert_eq!(ready(admin), 200);
+    proxy.signal("TERM");
+    within(Duration::from_millis(1_500), "readiness fails", || (ready(admin) == 503).then_some(()));
+    assert_eq!(crate::support::client::get(web, "/").status, 200);
+    assert_eq!(proxy.wait(), Some(0));
+}
+
+#[test]
+fn ending_under_load_loses_no_request() {
+    let yaml = "listen: 127.0.0.1:0\nupstream: echo\nshutdown: { delay: 0s, grace: 10s }\n";
+    let mut proxy = Tollgate::start(yaml);
+    let load = Load::start(vec![(proxy.web(), Request::get("/")); 8], Duration::from_millis(2));
+    eventually("traffic", || (load.answered() > 100).then_some(()));
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    let samples = load.stop();
+    let cut = samples.iter().filter_map(|sample| sample.outcome.as_ref().err());
+    let cut: Vec<_> = cut.filter(|error| !error.contains("refused") && !error.contains("reset")).collect();
+    assert!(cut.is_empty(), "no answer is cut short: {cut:?}");
+    assert!(samples.iter().all(|sample| matches!(sample.status(), 0 | 200)));
+}
+
+#[test]
+fn the_limits_state_is_shared_by_all_workers_of_the_memory_store() {
+    let yaml = "listen: 127.0.0.1:0\nworkers: 4\nupstream: echo\nlimits: [{ key: global, rate: 5/h }]\n";
+    let proxy = Tollgate::start(yaml);
+    let statuses: Vec<_> = (0..40).map(|_| proxy.get("/").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 5);
+}
+
+#[test]
+fn a_configuration_from_standard_input_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = crate::support::tollgate::program();
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(b"listen: 127.0.0.1:0\nupstream: echo\nadmin: { address: 127.0.0.1:0 }\n").expect("written");
+    drop(writer);
+    command.args(["run", "-c", "-", "--log-format", "json"]).stdin(reader);
+    let proxy = Tollgate::spawn(command, directory);
+    assert_eq!(proxy.get("/").status, 200);
+}

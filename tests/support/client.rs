@@ -1,0 +1,239 @@
+//! An HTTP/1.1 client that hides nothing: every byte it sends was asked for, everything that comes
+//! back is kept. It shares no code with the program under test.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a client waits for anything: a hang is an error of the test, not of its runner.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A request to send.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    method: String,
+    target: String,
+    host: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
+}
+
+/// A connection, kept open between requests.
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+/// One GET on a connection of its own.
+#[track_caller]
+pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
+    Client::connect(address).get(target)
+}
+
+impl Request {
+    /// A request without a body.
+    pub(crate) fn new(method: &str, target: &str) -> Self {
+        let (method, target) = (method.to_owned(), target.to_owned());
+        Self { method, target, host: "example.test".to_owned(), headers: Vec::new(), body: None }
+    }
+
+    /// A GET.
+    pub(crate) fn get(target: &str) -> Self {
+        Self::new("GET", target)
+    }
+
+    /// A POST with this body.
+    pub(crate) fn post(target: &str, body: &[u8]) -> Self {
+        Self { body: Some(body.to_vec()), ..Self::new("POST", target) }
+    }
+
+    /// With one more field line.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// As a trusted proxy would forward it for this client.
+    pub(crate) fn from(self, address: &str) -> Self {
+        self.header("x-forwarded-for", address)
+    }
+
+    /// The request as bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", self.method, self.target, self.host);
+        for (name, value) in &self.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if let Some(body) = &self.body {
+            let _ = write!(head, "content-length: {}\r\n", body.len());
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend(self.body.iter().flatten());
+        bytes
+    }
+}
+
+impl Answer {
+    /// The first value of a field.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Every value of a field, joined as a list.
+    pub(crate) fn list(&self, name: &str) -> String {
+        let lines = self.headers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        lines.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Retry-After, in seconds.
+    #[track_caller]
+    pub(crate) fn retry_after(&self) -> u64 {
+        self.header("retry-after").expect("a Retry-After").parse().expect("whole seconds")
+    }
+
+    /// What the `RateLimit` field says of this limit: r (remaining).
+    #[track_caller]
+    pub(crate) fn remaining(&self, limit: &str) -> u64 {
+        let list = self.list("ratelimit");
+        let item = list.split(',').map(str::trim).find(|item| item.starts_with(&format!("\"{limit}\"")));
+        let item = item.unwrap_or_else(|| panic!("no RateLimit item {limit} in {list:?}"));
+        let r = item.split(';').find_map(|part| part.trim().strip_prefix("r="));
+        r.and_then(|r| r.parse().ok()).unwrap_or_else(|| panic!("no r in {item:?}"))
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.text()))
+    }
+}
+
+impl Client {
+    /// Opens a connection.
+    #[track_caller]
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::open(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
+    }
+
+    /// Opens a connection, or says why not.
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// A GET and its answer.
+    #[track_caller]
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
+        self.send(&Request::get(target))
+    }
+
+    /// Sends a request and reads its answer.
+    #[track_caller]
+    pub(crate) fn send(&mut self, request: &Request) -> Answer {
+        self.exchange(request).unwrap_or_else(|error| panic!("no answer to {request:?}: {error}"))
+    }
+
+    /// Sends a request and reads its answer, or says what went wrong.
+    pub(crate) fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
+        self.write(&request.bytes())?;
+        self.answer_to(&request.method)
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Reads one final answer (interim ones are skipped).
+    pub(crate) fn answer_to(&mut self, method: &str) -> io::Result<Answer> {
+        let mut answer = self.head()?;
+        while (100..200).contains(&answer.status) {
+            answer = self.head()?;
+        }
+        if method == "HEAD" || matches!(answer.status, 204 | 304) {
+            return Ok(answer);
+        }
+        let length = answer.header("content-length").map(|length| length.parse().expect("a length"));
+        if answer.list("transfer-encoding").contains("chunked") {
+            self.chunks(&mut answer)?;
+        } else if let Some(length) = length {
+            answer.body = vec![0; length];
+            self.stream.read_exact(&mut answer.body)?;
+        } else {
+            self.stream.read_to_end(&mut answer.body)?;
+        }
+        Ok(answer)
+    }
+
+    /// Reads a head, leaving the body unread.
+    pub(crate) fn head(&mut self) -> io::Result<Answer> {
+        let line = self.line()?;
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("not a status line: {line:?}")))?;
+        Ok(Answer { status, headers: self.fields()?, ..Answer::default() })
+    }
+
+    /// Reads raw bytes of a body.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
+    /// Everything that still comes until the other side closes; an abortive close ends it too.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        rest
+    }
+
+    fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
+        let mut fields = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(fields);
+            }
+            let (name, value) = line.split_once(':').ok_or_else(|| io::Error::other(format!("no colon: {line:?}")))?;
+            fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    fn chunks(&mut self, answer: &mut Answer) -> io::Result<()> {
+        loop {
+            let size = usize::from_str_radix(self.line()?.trim(), 16).map_err(io::Error::other)?;
+            if size == 0 {
+                answer.trailers = self.fields()?;
+                return Ok(());
+            }
+            let start = answer.body.len();
+            answer.body.resize(start + size, 0);
+            self.stream.read_exact(&mut answer.body[start..])?;
+            self.line()?;
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| io::Error::other(format!("no CRLF: {line:?}")))
+    }
+}

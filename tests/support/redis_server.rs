@@ -1,0 +1,239 @@
+//! A real redis-server on a loopback port, with every fault a test needs. Ended when dropped.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A running redis-server.
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    port: u16,
+    arguments: Vec<String>,
+    directory: TempDir,
+    child: Option<Child>,
+    /// Certificates, when it speaks TLS.
+    pub(crate) tls: Option<TlsFiles>,
+    login: Option<(String, String)>,
+}
+
+/// PEM files in the server's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsFiles {
+    /// The authority both sides trust.
+    pub(crate) ca: PathBuf,
+    /// A client's certificate and key.
+    pub(crate) client: (PathBuf, PathBuf),
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl RedisServer {
+    /// Starts a server on a free port; nothing is persisted.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with further arguments (`["--requirepass", "secret"]`).
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let login = None;
+        let mut server = Self { port: free_port(), arguments, directory, child: None, tls: None, login };
+        server.restart();
+        server
+    }
+
+    /// A server that is reached by TLS only, demands a client certificate, and has its own authority.
+    pub(crate) fn start_with_tls() -> Self {
+        let directory = TempDir::new().unwrap();
+        let tls = make_certificates(directory.path());
+        let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let port = free_port();
+        let arguments = vec![
+            "--tls-port".to_owned(),
+            port.to_string(),
+            "--port".to_owned(),
+            "0".to_owned(),
+            "--tls-cert-file".to_owned(),
+            file("server.pem"),
+            "--tls-key-file".to_owned(),
+            file("server.key"),
+            "--tls-ca-cert-file".to_owned(),
+            file("ca.pem"),
+            "--tls-auth-clients".to_owned(),
+            "yes".to_owned(),
+        ];
+        let mut server = Self { port, arguments, directory, child: None, tls: Some(tls), login: None };
+        server.restart();
+        server
+    }
+
+    /// A port on which nothing listens yet; [`RedisServer::restart`] starts it there.
+    pub(crate) fn not_started() -> Self {
+        let directory = TempDir::new().unwrap();
+        Self { port: free_port(), arguments: vec![], directory, child: None, tls: None, login: None }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.port)
+    }
+
+    /// The user and password [`RedisServer::cli`] uses from now on.
+    pub(crate) fn login(&mut self, user: &str, password: &str) {
+        self.login = Some((user.to_owned(), password.to_owned()));
+    }
+
+    /// Starts it (again) on the same port, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.child.is_none(), "it is running");
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--daemonize", "no", "--enable-debug-command", "local"])
+            .args(&self.arguments)
+            .arg("--dir")
+            .arg(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.child =
+            Some(command.spawn().expect("redis-server must be installed (Debian: apt-get install redis-server)"));
+        let deadline = Instant::now() + PATIENCE;
+        while !self.answers() {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                let mut said = String::new();
+                let _ = self.child.as_mut().unwrap().stdout.take().unwrap().read_to_string(&mut said);
+                panic!("redis-server ended at once ({status}): {said}");
+            }
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let reply = self.try_cli(&["PING"]);
+        ["PONG", "NOAUTH", "NOPERM", "WRONGPASS"].iter().any(|word| reply.contains(word))
+    }
+
+    /// Ends it at once, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGSTOP: connections are accepted by the kernel, nothing is answered.
+    pub(crate) fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it is running").id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Runs redis-cli and returns what it printed, errors of the server included.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> String {
+        let output = self.try_cli(arguments);
+        assert!(!output.starts_with("Could not connect"), "{output}");
+        output
+    }
+
+    /// Runs redis-cli against any server without login or TLS, from any thread.
+    pub(crate) fn cli_of(port: u16, arguments: &[&str]) -> String {
+        let output =
+            Command::new("redis-cli").args(["-p", &port.to_string(), "--raw"]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn try_cli(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--raw"]);
+        if let Some((user, password)) = &self.login {
+            command.args(["--no-auth-warning", "--user", user, "--pass", password]);
+        }
+        if let Some(tls) = &self.tls {
+            command.arg("--tls").arg("--cacert").arg(&tls.ca);
+            command.arg("--cert").arg(&tls.client.0).arg("--key").arg(&tls.client.1);
+        }
+        let output = command.args(arguments).output().expect("redis-cli must be installed (Debian: redis-tools)");
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        text.trim_end().to_owned()
+    }
+
+    /// One field of INFO.
+    pub(crate) fn info(&self, field: &str) -> String {
+        let info = self.cli(&["INFO", "everything"]);
+        let prefix = format!("{field}:");
+        info.lines().find_map(|line| line.trim().strip_prefix(&prefix).map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Every key.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.cli(&["--scan"]).lines().map(str::to_owned).collect()
+    }
+
+    /// Every key with its whole value, for "nothing changed".
+    pub(crate) fn dump(&self) -> Vec<(String, String, String)> {
+        let mut keys = self.keys();
+        keys.sort();
+        keys.into_iter()
+            .map(|key| {
+                let value = self.cli(&["GET", &key]);
+                let expiry = self.cli(&["PEXPIRETIME", &key]);
+                (key, value, expiry)
+            })
+            .collect()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn make_certificates(directory: &Path) -> TlsFiles {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut authority = CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let write = |name: &str, text: String| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let issue = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+        (write(&format!("{name}.pem"), certificate.pem()), write(&format!("{name}.key"), key.serialize_pem()))
+    };
+    issue("server");
+    TlsFiles { ca: write("ca.pem", authority.pem()), client: issue("client") }
+}
