@@ -3,7 +3,7 @@
 //!
 //! # What passes
 //!
-//! Bytes are read into a small buffer, checked by [`head`] and [`chunked`], and only what was
+//! Bytes are read into a small buffer, checked by `head` and `chunked`, and only what was
 //! checked is handed to hyper. Data whose end is known (a Content-Length body, the inside of a
 //! chunk) is read straight into hyper's buffer. The next head waits until the response before it
 //! has been written, so a refused head never harms an earlier request: hyper sees an orderly end of

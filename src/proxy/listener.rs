@@ -1,4 +1,4 @@
-//! Listening sockets: one per worker and listener, on one address (SO_REUSEPORT).
+//! Listening sockets: one per worker and listener, on one address (`SO_REUSEPORT`).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -74,4 +74,31 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 fn died_in_queue(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_the_port_the_first_was_given() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert_ne!(ports[0], 0);
+        assert_eq!(ports, [ports[0]; 3]);
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_even_when_its_port_is_shared() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let error = bind(first[0].local_addr().unwrap(), 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_unspecified_ipv6_address_takes_ipv4_too() {
+        let listeners = bind("[::]:0".parse().unwrap(), 1).unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
 }

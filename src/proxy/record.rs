@@ -248,7 +248,9 @@ impl Entry {
             path: &self.path,
             query: self.query,
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            referer: self.referer.as_ref().map(without_query),
+            referer: self.referer.as_ref().and_then(|referer| {
+                referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()
+            }),
             route: self.route.as_deref().unwrap_or_default(),
             status: record.status,
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
@@ -265,9 +267,4 @@ impl Entry {
             error: record.own_error,
         }
     }
-}
-
-/// A Referer up to its query or fragment.
-fn without_query(referer: &HeaderValue) -> &[u8] {
-    referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }

@@ -58,9 +58,9 @@ fn a_client_that_leaves_takes_its_request_with_it() {
         assert_eq!(edge.client().send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").answer().status, 200);
         edge.seen();
         if reset {
-            client.reset()
+            client.reset();
         } else {
-            drop(client)
+            drop(client);
         }
         assert_eq!(edge.wait_seen(), [Seen::Dropped]);
     }
@@ -233,7 +233,7 @@ fn an_http2_client_that_opens_no_window_is_closed_on() {
     // GET /large over http with `:authority: a`, indexed and literal without Huffman (RFC 7541).
     let block = b"\x82\x86\x04\x06/large\x01\x01a";
     let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    frames.extend_from_slice(&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
+    frames.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
     frames.extend_from_slice(block);
     let bytes = client.send(&frames).rest();
     // The default window of 65,535 bytes was used up, and nothing came after.
@@ -309,7 +309,7 @@ proptest! {
             match kind {
                 0 => bytes[at] = byte,
                 1 => bytes.insert(at, byte),
-                _ => { bytes.remove(at); }
+                _ => drop(bytes.remove(at)),
             }
         }
         let mut read = Vec::new();

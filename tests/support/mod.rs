@@ -6,6 +6,7 @@ pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod redis_server;
 pub(crate) mod tollgate;
+pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 

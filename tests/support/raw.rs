@@ -1,15 +1,19 @@
 //! Raw TCP clients, for requests no HTTP client would send, and a server of one connection loop whose
 //! handler notes what reached it.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tollgate::config::{Listener, Protocols};
@@ -249,6 +253,22 @@ async fn accept_all(
     }
 }
 
+/// A response body of so many frames.
+struct Pieces(Vec<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
 struct Leaving(Arc<Mutex<Vec<Seen>>>);
 
 impl Drop for Leaving {
@@ -257,9 +277,9 @@ impl Drop for Leaving {
     }
 }
 
-async fn handle(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Response<Full<Bytes>> {
+async fn handle(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Response<Pieces> {
     let respond = |status: StatusCode, body: Vec<u8>| {
-        Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
+        Response::builder().status(status).body(Pieces(vec![Bytes::from(body)])).unwrap()
     };
     let (parts, body) = request.into_parts();
     match parts.uri.path() {
@@ -271,9 +291,9 @@ async fn handle(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Resp
             let _leaving = Leaving(Arc::clone(&seen));
             std::future::pending::<()>().await;
         }
-        "/late" => tokio::time::sleep(Duration::from_millis(50)).await,
+        "/late" => tokio::time::sleep(Duration::from_millis(5)).await,
         "/panic" => panic!("asked to"),
-        "/large" => return respond(StatusCode::OK, vec![b'x'; 64 * 1024 * 1024]),
+        "/large" => return Response::new(Pieces(vec![Bytes::from(vec![b'x'; 16 * 1024]); 4096])),
         _ => {}
     }
     match body.collect().await {
