@@ -1,13 +1,5 @@
-//! One test binary (linking is slow), a module per behaviour.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test that cannot go on must fail")]
-
-mod configuration;
-mod examples;
 //! One test binary (linking is slow), a module per behaviour. Everything here runs the real program
 //! and talks to it through sockets; what a test needs beside it (Redis, upstreams) it starts itself.
-//! One test binary; a module per behaviour.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test that cannot go on must fail")]
 
@@ -17,9 +9,11 @@ mod raw;
 mod support;
 
 mod command_line;
+mod configuration;
 mod contract;
 mod denials;
 mod differential;
+mod examples;
 mod flood;
 mod forwarding;
 mod forwarding_http2;
@@ -29,12 +23,10 @@ mod layering;
 mod observability;
 mod oracle;
 mod recipes;
+mod redis_replies;
 mod redis_store;
 mod regressions;
 mod smuggling;
 mod start;
 mod store_failure;
 mod streaming;
-mod oracle;
-mod redis_replies;
-mod redis_store;
