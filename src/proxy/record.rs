@@ -248,9 +248,10 @@ impl Entry {
             path: &self.path,
             query: self.query,
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            referer: self.referer.as_ref().and_then(|referer| {
-                referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()
-            }),
+            referer: self
+                .referer
+                .as_ref()
+                .and_then(|referer| referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()),
             route: self.route.as_deref().unwrap_or_default(),
             status: record.status,
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),

@@ -184,7 +184,9 @@ fn bodies_of_known_length_are_not_chunked_and_a_get_may_have_a_chunked_one() {
     let mut client = proxy.client();
     let answer = client.send(&Request::post("/", b"hello"));
     assert_eq!((answer.header("content-length"), answer.header("transfer-encoding")), (Some("2"), None));
-    client.write(b"GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").expect("sent");
+    client
+        .write(b"GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .expect("sent");
     assert_eq!(client.answer_to("GET").expect("an answer").status, 200);
     client.get("/");
     let seen = upstream.seen();
@@ -359,7 +361,9 @@ fn bytes_after_a_response_poison_no_other_one() {
     let upstream = Scripted::start(|peer| {
         loop {
             peer.request()?;
-            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")?;
+            peer.send(
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
+            )?;
         }
     });
     let proxy = in_front_of(&upstream);

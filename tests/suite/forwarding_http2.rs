@@ -131,16 +131,25 @@ fn trailers_pass_both_ways() {
     );
     let answer = talking_to(&upstream, |mut sender| async move {
         let request = Request::post("http://a.example/").header("te", "trailers").header("trailer", "x-sum");
-        let (response, mut stream) =
-            sender.send_request(request.body(()).expect("a request"), false).expect("sent");
+        let (response, mut stream) = sender.send_request(request.body(()).expect("a request"), false).expect("sent");
         stream.send_data(Bytes::from_static(b"abc"), false).expect("sent");
-        stream.send_trailers([("x-sum", "7")].map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).into_iter().collect()).expect("sent");
+        stream
+            .send_trailers(
+                [("x-sum", "7")]
+                    .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+                    .into_iter()
+                    .collect(),
+            )
+            .expect("sent");
         answer(response).await
     });
     let trailers = answer.trailers.expect("trailers");
     assert_eq!((&trailers["grpc-status"], trailers.get("set-cookie")), (&"0".parse().expect("a value"), None));
     let arrived = upstream.only();
-    assert_eq!((arrived.field("te").as_deref(), arrived.field("connection").as_deref()), (Some("trailers"), Some("te")));
+    assert_eq!(
+        (arrived.field("te").as_deref(), arrived.field("connection").as_deref()),
+        (Some("trailers"), Some("te"))
+    );
     assert_eq!(arrived.trailers, [("x-sum".to_owned(), "7".to_owned())]);
 }
 
@@ -151,7 +160,8 @@ fn a_truncated_response_resets_the_stream() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
     ] {
         let upstream = Scripted::closing_after(reply);
-        let answer = talking_to(&upstream, |mut sender| async move { send(&mut sender, get("http://a.example/"), "").await });
+        let answer =
+            talking_to(&upstream, |mut sender| async move { send(&mut sender, get("http://a.example/"), "").await });
         assert!(matches!(answer.body, Err(Some(_))), "{reply:?}: {answer:?}");
     }
 }

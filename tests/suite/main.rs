@@ -1,9 +1,3 @@
-//! One test binary (linking is slow), a module per behaviour.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test that cannot go on must fail")]
-
-mod configuration;
-mod examples;
 //! One test binary (linking is slow), a module per behaviour. Everything here runs the real program
 //! and talks to it through sockets; what a test needs beside it (Redis, upstreams) it starts itself.
 
@@ -15,9 +9,11 @@ mod raw;
 mod support;
 
 mod command_line;
+mod configuration;
 mod contract;
 mod denials;
 mod differential;
+mod examples;
 mod flood;
 mod forwarding;
 mod forwarding_http2;
