@@ -1,18 +1,102 @@
-//! `tollgate explain`: what would happen to one request.
+//! `tollgate explain METHOD URL`: what would happen to one request, and why. Offline; nothing is
+//! asked of a store, nothing is counted.
 
+mod account;
+mod words;
+
+use std::net::IpAddr;
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
 use super::Global;
+use crate::config;
+use crate::config::frames::Colour;
+use account::Account;
 
-/// Arguments.
+/// Show what would happen to one request: route, upstream, limits; nothing is counted
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  tollgate explain GET http://localhost:8080/api/data
+  tollgate explain POST https://api.example.com/v1/login --ip 192.0.2.7
+  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json")]
+pub struct Args {
+    /// The request's method, such as GET
+    method: Method,
+    /// Its URL; scheme and port do not matter
+    url: Uri,
+    /// A field of the request, 'name: value'; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The client's address, as it is found behind trusted proxies
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    ip: IpAddr,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    format: Format,
+}
 
-/// Runs.
+/// How `explain` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// A request that nobody sends.
+#[derive(Debug)]
+struct Imagined {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    client: IpAddr,
+}
+
+/// Explains, and prints.
 ///
 /// # Errors
-/// None.
+/// When there is no configuration, or standard output cannot be written, except that nobody reads it
+/// any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let _ = (args, global);
+    let loaded = match config::load(&global.origin()?) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            super::complain(&report.render(Colour::Ansi));
+            return Ok(ExitCode::from(1));
+        }
+    };
+    let request = Imagined::new(args);
+    let account = Account::of(&loaded.config, &request);
+    super::check::print(&match args.format {
+        Format::Text => words::text(&account),
+        Format::Json => format!("{:#}\n", serde_json::to_value(&account)?),
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Imagined {
+    /// The request that the arguments describe. The URL's host is its Host, unless there is a field.
+    fn new(args: &Args) -> Self {
+        let mut headers: HeaderMap = HeaderMap::new();
+        for (name, value) in &args.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        let host = args.url.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
+            headers.insert(header::HOST, host);
+        }
+        Self { method: args.method.clone(), uri: args.url.clone(), headers, client: args.ip.to_canonical() }
+    }
+}
+
+/// Reads `name: value`.
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write 'name: value'")?;
+    let name = name.trim().parse().map_err(|_| format!("`{name}` is not a field name"))?;
+    let value = value.trim().parse().map_err(|_| "the value holds a character that no field may".to_owned())?;
+    Ok((name, value))
 }

@@ -41,7 +41,9 @@ pub fn sentence(policy: &Policy) -> String {
     text
 }
 
-fn terms(terms: &Terms) -> String {
+/// What is allowed, in words: `at most 200 at once, then one each 10 ms`.
+#[must_use]
+pub fn terms(terms: &Terms) -> String {
     match terms {
         Terms::Unlimited => "unlimited".into(),
         Terms::Deny => "denied".into(),

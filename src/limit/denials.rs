@@ -318,7 +318,6 @@ impl Denial {
 }
 
 /// The set of a fingerprint.
-#[expect(clippy::cast_possible_truncation, reason = "only as many bits as there are sets are wanted")]
 fn set_of(name: u128) -> usize {
     name as usize % SETS
 }

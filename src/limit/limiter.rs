@@ -196,3 +196,7 @@ fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
         (_, false) => DecisionKind::Deny,
     }
 }
+
+#[cfg(test)]
+#[path = "limiter/tests.rs"]
+mod tests;

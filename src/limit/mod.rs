@@ -11,7 +11,7 @@ pub mod headers;
 pub mod hold;
 pub mod key;
 pub mod limiter;
-mod plan;
+pub mod plan;
 pub mod policy;
 pub mod stats;
 pub mod store;

@@ -28,12 +28,67 @@ pub(super) struct Planned<'a> {
     pub(super) subject: Subject,
 }
 
+/// What a policy makes of a request, before anything is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading<'a> {
+    /// Its `match` leaves the path out.
+    Elsewhere,
+    /// No part of its key is present, and `missing: skip`.
+    Skipped,
+    /// The request is counted, denied or let through.
+    Keyed {
+        /// Counted by; empty under `missing: deny`.
+        subject: Subject,
+        /// What holds.
+        terms: &'a Terms,
+        /// Why these terms.
+        because: Because,
+    },
+}
+
+/// Why the terms of a [`Reading`] hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// They are the policy's own.
+    Own,
+    /// An override names the key; its position in the policy.
+    Override(usize),
+    /// No part of the key is present: `missing` says so.
+    Missing,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads a request under a policy.
+    ///
+    /// # Errors
+    /// When a part of the key occurs twice in the request.
+    pub fn of(policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
+        if !policy.applies.to(facts.path) {
+            return Ok(Self::Elsewhere);
+        }
+        let (subject, terms, because) = match policy.key.subject(facts, hashing)? {
+            Found::Present { subject, values } => match override_for(policy, &values) {
+                Some(position) => (subject, &policy.overrides[position].terms, Because::Override(position)),
+                None => (subject, &policy.terms, Because::Own),
+            },
+            Found::Missing => match policy.missing {
+                Missing::Skip => return Ok(Self::Skipped),
+                Missing::Deny => (Subject::new(), &Terms::Deny, Because::Missing),
+                Missing::ClientIp { ipv6_prefix } => {
+                    (key::client_subject(facts, ipv6_prefix), &policy.terms, Because::Missing)
+                }
+            },
+        };
+        Ok(Self::Keyed { subject, terms, because })
+    }
+}
+
 impl<'a> Plan<'a> {
     /// Reads the request under every policy that counts it. A shadow limit whose key is ambiguous
     /// is left out: it never affects the answer.
     pub(super) fn new(policies: &'a [Arc<Policy>], facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
         let mut plan = Self { counted: SmallVec::new(), denied: SmallVec::new() };
-        for policy in policies.iter().filter(|policy| policy.applies.to(facts.path)) {
+        for policy in policies {
             match plan.add(policy, facts, hashing) {
                 Err(AmbiguousKey) if policy.mode == Mode::Enforce => return Err(AmbiguousKey),
                 _ => {}
@@ -43,14 +98,7 @@ impl<'a> Plan<'a> {
     }
 
     fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<(), AmbiguousKey> {
-        let (subject, terms) = match policy.key.subject(facts, hashing)? {
-            Found::Present { subject, values } => (subject, terms_for(policy, &values)),
-            Found::Missing => match policy.missing {
-                Missing::Skip => return Ok(()),
-                Missing::Deny => (Subject::new(), &Terms::Deny),
-                Missing::ClientIp { ipv6_prefix } => (key::client_subject(facts, ipv6_prefix), &policy.terms),
-            },
-        };
+        let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, hashing)? else { return Ok(()) };
         match terms {
             Terms::Unlimited => {}
             Terms::Deny => self.denied.push(Decision::uncounted(policy, None, Allowed::No, Source::Store)),
@@ -105,10 +153,9 @@ pub(super) fn with_denied<'a>(
     decisions
 }
 
-/// The terms of the first override that names one of the key's values, else the policy's own.
-fn terms_for<'a>(policy: &'a Policy, values: &[KeyValue<'_>]) -> &'a Terms {
-    let named = |entry: &&super::policy::Override| {
+/// The first override that names one of the key's values.
+fn override_for(policy: &Policy, values: &[KeyValue<'_>]) -> Option<usize> {
+    policy.overrides.iter().position(|entry| {
         entry.matches.iter().any(|matches| values.iter().any(|value| matches.matches(&value.bytes, value.address)))
-    };
-    policy.overrides.iter().find(named).map_or(&policy.terms, |entry| &entry.terms)
+    })
 }

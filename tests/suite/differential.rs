@@ -67,8 +67,8 @@ fn draw(random: &mut Rng, now_us: i64) -> Operation {
     let mut limits: Vec<Drawn> = Vec::new();
     for _ in 0..count {
         let bucket = bucket(random);
-        let algorithm = if random.u8(..) < 90 {
-            Algorithm::LeakyBucket { bucket, delay_after: random.u64(1..=bucket.capacity) }
+        let algorithm = if random.u8(..) < 120 {
+            Algorithm::LeakyBucket { bucket, delay_after: random.u64(1..=bucket.capacity.min(4)) }
         } else {
             Algorithm::TokenBucket(bucket)
         };
@@ -177,7 +177,7 @@ fn redis_and_memory_give_the_same_answers() {
         }
     });
     println!("{DECISIONS} decisions agree in {:?}: {granted} granted, {denied} denied, {waited} held", began.elapsed());
-    assert!(granted > DECISIONS / 10 && denied > DECISIONS / 10 && waited > DECISIONS / 100, "the mix is one-sided");
+    assert!(granted > DECISIONS / 10 && denied > DECISIONS / 10 && waited > DECISIONS / 200, "the mix is one-sided");
 }
 
 #[test]
@@ -187,7 +187,9 @@ fn the_script_for_one_token_bucket_writes_what_the_general_one_writes() {
     let mut now_us = START_US;
     block_on(async {
         let mut settings = [settings(&servers[0]), settings(&servers[1])];
-        settings.iter_mut().for_each(|settings| settings.timeout = Duration::from_secs(20));
+        for settings in &mut settings {
+            settings.timeout = Duration::from_secs(20);
+        }
         let stats = || Arc::new(LimitStats::new(0));
         let (lean, general) = (RedisStore::start(&settings[0], stats()), RedisStore::start(&settings[1], stats()));
         until_up(&lean).await;

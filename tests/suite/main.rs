@@ -23,6 +23,7 @@ mod layering;
 mod observability;
 mod oracle;
 mod recipes;
+mod redis_replies;
 mod redis_store;
 mod regressions;
 mod smuggling;

@@ -116,7 +116,7 @@ impl Numbers {
         let exact = BigInt::from(1_u64 << 52);
         for exponent in 0..=6_u32 {
             let tick = 10_u64.pow(exponent);
-            if stated.period_us % tick != 0 {
+            if !stated.period_us.is_multiple_of(tick) {
                 break;
             }
             let rate_per_tick = BigRational::new(stated.count.into(), (stated.period_us / tick).into());

@@ -1,6 +1,5 @@
 //! A real redis-server on a loopback port, with every fault a test needs. Ended when dropped.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -104,15 +103,16 @@ impl RedisServer {
             .arg("--dir")
             .arg(self.directory.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .arg("--logfile")
+            .arg(self.directory.path().join("log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         self.child =
             Some(command.spawn().expect("redis-server must be installed (Debian: apt-get install redis-server)"));
         let deadline = Instant::now() + PATIENCE;
         while !self.answers() {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                let mut said = String::new();
-                let _ = self.child.as_mut().unwrap().stdout.take().unwrap().read_to_string(&mut said);
+                let said = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
                 panic!("redis-server ended at once ({status}): {said}");
             }
             assert!(Instant::now() < deadline, "redis-server does not answer");
@@ -219,8 +219,9 @@ fn free_port() -> u16 {
 }
 
 fn make_certificates(directory: &Path) -> TlsFiles {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     let mut authority = CertificateParams::new(vec![]).unwrap();
+    authority.distinguished_name.push(DnType::CommonName, "authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let write = |name: &str, text: String| {
@@ -231,7 +232,9 @@ fn make_certificates(directory: &Path) -> TlsFiles {
     let issue = |name: &str| {
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+        let mut certificate = CertificateParams::new(names).unwrap();
+        certificate.distinguished_name.push(DnType::CommonName, name);
+        let certificate = certificate.signed_by(&key, &authority).unwrap();
         (write(&format!("{name}.pem"), certificate.pem()), write(&format!("{name}.key"), key.serialize_pem()))
     };
     issue("server");

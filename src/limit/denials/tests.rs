@@ -21,21 +21,21 @@ fn answer(retry_us: i64, remaining: u64) -> Answer {
     Answer { allowed: retry_us == 0, remaining, retry_us, reset_us: 5_000_000 }
 }
 
-fn reply(answer: Answer) -> Result<Reply, StoreErrorKind> {
-    Ok(Reply {
+fn reply(answer: Answer) -> Reply {
+    Reply {
         granted: answer.allowed,
         now_us: 0,
         wait_us: 0,
         retry_us: answer.retry_us,
         answers: SmallVec::from_slice(&[answer]),
-    })
+    }
 }
 
 /// Denials that remember one of a second's length for `ask`, answered so long ago.
 fn with_denial(ask: &Ask<'_>, ago: Duration) -> Rc<Denials> {
     let denials = Denials::new();
     let then = Instant::now().checked_sub(ago).unwrap();
-    denials.permit(&[], then).settle_at(then, std::slice::from_ref(ask), &reply(answer(1_000_000, 0)));
+    denials.permit(&[], then).settle_at(then, std::slice::from_ref(ask), &Ok(reply(answer(1_000_000, 0))));
     Rc::new(denials)
 }
 
@@ -140,7 +140,7 @@ async fn counted_flood(denials: Rc<Denials>, n: usize, say: impl Fn(usize) -> An
                     Recall::Ask(permit) => {
                         let turn = asked.replace(asked.get() + 1);
                         others().await;
-                        permit.settle(&asks, &reply(say(turn)));
+                        permit.settle(&asks, &Ok(reply(say(turn))));
                     }
                 }
             })
@@ -236,7 +236,7 @@ fn the_map_keeps_to_its_bound() {
     for n in 0..100_000 {
         let key = subject(&n.to_string());
         let asks = [ask(&limit, &key, 1)];
-        denials.permit(&[], Instant::now()).settle(&asks, &reply(answer(1_000_000, 0)));
+        denials.permit(&[], Instant::now()).settle(&asks, &Ok(reply(answer(1_000_000, 0))));
     }
     let len: usize = denials.sets.borrow().iter().map(Vec::len).sum();
     assert_eq!(len, denials.len.get());

@@ -122,7 +122,6 @@ impl Table {
     }
 
     /// Where a fingerprint's search begins.
-    #[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
     fn home(&self, fingerprint: u128) -> usize {
         fingerprint as usize & (self.slots.len() - 1)
     }

@@ -79,7 +79,8 @@ async fn connect(state: &State, tls: &mut Option<Arc<ClientConfig>>) -> Result<(
 async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &mut Log) -> (StoreErrorKind, bool) {
     let mut proven = false;
     let cause = loop {
-        if state.breaker.borrow().is_closed() {
+        let was_closed = state.breaker.borrow().is_closed();
+        if was_closed {
             tokio::select! {
                 () = driver.ended() => break StoreErrorKind::Reset,
                 () = state.attention.notified() => {}
@@ -93,30 +94,26 @@ async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &
                 () = driver.ended() => break StoreErrorKind::Reset,
                 () = tokio::time::sleep(wait) => {}
             }
-            proven |= probe(state, connection, log).await;
         }
-        if let Some(cause) = needs_another_connection(state) {
+        let failed = if was_closed { state.breaker.borrow().cause() } else { probe(state, connection, log).await };
+        proven |= state.breaker.borrow().is_closed();
+        if state.is_silent(Instant::now()) {
+            break StoreErrorKind::Timeout;
+        }
+        if let Some(cause) = failed.filter(|&cause| needs_another_connection(cause)) {
             break cause;
         }
     };
     (cause, proven)
 }
 
-/// A demoted server, a changed password and a silent peer are left; other errors may pass on this connection.
-fn needs_another_connection(state: &State) -> Option<StoreErrorKind> {
-    if state.is_silent(Instant::now()) {
-        return Some(StoreErrorKind::Timeout);
-    }
-    state.breaker.borrow().cause().filter(|cause| {
-        matches!(
-            cause,
-            StoreErrorKind::Readonly | StoreErrorKind::Noauth | StoreErrorKind::Noperm | StoreErrorKind::Reset
-        )
-    })
+/// A demoted server and changed rights are left; other errors may pass on this connection.
+fn needs_another_connection(cause: StoreErrorKind) -> bool {
+    matches!(cause, StoreErrorKind::Readonly | StoreErrorKind::Noauth | StoreErrorKind::Noperm | StoreErrorKind::Reset)
 }
 
-/// One probe. Returns whether it closed the breaker.
-async fn probe(state: &State, connection: &Connection, log: &mut Log) -> bool {
+/// One probe; why it failed, if it did.
+async fn probe(state: &State, connection: &Connection, log: &mut Log) -> Option<StoreErrorKind> {
     let subject = Subject::from_slice(b"~probe");
     let ask = Ask { state_id: "~probe", algorithm: &PROBE, subject: &subject, cost: 1, shadow: false };
     match state.ask(connection, state.settings.timeout, state.clock(), &[ask]).await {
@@ -126,12 +123,12 @@ async fn probe(state: &State, connection: &Connection, log: &mut Log) -> bool {
                 state.came_back();
                 log.back();
             }
-            closed
+            None
         }
         Err(kind) => {
             state.probe_failed(kind);
             log.away(kind, "a probe failed");
-            false
+            Some(kind)
         }
     }
 }

@@ -87,15 +87,18 @@ impl RedisStore {
     /// Why the store did not decide. At once while the breaker is open, otherwise within the deadline.
     /// After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may have charged all the same.
     pub async fn decide(&self, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_at(self.state.clock(), asks).await
+        self.decide_by(None, asks).await
     }
 
-    /// The same by a given clock, microseconds since 1970; 0 is the server's. For tests, and for servers
-    /// that do not let scripts read their clock.
+    /// The same by a given clock, microseconds since 1970 (tests; 0 is the server's).
     ///
     /// # Errors
     /// As [`RedisStore::decide`].
     pub async fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
+        self.decide_by(Some(now_us), asks).await
+    }
+
+    async fn decide_by(&self, now_us: Option<i64>, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
         let state = &self.state;
         let mut budget = state.settings.timeout;
         if state.breaker.borrow().is_untried() {
@@ -106,6 +109,7 @@ impl RedisStore {
         let Some(connection) = state.connection() else {
             return Err(state.breaker.borrow().cause().unwrap_or(StoreErrorKind::Refused));
         };
+        let now_us = now_us.unwrap_or_else(|| state.clock());
         let result = state.ask(&connection, budget, now_us, asks).await;
         state.learn(&connection, result.as_ref().err().copied());
         result

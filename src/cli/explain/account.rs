@@ -1,0 +1,263 @@
+//! The account of one request: its canonical target, the route and those passed over, the limits.
+
+use std::borrow::Cow;
+
+use http::{Method, header};
+use serde::Serialize;
+
+use super::Imagined;
+use crate::config::{Config, sentences};
+use crate::limit::Facts;
+use crate::limit::key::Hashing;
+use crate::limit::plan::{Because, Reading};
+use crate::limit::policy::{Mode, Policy, Terms};
+use crate::limit::store::settings::Backend;
+use crate::route::target::{canonical_host, canonical_path};
+use crate::route::{Alternative, Considered, EncodedPath, Route};
+
+/// Everything there is to say.
+#[derive(Debug, Serialize)]
+pub(super) struct Account {
+    pub(super) method: String,
+    /// Canonical.
+    pub(super) host: String,
+    /// Canonical.
+    pub(super) path: String,
+    pub(super) client: String,
+    /// Status and reason, when it goes no further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<Refused>,
+    /// The route it takes; `None` when none matches.
+    pub(super) route: Option<Chosen>,
+    /// Routes passed over on the way, and those that would have matched as well.
+    pub(super) others: Vec<Other>,
+    pub(super) limits: Vec<LimitAccount>,
+}
+
+/// An answer of the proxy's own.
+#[derive(Debug, Serialize)]
+pub(super) struct Refused {
+    pub(super) status: u16,
+    pub(super) reason: String,
+}
+
+/// The route that is taken.
+#[derive(Debug, Serialize)]
+pub(super) struct Chosen {
+    pub(super) name: String,
+    pub(super) conditions: String,
+    pub(super) upstream: String,
+    pub(super) servers: Vec<String>,
+    pub(super) params: Vec<(String, String)>,
+}
+
+/// A route that is not taken.
+#[derive(Debug, Serialize)]
+pub(super) struct Other {
+    pub(super) name: String,
+    pub(super) conditions: String,
+    pub(super) reason: String,
+}
+
+/// One limit of the route.
+#[derive(Debug, Serialize)]
+pub(super) struct LimitAccount {
+    pub(super) name: String,
+    /// What it means in general.
+    pub(super) meaning: String,
+    /// Whether this request is counted, denied at once, or passed by.
+    pub(super) effect: &'static str,
+    /// Whose state, with client-chosen values hashed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cost: Option<u64>,
+    /// Why it is not simply what the meaning says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) because: Option<String>,
+}
+
+impl Account {
+    /// What happens to a request under a configuration.
+    pub(super) fn of(config: &Config, request: &Imagined) -> Self {
+        let mut account = Self {
+            method: request.method.to_string(),
+            host: String::new(),
+            path: request.uri.path().to_owned(),
+            client: request.client.to_string(),
+            refused: None,
+            route: None,
+            others: Vec::new(),
+            limits: Vec::new(),
+        };
+        if let Err(refused) = account.follow(config, request) {
+            account.refused = Some(refused);
+        }
+        account
+    }
+
+    /// Goes the way of the request.
+    fn follow(&mut self, config: &Config, request: &Imagined) -> Result<(), Refused> {
+        if matches!(request.method, Method::CONNECT | Method::TRACE) {
+            return Err(Refused::new(405, format!("{} is never forwarded", request.method)));
+        }
+        let path = canonical_path(request.uri.path()).map_err(|error| Refused::new(400, error.to_string()))?;
+        self.path = path.text.clone().into_owned();
+        let host = host(request)?;
+        self.host = host.clone().into_owned();
+        let found = config.router.find(&host, &path.text, &request.method, &request.headers);
+        self.others = others(config, request, &host, &path.text);
+        self.route = Chosen::of(found.route, &found.params);
+        if path.encoded_separators && found.route.encoded_path == EncodedPath::Reject {
+            return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)".to_owned()));
+        }
+        let facts = Facts {
+            client_ip: request.client,
+            method: &request.method,
+            host: &host,
+            path: &path.text,
+            query: request.uri.query(),
+            headers: &request.headers,
+            params: &found.params,
+            route: if found.route.upstream.is_some() { &found.route.name } else { "" },
+        };
+        for policy in &found.route.policies {
+            self.limits.push(LimitAccount::of(policy, &facts, &shown_hashing(config))?);
+        }
+        if found.route.upstream.is_none() {
+            return Err(Refused::new(404, "no route matches; global limits hold all the same".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Refused {
+    fn new(status: u16, reason: String) -> Self {
+        Self { status, reason }
+    }
+}
+
+impl Chosen {
+    /// A route that leads somewhere.
+    fn of(route: &Route, params: &[(&str, &str)]) -> Option<Self> {
+        let upstream = route.upstream.as_ref()?;
+        let matches = &route.matches;
+        let hosts = matches.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let paths = matches.paths.iter().map(|path| path.text.to_string()).collect::<Vec<_>>();
+        Some(Self {
+            name: route.name.to_string(),
+            conditions: conditions(route, &hosts, &paths),
+            upstream: upstream.name.to_string(),
+            servers: upstream.endpoints.iter().map(|endpoint| endpoint.label.to_string()).collect(),
+            params: params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        })
+    }
+}
+
+impl LimitAccount {
+    /// What one limit makes of the request.
+    fn of(policy: &Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, Refused> {
+        let mut account = Self {
+            name: policy.name.to_string(),
+            meaning: sentences::sentence(policy),
+            effect: "passed by",
+            key: None,
+            cost: None,
+            because: None,
+        };
+        match Reading::of(policy, facts, hashing) {
+            Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
+            Ok(Reading::Skipped) => account.because = Some("no part of its key is present (missing: skip)".to_owned()),
+            Ok(Reading::Keyed { subject, terms, because }) => {
+                account.effect = effect(terms, policy.mode);
+                account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
+                account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts.method));
+                account.because = reason(because, terms);
+            }
+            Err(error) if policy.mode == Mode::Enforce => {
+                return Err(Refused::new(400, format!("limit {}: {error}", policy.name)));
+            }
+            Err(error) => account.because = Some(error.to_string()),
+        }
+        Ok(account)
+    }
+}
+
+/// What terms do to a request.
+fn effect(terms: &Terms, mode: Mode) -> &'static str {
+    match (terms, mode) {
+        (Terms::Unlimited, _) => "unlimited",
+        (Terms::Limited(_), Mode::Enforce) => "counted",
+        (Terms::Limited(_), Mode::Shadow) => "watched",
+        (Terms::Deny, Mode::Enforce) => "denied",
+        (Terms::Deny, Mode::Shadow) => "would be denied",
+    }
+}
+
+/// Why other terms than the limit's own hold, or another key.
+fn reason(because: Because, terms: &Terms) -> Option<String> {
+    match because {
+        Because::Own => None,
+        Because::Override(position) => Some(format!("override {}: {}", position + 1, sentences::terms(terms))),
+        Because::Missing if *terms == Terms::Deny => Some("no part of its key is present (missing: deny)".to_owned()),
+        Because::Missing => Some("no part of its key is present (missing: client_ip)".to_owned()),
+    }
+}
+
+/// The canonical host; empty without one.
+fn host(request: &Imagined) -> Result<Cow<'_, str>, Refused> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let Some(host) = hosts.next() else { return Ok(Cow::Borrowed("")) };
+    if hosts.next().is_some() {
+        return Err(Refused::new(400, "there is more than one Host".to_owned()));
+    }
+    let wrong = || Refused::new(400, "the Host is not a name or address".to_owned());
+    Ok(canonical_host(host.to_str().map_err(|_| wrong())?).map_err(|_| wrong())?.name)
+}
+
+/// What is passed over before the first match, and what matches behind it.
+fn others(config: &Config, request: &Imagined, host: &str, path: &str) -> Vec<Other> {
+    let mut taken = false;
+    let mut others = Vec::new();
+    for step in config.router.explain(host, path, &request.method, &request.headers) {
+        let reason = match step.outcome {
+            Considered::Matched if !taken => {
+                taken = true;
+                continue;
+            }
+            Considered::Matched => "matches too, but is less specific".to_owned(),
+            _ if taken => continue,
+            Considered::Host => "is for another host".to_owned(),
+            Considered::Path => "is for another path".to_owned(),
+            Considered::Method => "is for another method".to_owned(),
+            Considered::Header(name) => format!("wants another value of {name}"),
+        };
+        let Alternative { route, host, path } = step.alternative;
+        let hosts: Vec<_> = host.iter().map(ToString::to_string).collect();
+        let paths: Vec<_> = path.iter().map(|path| path.text.to_string()).collect();
+        others.push(Other { name: route.name.to_string(), conditions: conditions(route, &hosts, &paths), reason });
+    }
+    others
+}
+
+/// `host a, b · path /x · method POST · x-version: 2`.
+fn conditions(route: &Route, hosts: &[String], paths: &[String]) -> String {
+    let methods: Vec<_> = route.matches.methods.iter().map(ToString::to_string).collect();
+    let lists = [("host", hosts), ("path", paths), ("method", &methods)];
+    let mut conditions: Vec<_> = lists
+        .into_iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(word, list)| format!("{word} {}", list.join(", ")))
+        .collect();
+    let fields = route.matches.headers.iter();
+    conditions.extend(fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("(not text)"))));
+    if conditions.is_empty() { "every request".to_owned() } else { conditions.join(" · ") }
+}
+
+/// Client-chosen values may be secrets: they are shown as the hash that stands for them.
+fn shown_hashing(config: &Config) -> Hashing {
+    match &config.store.backend {
+        Backend::Memory => Hashing::Hashed(None),
+        Backend::Redis(redis) => redis.hashing.clone(),
+    }
+}

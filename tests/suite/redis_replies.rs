@@ -1,0 +1,203 @@
+//! What the Redis store makes of servers that answer otherwise than a healthy Redis: too old ones, ones
+//! that keep their clock from scripts, and ones that answer garbage or nothing.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tollgate::limit::algorithm::{Algorithm, Bucket};
+use tollgate::limit::key::{Hashing, Subject};
+use tollgate::limit::stats::{LimitStats, StoreErrorKind};
+use tollgate::limit::store::redis::RedisStore;
+use tollgate::limit::store::settings::RedisSettings;
+use tollgate::limit::store::{Ask, Reply};
+
+use super::redis_store::{block_on, until_up};
+
+const LIMIT: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 1_000_000, tick: 1 });
+const GRANTED: &str = "*8\r\n:1\r\n:1700000000000000\r\n:0\r\n:0\r\n:1\r\n:9\r\n:0\r\n:1000000\r\n";
+const SHA: &str = "$40\r\n0123456789012345678901234567890123456789\r\n";
+
+/// A server that answers what it is told to, and remembers what it was asked.
+struct Scripted {
+    port: u16,
+    asked: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl Scripted {
+    /// `decide` answers EVALSHA and EVAL; the handshake is that of a Redis of this version.
+    fn start(version: &'static str, decide: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
+        let (log, decide) = (Arc::clone(&asked), Arc::new(decide));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (log, decide) = (Arc::clone(&log), Arc::clone(&decide));
+                std::thread::spawn(move || serve(stream, &log, version, &*decide));
+            }
+        });
+        Self { port, asked }
+    }
+
+    fn settings(&self) -> RedisSettings {
+        RedisSettings {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            database: 0,
+            tls: None,
+            username: None,
+            password: None,
+            key_prefix: "tollgate".into(),
+            timeout: Duration::from_millis(50),
+            hashing: Hashing::Hashed(None),
+        }
+    }
+
+    /// Script calls about this subject.
+    fn calls(&self, subject: &str) -> usize {
+        let subject = format!("{{{subject}}}");
+        self.asked.lock().unwrap().iter().filter(|words| words.iter().any(|word| word.contains(&subject))).count()
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    log: &Mutex<Vec<Vec<String>>>,
+    version: &str,
+    decide: &(dyn Fn(&[String]) -> String + Send + Sync),
+) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    loop {
+        let words: Vec<String> = (0..number(&mut reader)?).map(|_| word(&mut reader)).collect::<Option<_>>()?;
+        let answer = match words[0].as_str() {
+            "HELLO" => format!("%1\r\n$7\r\nversion\r\n${}\r\n{version}\r\n", version.len()),
+            "SCRIPT" => SHA.to_owned(),
+            "EVALSHA" | "EVAL" => decide(&words),
+            _ => "+OK\r\n".to_owned(),
+        };
+        log.lock().unwrap().push(words);
+        stream.write_all(answer.as_bytes()).ok()?;
+    }
+}
+
+fn number(reader: &mut impl BufRead) -> Option<usize> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    line.get(1..)?.trim().parse().ok()
+}
+
+fn word(reader: &mut impl BufRead) -> Option<String> {
+    let mut bytes = vec![0; number(reader)? + 2];
+    reader.read_exact(&mut bytes).ok()?;
+    bytes.truncate(bytes.len() - 2);
+    String::from_utf8(bytes).ok()
+}
+
+async fn take(store: &RedisStore, key: &str) -> Result<Reply, StoreErrorKind> {
+    let subject = Subject::from_slice(key.as_bytes());
+    let began = Instant::now();
+    let result =
+        store.decide(&[Ask { state_id: "api", algorithm: &LIMIT, subject: &subject, cost: 1, shadow: false }]).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    result
+}
+
+#[test]
+fn a_server_that_is_too_old_is_not_used() {
+    for (version, usable) in [("5.0.14", false), ("6.0.20", false), ("6.2.0", true), ("7.0.15", true), ("10.1", true)] {
+        let server = Scripted::start(version, |_| GRANTED.to_owned());
+        block_on(async {
+            let store = RedisStore::start(&server.settings(), Arc::new(LimitStats::new(0)));
+            let result = take(&store, "k").await;
+            assert_eq!(result.is_ok(), usable, "{version}: {result:?}");
+            assert_eq!(result.err(), (!usable).then_some(StoreErrorKind::Protocol));
+        });
+    }
+}
+
+#[test]
+fn a_server_that_keeps_its_clock_from_scripts_is_given_ours() {
+    let server = Scripted::start("7.0.0", |words| {
+        if words[4] == "0" {
+            "-ERR This Redis command is not allowed from script script: 0123, on @user_script:7.\r\n".to_owned()
+        } else {
+            GRANTED.to_owned()
+        }
+    });
+    block_on(async {
+        let store = RedisStore::start(&server.settings(), Arc::new(LimitStats::new(0)));
+        for _ in 0..10 {
+            assert!(take(&store, "k").await.unwrap().granted);
+        }
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let asked = server.asked.lock().unwrap();
+        let clocks: Vec<i128> =
+            asked.iter().filter(|words| words[0] == "EVALSHA").map(|words| words[4].parse().unwrap()).collect();
+        assert_eq!(clocks.iter().filter(|&&clock| clock == 0).count(), 1, "it is asked for its clock once");
+        let last = *clocks.last().unwrap();
+        assert!((i128::try_from(wall.as_micros()).unwrap() - last).abs() < 5_000_000);
+    });
+}
+
+#[test]
+fn garbage_is_a_fault_and_never_a_decision() {
+    let garbage = [
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "*8\r\n:1\r\n:1\r\n",
+        "*-1\r\n",
+        "*0\r\n",
+        "*8\r\n:1\r\n:2\r\n:0\r\n:0\r\n:0\r\n:9\r\n:0\r\n:1\r\n",
+        "*8\r\n:x\r\n",
+        "*999999999\r\n:1\r\n",
+        "$999999999\r\nabc",
+        "$5\r\nhello\r\n",
+        "-ERR nonsense\r\n",
+        "-\r\n",
+        "+OK\r\n",
+        "_\r\n",
+        "%1\r\n+a\r\n:1\r\n",
+        "\0\0\0\0",
+        "\r\n",
+        "",
+    ];
+    for text in garbage {
+        let server =
+            Scripted::start(
+                "7.0.0",
+                move |words| {
+                    if words[3].contains("{k}") { text.to_owned() } else { GRANTED.to_owned() }
+                },
+            );
+        block_on(async {
+            let store = RedisStore::start(&server.settings(), Arc::new(LimitStats::new(0)));
+            until_up(&store).await;
+            for _ in 0..3 {
+                let result = take(&store, "k").await;
+                assert!(result.is_err(), "{text:?} became {result:?}");
+                until_up(&store).await;
+            }
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while take(&store, "other").await.is_err() {
+                assert!(Instant::now() < deadline, "{text:?} is still in the way");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_charge_whose_fate_is_unknown_is_never_sent_again() {
+    let server =
+        Scripted::start("7.0.0", |words| if words[3].contains("{lost}") { String::new() } else { GRANTED.to_owned() });
+    block_on(async {
+        let store = RedisStore::start(&server.settings(), Arc::new(LimitStats::new(0)));
+        until_up(&store).await;
+        for _ in 0..3 {
+            assert_eq!(take(&store, "lost").await, Err(StoreErrorKind::Timeout));
+        }
+        let sent = server.calls("lost");
+        assert_eq!(sent, 3);
+    });
+}
