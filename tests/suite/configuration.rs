@@ -284,6 +284,16 @@ fn a_secret_from_the_environment_is_not_repeated_in_a_message() {
 }
 
 #[test]
+fn a_secret_written_in_the_file_is_covered_in_its_frame() {
+    let text = limits("") + "store: { redis: { url: 'redis://:hunter2@h', password: hunter2 } }\nlog: loud\n";
+    let report = read(&text).unwrap_err();
+    for shown in [report.render(Colour::Ansi), report.json().to_string(), report.github()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert!(report.to_string().contains("redis://:*******@h"), "{report}");
+}
+
+#[test]
 fn yaml_bombs_are_refused_quickly() {
     let mut laughs = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
     for (name, of) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
