@@ -3,6 +3,7 @@
 use super::Check;
 use super::routes::Places;
 use crate::config::Config;
+
 use crate::limit::algorithm::Bucket;
 use crate::limit::key::{Hashing, KeyPart};
 use crate::limit::policy::{Mode, Policy, Terms};
