@@ -112,6 +112,9 @@ impl Proxy {
             Err(rejection) => exchange.reject(&rejection),
         };
         verdict.write_headers(config.rate_limit_headers, response.headers_mut());
+        if verdict.passed_undecided() {
+            headers::mark_undecided(response.headers_mut());
+        }
         response
     }
 
