@@ -77,12 +77,12 @@ impl Sources {
         );
         for (index, route) in routes.iter().enumerate() {
             let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(index));
-            if let Some(durations) = durations.reduce(merged) {
+            if let Some(durations) = merged(durations) {
                 out.histogram(&[("route", route)], &durations);
             }
         }
         out.family("tollgate_overhead_seconds", Kind::Histogram, "The proxy's own share of a request's time.");
-        if let Some(overhead) = self.workers.iter().map(|(stats, _)| stats.overhead()).reduce(merged) {
+        if let Some(overhead) = merged(self.workers.iter().map(|(stats, _)| stats.overhead())) {
             out.histogram(&[], &overhead);
         }
         let refused = summed(self.workers.iter().map(|(stats, _)| stats.refused_by_kind()));
@@ -132,7 +132,7 @@ impl Sources {
             Backend::Memory => "memory",
             Backend::Redis(_) => "redis",
         };
-        if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(merged) {
+        if let Some(checks) = merged(self.workers.iter().map(|(_, stats)| checks(stats))) {
             out.histogram(&[("store", store)], &checks);
         }
     }
@@ -222,10 +222,12 @@ fn checks(stats: &LimitStats) -> Distribution {
     }
 }
 
-/// Two distributions in one.
-fn merged(mut sum: Distribution, more: Distribution) -> Distribution {
-    sum.merge(&more);
-    sum
+/// All distributions in one; `None` when there is none.
+fn merged(distributions: impl Iterator<Item = Distribution>) -> Option<Distribution> {
+    distributions.reduce(|mut sum, more| {
+        sum.merge(&more);
+        sum
+    })
 }
 
 /// Counts of several workers in one map.
@@ -256,7 +258,8 @@ pub(super) mod tests {
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);
-            requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3), Duration::from_micros(30));
+            requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3));
+            requests.own_time(Duration::from_micros(30));
             requests.upstream(0, Some(StatusCode::OK));
             requests.upstream(0, None);
             requests.refused("bare_lf");

@@ -186,7 +186,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         let total = self.started.elapsed();
         let overhead = self.overhead.unwrap_or(total);
-        self.proxy.stats.request(self.route, &self.method, self.status, total, overhead);
+        self.proxy.stats.request(self.route, &self.method, self.status, total);
+        self.proxy.stats.own_time(overhead);
         if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
             && log.wants(self.status, self.limited, self.own_error.is_some())
         {

@@ -2,8 +2,9 @@
 
 use crate::support::client::{self, Request};
 use crate::support::eventually;
-use crate::support::interim::{Upstream, free_port};
+use crate::support::port::Port;
 use crate::support::tollgate::Tollgate;
+use crate::support::upstream::Upstream;
 
 fn limited(more: &str) -> Tollgate {
     Tollgate::start(&format!(
@@ -34,12 +35,13 @@ fn every_request_is_a_line_of_the_access_log() {
 
 #[test]
 fn only_limited_requests_and_errors_are_logged_when_asked() {
-    let nobody = free_port();
+    let nobody = Port::take();
     let proxy = Tollgate::start(&format!(
         "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\naccess_log: {{ format: json, only: [limited, errors] }}\n\
-         upstreams: {{ gone: 'http://127.0.0.1:{nobody}' }}\nroutes:\n\
+         upstreams: {{ gone: '{}' }}\nroutes:\n\
          \x20 - {{ name: fine, match: {{ path: /fine }}, upstream: echo, limits: [{{ name: two, key: client_ip, rate: 2/h }}] }}\n\
-         \x20 - {{ name: gone, match: {{ path: /gone }}, upstream: gone }}\n"
+         \x20 - {{ name: gone, match: {{ path: /gone }}, upstream: gone }}\n",
+        nobody.url()
     ));
     let statuses: Vec<_> =
         ["/fine", "/fine", "/fine", "/gone"].into_iter().map(|path| proxy.get(path).status).collect();
@@ -135,10 +137,7 @@ fn the_admin_listener_asks_for_its_token_but_not_for_health() {
 
 #[test]
 fn the_request_id_goes_both_ways_and_only_a_trusted_proxy_may_choose_it() {
-    let upstream = Upstream::start(|request| {
-        let id = request.header("x-request-id").unwrap_or("none").to_owned();
-        request.answer("200 OK", &id)
-    });
+    let upstream = Upstream::answering(|peer, request| peer.answer(&request.field("x-request-id").unwrap_or_default()));
     let chosen = Request::get("/").header("x-request-id", "chosen-by-client");
     let stranger = Tollgate::start(&format!("listen: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
     let answer = stranger.client().send(&chosen);

@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::client::Request;
-use crate::support::interim::{RedisServer, Upstream, free_port};
 use crate::support::load::Load;
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, repository, tollgate};
+use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
 
 /// The repository's own configuration, on a port that the system chooses.
@@ -76,10 +77,11 @@ fn a_configuration_error_shows_file_line_column_and_cure() {
 
 #[test]
 fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
-    let port = free_port();
+    let mut redis = RedisServer::not_started();
     let yaml = format!(
         "listen: 127.0.0.1:0\nupstream: echo\nlimits:\n  - {{ name: few, key: client_ip, rate: 3/h }}\n\
-         store:\n  redis: {{ url: redis://127.0.0.1:{port}/0, timeout: 1s }}\n  on_store_error: allow\n"
+         store:\n  redis: {{ url: '{}', timeout: 1s }}\n  on_store_error: allow\n",
+        redis.url()
     );
     let proxy = Tollgate::start(&yaml);
     for _ in 0..6 {
@@ -93,7 +95,7 @@ fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
     });
     assert!(!warning.to_string().contains('\n'));
 
-    let _redis = RedisServer::start_on(port);
+    redis.restart();
     within(Duration::from_secs(5), "the store is up", || {
         (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(())
     });
@@ -103,15 +105,15 @@ fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
 
 #[test]
 fn a_request_in_flight_is_finished_when_the_process_is_asked_to_end() {
-    let upstream = Upstream::start(|request| {
+    let upstream = Upstream::answering(|peer, _| {
         std::thread::sleep(Duration::from_millis(1_500));
-        request.answer("200 OK", "late")
+        peer.answer("late")
     });
     let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 10s }}\n", upstream.url());
     let mut proxy = Tollgate::start(&yaml);
     let mut client = proxy.client();
     client.write(&Request::get("/").bytes()).expect("sent");
-    eventually("the request is upstream", || (upstream.hits() == 1).then_some(()));
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
     proxy.signal("TERM");
     let answer = client.answer_to("GET").expect("the answer comes all the same");
     assert_eq!((answer.status, answer.text().as_str()), (200, "late"));
@@ -121,15 +123,15 @@ fn a_request_in_flight_is_finished_when_the_process_is_asked_to_end() {
 
 #[test]
 fn what_lasts_longer_than_the_grace_is_cut() {
-    let upstream = Upstream::start(|request| {
+    let upstream = Upstream::answering(|peer, _| {
         std::thread::sleep(Duration::from_secs(12));
-        request.answer("200 OK", "too late")
+        peer.answer("too late")
     });
     let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 1s }}\n", upstream.url());
     let mut proxy = Tollgate::start(&yaml);
     let mut client = proxy.client();
     client.write(&Request::get("/").bytes()).expect("sent");
-    eventually("the request is upstream", || (upstream.hits() == 1).then_some(()));
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
     let begun = std::time::Instant::now();
     proxy.signal("TERM");
     assert_eq!(proxy.wait(), Some(0));
