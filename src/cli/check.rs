@@ -69,8 +69,9 @@ fn in_words(args: &Args, result: &Result<Loaded, Report>) -> String {
     }
     let Ok(loaded) = result else { return out };
     if args.print {
-        out.push_str(&config::expanded(&loaded.config));
-        return out;
+        // What is printed is a configuration; what is doubtful about it stands beside it.
+        super::complain(&out);
+        return config::expanded(&loaded.config);
     }
     let routes = loaded.config.router.routes().filter(|route| route.upstream.is_some()).count();
     let _ = writeln!(

@@ -1,6 +1,5 @@
 //! `tollgate schema`: the JSON Schema of the configuration file.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::Global;
@@ -16,6 +15,5 @@ pub struct Args {}
 pub fn run(_: &Args, _: &Global) -> anyhow::Result<ExitCode> {
     let text = serde_json::to_string_pretty(&crate::config::schema::schema())?;
     super::check::print(&format!("{text}\n"))?;
-    anstream::stdout().flush().or_else(super::check::closed_is_done)?;
     Ok(ExitCode::SUCCESS)
 }

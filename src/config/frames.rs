@@ -52,7 +52,7 @@ pub struct Diagnostic {
 pub struct Report {
     /// The file's name, `<stdin>` or `<arguments>`.
     pub file: String,
-    /// The configuration's text.
+    /// The configuration's text, secrets covered.
     pub text: Arc<str>,
     /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,

@@ -5,6 +5,7 @@ mod document;
 mod environment;
 mod file;
 pub mod frames;
+mod mask;
 mod print;
 pub mod schema;
 pub mod sentences;
@@ -198,7 +199,7 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings only.
     pub warnings: Report,
-    /// The text it was read from.
+    /// The text it was read from, secrets covered.
     pub text: Arc<str>,
 }
 
@@ -264,7 +265,7 @@ fn unreadable(origin: &Origin, error: &std::io::Error) -> Report {
 /// # Errors
 /// A report with every error found, and the warnings beside them.
 pub fn parse(text: &str, origin: &Origin, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    let mut report = Report::new(origin.to_string(), Arc::from(text));
+    let mut report = Report::new(origin.to_string(), mask::mask(text).into());
     let mut document = match document::parse(text) {
         Ok(document) => document,
         Err(diagnostic) => {

@@ -286,21 +286,7 @@ fn optional(key: &Key) -> bool {
 }
 
 fn key_choice(choice: &[KeyPart]) -> String {
-    choice.iter().map(key_part).collect::<Vec<_>>().join(" | ")
-}
-
-fn key_part(part: &KeyPart) -> String {
-    match part {
-        KeyPart::ClientIp { .. } => "client_ip".into(),
-        KeyPart::Header(name) => format!("header:{name}"),
-        KeyPart::Cookie(name) => format!("cookie:{name}"),
-        KeyPart::Query(name) => format!("query:{name}"),
-        KeyPart::Path(name) => format!("path:{name}"),
-        KeyPart::Host => "host".into(),
-        KeyPart::Method => "method".into(),
-        KeyPart::Route => "route".into(),
-        KeyPart::Global => "global".into(),
-    }
+    choice.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
 }
 
 fn path_pattern(pattern: &PathPattern) -> String {

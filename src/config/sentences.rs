@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::limit::Policy;
 use crate::limit::algorithm::Algorithm;
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Terms};
+use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Terms};
 use crate::units::Rate;
 
 /// What a limit does, in one sentence without a full stop.

@@ -30,6 +30,9 @@ pub(in crate::config) trait Word: Sized {
     /// Reads the text.
     fn parse(text: &str) -> Result<Self, Problem>;
 
+    /// What to write instead of a list of them.
+    const INSTEAD_OF_A_LIST: Option<&str> = None;
+
     /// The JSON Schema of its texts.
     fn schema() -> Json;
 }
@@ -166,13 +169,14 @@ impl Reader {
     }
 
     /// The node's scalar, or a report that one value was expected.
-    fn scalar<'a>(&mut self, node: &'a Node) -> Option<&'a Scalar> {
+    fn scalar<'a>(&mut self, node: &'a Node, instead_of_a_list: Option<&str>) -> Option<&'a Scalar> {
         match &node.value {
             Value::Scalar(scalar) => Some(scalar),
             Value::Unfilled => None,
             other => {
                 let message = format!("expected one value, found {}", kind(other));
-                self.error(node.span, Problem { message, help: None });
+                let help = instead_of_a_list.filter(|_| matches!(other, Value::List(_)));
+                self.error(node.span, Problem { message, help: help.map(str::to_owned) });
                 None
             }
         }
@@ -217,7 +221,7 @@ pub(in crate::config) fn nearest<'a>(text: &str, candidates: impl Iterator<Item 
 /// Every scalar type is a shape.
 impl<T: Word> Shape for T {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        let scalar = reader.scalar(node)?;
+        let scalar = reader.scalar(node, T::INSTEAD_OF_A_LIST)?;
         match T::parse(&scalar.text) {
             Ok(value) => Some(value),
             Err(mut problem) => {

@@ -95,6 +95,8 @@ pub(super) enum Allowance {
 }
 
 impl Word for Allowance {
+    const INSTEAD_OF_A_LIST: Option<&str> = Some("write one limit for each rate; a request must pass all of them");
+
     fn parse(text: &str) -> Result<Self, Problem> {
         if text.trim() == "unlimited" {
             return Ok(Self::Unlimited);

@@ -56,7 +56,8 @@ impl Verdict<'_> {
 
     /// One list item per limit, on a line of its own behind those of upstream (RFC 9110 §5.3).
     fn write_draft(&self, headers: &mut HeaderMap) {
-        let (mut policies, mut limits) = (String::new(), String::new());
+        let mut policies = String::with_capacity(64 * self.decisions.len());
+        let mut limits = String::with_capacity(64 * self.decisions.len());
         for decision in self.decisions.iter().filter(|decision| is_shown(decision)) {
             let Some(limit) = decision.limit else { continue };
             let separator = if policies.is_empty() { "" } else { ", " };

@@ -36,6 +36,10 @@ use streams::Streams;
 /// Requests after which a connection ends.
 const MAX_REQUESTS: usize = 10_000;
 
+/// How long a kept-alive connection that idles when a drain begins is still open to one more request:
+/// one that is already on its way is answered, with `Connection: close`, and not cut.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How far the process is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -110,7 +114,11 @@ impl Connection {
         // Fails only on a socket that is already gone, which the first read will tell.
         let _ = stream.set_nodelay(true);
         let mut inbound = Inbound::new(stream, listener.max_header_size, self.clocks);
-        let draining = reached(self.phase.clone(), Phase::Draining);
+        let phase = self.phase.clone();
+        let draining = async move {
+            reached(phase, Phase::Draining).await;
+            tokio::time::sleep(FAREWELL).await;
+        };
         let opening = tokio::select! {
             biased;
             opening = inbound.opening() => opening,
@@ -153,8 +161,15 @@ impl Connection {
         let mut connection = builder.serve_connection(inbound, service);
         let mut ended = until(&mut connection, &self.phase, Phase::Draining).await;
         if ended.is_none() {
-            Pin::new(&mut connection).graceful_shutdown();
-            ended = until(&mut connection, &self.phase, Phase::Stopped).await;
+            self.downstream.close.set(true);
+            let farewell = tokio::time::timeout(FAREWELL, until(&mut connection, &self.phase, Phase::Stopped));
+            ended = match farewell.await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    until(&mut connection, &self.phase, Phase::Stopped).await
+                }
+            };
         }
         let asked = self.downstream.close.get();
         let inbound = connection.into_parts().io;

@@ -86,6 +86,7 @@ fn every_mistake_has_its_place_and_its_cure() {
         (&limits("{ key: client_ip }"), "3:12", &["this limit has no rate"]),
         (&limits("{ key: clientip, rate: 1/s }"), "3:17", &["`clientip`", "did you mean `client_ip`?"]),
         (&limits("{ key: client_ip, rate: 100 }"), "3:34", &["`100` is not a rate", "such as 100/s"]),
+        (&limits("{ key: client_ip, rate: [5/s, 9/m] }"), "3:28", &["found a list", "one limit for each rate"]),
         (&limits("{ key: client_ip, rate: 1/s, burst: 0 }"), "3:46", &["a burst of 0 admits nothing"]),
         (&limits("{ key: client_ip, rate: 1/s, burst: 2, cost: 5 }"), "3:46", &["costs 5", "`burst: 5` or more"]),
         (&limits("{ key: client_ip, rate: 1/s, cost: { get: 1 } }"), "3:47", &["did you mean `GET`?"]),
@@ -283,6 +284,16 @@ fn a_secret_from_the_environment_is_not_repeated_in_a_message() {
 }
 
 #[test]
+fn a_secret_written_in_the_file_is_covered_in_its_frame() {
+    let text = limits("") + "store: { redis: { url: 'redis://:hunter2@h', password: hunter2 } }\nlog: loud\n";
+    let report = read(&text).unwrap_err();
+    for shown in [report.render(Colour::Ansi), report.json().to_string(), report.github()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    assert!(report.to_string().contains("redis://:*******@h"), "{report}");
+}
+
+#[test]
 fn yaml_bombs_are_refused_quickly() {
     let mut laughs = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
     for (name, of) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
@@ -359,4 +370,29 @@ fn limits_of_every_request_come_first_and_defaults_are_what_is_documented() {
     assert_eq!(config.listeners[0].address.to_string(), "[::]:8080");
     assert_eq!(config.listeners[0].idle_timeout.as_secs(), 75);
     assert_eq!(config.store.max_keys, 1_000_000);
+}
+
+#[test]
+fn no_damage_to_a_file_is_met_with_a_panic_or_a_place_outside_it() {
+    let full = include_str!("../../examples/full.yaml");
+    let mut random = fastrand::Rng::with_seed(7);
+    let assert_sound = |text: &str| {
+        let (Ok(Loaded { warnings: report, .. }) | Err(report)) = read(text);
+        let inside = |span: &tollgate::config::frames::Span| span.start <= span.end && span.end <= text.len();
+        assert!(report.diagnostics.iter().filter_map(|diagnostic| diagnostic.span).all(|span| inside(&span)), "{text}");
+        let drawn = [report.render(Colour::Plain), report.json().to_string(), report.github()];
+        assert!(drawn.iter().all(|drawn| report.is_empty() || !drawn.is_empty()), "{text}");
+    };
+    for _ in 0..300 {
+        let cut = full.floor_char_boundary(random.usize(..full.len()));
+        assert_sound(&full[..cut]);
+        let mut damaged: Vec<char> = full.chars().collect();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..damaged.len());
+            damaged[at] = *random
+                .choice(&[':', ' ', '{', '}', '[', ']', '"', '\'', '\n', '\t', '-', '&', '*', '$', 'é', '0', '\0'])
+                .unwrap();
+        }
+        assert_sound(&damaged.into_iter().collect::<String>());
+    }
 }

@@ -234,6 +234,7 @@ fn advances() -> impl Strategy<Value = Advance> {
         1 => (0..3_000_000_000_000_i64).prop_map(Advance::By),
         1 => (-1_000_000..=0_i64).prop_map(Advance::By),
         1 => (-5_000_000..=-999_990_i64).prop_map(Advance::By),
+        1 => (-1_000_003..=-999_998_i64).prop_map(Advance::By),
         3 => (-1..=1_i64).prop_map(Advance::ToRetry),
         1 => (-1..=1_i64).prop_map(Advance::ToReset),
     ]

@@ -43,7 +43,7 @@ impl Request {
     /// A request without a body.
     pub(crate) fn new(method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
-        Self { method, target, host: "example.test".to_owned(), headers: Vec::new(), body: None }
+        Self { method, target, host: "localhost".to_owned(), headers: Vec::new(), body: None }
     }
 
     /// A GET.
@@ -151,10 +151,15 @@ impl Client {
         self.exchange(request).unwrap_or_else(|error| panic!("no answer to {request:?}: {error}"))
     }
 
-    /// Sends a request and reads its answer, or says what went wrong.
+    /// Sends a request and reads its answer, or says what went wrong. A connection that the answer
+    /// closes (as each is after so many requests) is replaced by a new one.
     pub(crate) fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
         self.write(&request.bytes())?;
-        self.answer_to(&request.method)
+        let answer = self.answer_to(&request.method)?;
+        if answer.list("connection").contains("close") {
+            *self = Self::open(self.stream.get_ref().peer_addr()?)?;
+        }
+        Ok(answer)
     }
 
     /// Sends bytes as they are.

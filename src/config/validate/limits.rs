@@ -93,16 +93,15 @@ impl Check<'_> {
         let (name, span) = match (limit.name.spanned(), limit.key.spanned()) {
             (Some(name), _) => (name.value.0.clone(), name.span),
             (None, Some(key)) => (default_name(scope.name, &key.value.0), key.span),
-            (None, None) => (format!("{}/limit {}", scope.name, places.policies.len() + 1), limit.span),
+            (None, None) => (format!("{}/limit at {}", scope.name, limit.span.start), limit.span),
         };
-        if places.policy(&name).is_some() {
+        if !places.add_policy(&name, span) {
             self.error(
                 span,
                 format!("there is a limit `{name}` already"),
                 "give this one a `name` of its own; a limit's name is its identity in the store",
             );
         }
-        places.policies.push((name.as_str().into(), span));
         name
     }
 

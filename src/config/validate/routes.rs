@@ -1,5 +1,6 @@
 //! What is forwarded where, and under which limits.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,17 +25,28 @@ pub(super) struct Routed {
 /// Where routes and policies stand in the file, by their names, for warnings.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    pub(super) routes: Vec<(Arc<str>, Span)>,
-    pub(super) policies: Vec<(Arc<str>, Span)>,
+    routes: HashMap<Arc<str>, Span>,
+    policies: HashMap<Arc<str>, Span>,
 }
 
 impl Places {
     pub(super) fn policy(&self, name: &str) -> Option<Span> {
-        self.policies.iter().find(|(known, _)| &**known == name).map(|&(_, span)| span)
+        self.policies.get(name).copied()
     }
 
     pub(super) fn route(&self, name: &str) -> Option<Span> {
-        self.routes.iter().find(|(known, _)| &**known == name).map(|&(_, span)| span)
+        self.routes.get(name).copied()
+    }
+
+    /// Notes where a policy stands, unless one of its name stands elsewhere.
+    pub(super) fn add_policy(&mut self, name: &str, span: Span) -> bool {
+        let new = !self.policies.contains_key(name);
+        self.policies.entry(name.into()).or_insert(span);
+        new
+    }
+
+    fn add_route(&mut self, name: &Arc<str>, span: Span) {
+        self.routes.entry(Arc::clone(name)).or_insert(span);
     }
 }
 
@@ -124,7 +136,7 @@ impl Check<'_> {
         let own = self.limits(&route.limits, &scope, &mut progress_parts(progress));
         let index = progress.routes.len();
         let name: Arc<str> = name.into();
-        progress.places.routes.push((Arc::clone(&name), route.name.spanned().map_or(route.span, |name| name.span)));
+        progress.places.add_route(&name, route.name.spanned().map_or(route.span, |name| name.span));
         progress.routes.push(Arc::new(Route {
             name,
             index,
@@ -150,9 +162,9 @@ impl Check<'_> {
             }
             Setting::Absent => {
                 self.error(route.span, "this route has no name", "write `name: …`; metrics and logs use it");
-                format!("route {}", places.routes.len() + 1)
+                format!("route at {}", route.span.start)
             }
-            Setting::Invalid => format!("route {}", places.routes.len() + 1),
+            Setting::Invalid => format!("route at {}", route.span.start),
         }
     }
 

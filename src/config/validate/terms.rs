@@ -8,7 +8,6 @@ use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
 use crate::config::values::{Allowance, Part};
-use crate::limit::algorithm::bucket::BucketError;
 use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::policy::{Cost, DEFAULT_MAX_WAIT, Limit, Override, OverrideMatch, Terms};
 use crate::units::{DurationText, Rate};
@@ -142,7 +141,7 @@ impl Check<'_> {
             );
             return None;
         }
-        match exact_bucket(written.rate, written.burst) {
+        match Bucket::new(written.rate, written.burst) {
             Ok(bucket) => Some(bucket),
             Err(error) => {
                 self.reader.error(written.span, error.into());
@@ -192,24 +191,6 @@ impl Check<'_> {
 fn reachable_burst(rate: Rate, delay_after: u64, max_wait: Duration) -> u64 {
     let held = max_wait.as_micros() * u128::from(rate.count) / rate.period.as_micros().max(1);
     u64::try_from(held).unwrap_or(u64::MAX).saturating_add(delay_after)
-}
-
-/// The smallest tick that keeps every product exact.
-fn exact_bucket(rate: Rate, capacity: u64) -> Result<Bucket, BucketError> {
-    let micros = u64::try_from(rate.period.as_micros()).unwrap_or(u64::MAX);
-    let ticks = (0..=6).map(|power| 10_u64.pow(power)).filter(|tick| micros.is_multiple_of(*tick));
-    for tick in ticks {
-        let divisor = greatest_common_divisor(micros / tick, rate.count);
-        let period = micros / tick / divisor;
-        if capacity.checked_mul(period).is_some_and(|full| full < 1 << 52) {
-            return Ok(Bucket { capacity, rate: rate.count / divisor, period, tick });
-        }
-    }
-    Err(BucketError::TooLarge { capacity, rate })
-}
-
-fn greatest_common_divisor(one: u64, other: u64) -> u64 {
-    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use super::Check;
 use super::routes::Places;
 use crate::config::Config;
-use crate::limit::Policy;
+
 use crate::limit::algorithm::Bucket;
 use crate::limit::key::{Hashing, KeyPart};
-use crate::limit::policy::{Mode, Terms};
+use crate::limit::policy::{Mode, Policy, Terms};
 use crate::limit::store::settings::Backend;
 use crate::route::Route;
 

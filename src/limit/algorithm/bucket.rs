@@ -297,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn a_fraction_of_a_tick_does_not_re_anchor() {
+        let bucket = bucket("3/s", 2);
+        let state = bucket.state(bucket.empty(), 100_000_000);
+        let reanchored = |back: i64| bucket.read(Some(state), 100_000_000 - back).reanchored;
+        assert_eq!([1_000_000, 1_000_001, 1_000_002].map(reanchored), [false, false, true]);
+    }
+
+    #[test]
     fn another_tick_reads_a_state_towards_emptier_but_not_a_full_one() {
         let bucket = Bucket { capacity: 10, rate: 1, period: 1, tick: 1_000_000 };
         let state = State { at: 1_200_000, rem: 3, tick: 1 };
