@@ -136,6 +136,7 @@ impl WorkerStats {
 
     /// A request was answered: `total` from its head to the end of the response, `overhead` the part
     /// of it that was not spent waiting for the upstream or the client.
+    #[expect(clippy::too_many_arguments, reason = "a struct would be built only to be taken apart again")]
     pub fn request(&self, route: usize, method: &Method, status: StatusCode, total: Duration, overhead: Duration) {
         if let Some(route) = self.routes.get(route) {
             let route = route.get_or_init(Box::default);

@@ -36,7 +36,7 @@ pub(crate) struct Client {
 /// One GET on a connection of its own.
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
-    Client::connect(address).get(target)
+    Client::connect(address).send(&Request { host: address.to_string(), ..Request::get(target) })
 }
 
 impl Request {

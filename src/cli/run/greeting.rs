@@ -53,11 +53,13 @@ fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
         request(reachable(*address), first.map(|route| &route.matches))
     });
     let token = config.admin.as_ref().is_some_and(|admin| admin.token.is_some());
-    let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| match token {
-        false => {
-            format!("curl -s http://{}{} | grep tollgate_limit_decisions", reachable(*address), config.metrics_path)
+    let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| {
+        let address = reachable(*address);
+        if token {
+            format!("curl -i http://{address}/readyz")
+        } else {
+            format!("curl -s http://{address}{} | grep tollgate_limit_decisions", config.metrics_path)
         }
-        true => format!("curl -i http://{}/readyz", reachable(*address)),
     });
     web.into_iter().chain(admin).collect()
 }
