@@ -43,3 +43,36 @@ fn a_limit_on_a_path_holds_for_its_encoded_spelling() {
     let proxy = limited(&upstream.url(), "key: global, match: { not_path: '/users/@me' }");
     assert_eq!(statuses(&proxy, &["/users/@me", "/users/%40me", "/users/%40me"].map(Request::get)), [200, 200, 200]);
 }
+
+#[test]
+fn a_field_that_the_upstream_will_not_see_is_no_key_either() {
+    let upstream = Scripted::replying(OK);
+    for (key, hidden) in [
+        ("header:x-api-key", &["x-api-key"][..]),
+        ("header:x-real-ip", &["x-real-ip"]),
+        ("header:x-forwarded-for", &["x-forwarded-for"]),
+        ("header:x_api_key", &["x_api_key"]),
+    ] {
+        let proxy = limited(&upstream.url(), &format!("key: '{key} | client_ip'"));
+        let sent = ["one", "two", "three"].map(|value| {
+            let request = Request::get("/users/ann").header("connection", "X-Api-Key, keep-alive");
+            hidden.iter().fold(request, |request, name| request.header(name, value))
+        });
+        assert_eq!(statuses(&proxy, &sent), [200, 200, 429], "{key}");
+    }
+    assert!(upstream.seen().iter().all(|arrived| arrived.field("x-api-key").is_none()));
+}
+
+#[test]
+fn a_field_that_the_upstream_will_not_see_chooses_no_route() {
+    let upstream = Scripted::replying(OK);
+    let proxy = Tollgate::start(&format!(
+        "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\nupstreams: {{ web: \"{}\" }}\nroutes:\n\
+         \x20 - {{ name: open, match: {{ path: /*, headers: {{ x-api-version: '2' }} }}, upstream: web }}\n\
+         \x20 - {{ name: old, match: {{ path: /* }}, upstream: web, limits: [{{ key: global, rate: 2/h }}] }}\n",
+        upstream.url()
+    ));
+    let request = || Request::get("/").header("x-api-version", "2");
+    let hidden = || request().header("connection", "x-api-version");
+    assert_eq!(statuses(&proxy, &[hidden(), hidden(), hidden(), request()]), [200, 200, 429, 200]);
+}
