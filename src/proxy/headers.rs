@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, VIA,
 };
 use smallvec::SmallVec;
 
@@ -126,9 +127,22 @@ pub fn sanitise_request(headers: &mut HeaderMap, belief: Belief<'_>) {
     }
     drop_connection_names(headers, &mut drop);
     remove_all(headers, drop);
+    join_cookies(headers);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Makes one line of several Cookie lines, as HTTP/2 clients send them (RFC 9113 §8.2.3): upstreams
+/// may look at the first one only.
+fn join_cookies(headers: &mut HeaderMap) {
+    let joined = {
+        let lines: SmallVec<[&[u8]; 4]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        (lines.len() > 1).then(|| lines.join(&b"; "[..]))
+    };
+    if let Some(Ok(joined)) = joined.as_deref().map(HeaderValue::from_bytes) {
+        headers.insert(COOKIE, joined);
     }
 }
 

@@ -76,3 +76,21 @@ fn a_field_that_the_upstream_will_not_see_chooses_no_route() {
     let hidden = || request().header("connection", "x-api-version");
     assert_eq!(statuses(&proxy, &[hidden(), hidden(), hidden(), request()]), [200, 200, 429, 200]);
 }
+
+#[test]
+fn head_costs_what_get_costs_and_is_the_same_key() {
+    let upstream = Scripted::closing_after("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+    let proxy = limited(&upstream.url(), "key: client_ip, cost: { default: 1, GET: 2 }");
+    let head = || Request::new("HEAD", "/users/ann");
+    assert_eq!(statuses(&proxy, &[head(), head()]), [200, 429]);
+    let proxy = limited(&upstream.url(), "key: method");
+    assert_eq!(statuses(&proxy, &[Request::get("/users/ann"), head(), head()]), [200, 200, 429]);
+}
+
+#[test]
+fn methods_nobody_knows_are_one_key() {
+    let upstream = Scripted::replying(OK);
+    let proxy = limited(&upstream.url(), "key: method");
+    let sent = ["AAA", "BBB", "get"].map(|method| Request::new(method, "/users/ann"));
+    assert_eq!(statuses(&proxy, &sent), [200, 200, 429]);
+}
