@@ -94,3 +94,30 @@ fn methods_nobody_knows_are_one_key() {
     let sent = ["AAA", "BBB", "get"].map(|method| Request::new(method, "/users/ann"));
     assert_eq!(statuses(&proxy, &sent), [200, 200, 429]);
 }
+
+#[test]
+fn cookie_lines_reach_the_upstream_as_one() {
+    let upstream = Scripted::replying(OK);
+    let proxy = limited(&upstream.url(), "key: client_ip");
+    let request = Request::get("/users/ann").header("cookie", "a=1").header("cookie", "b=2; c=3");
+    assert_eq!(proxy.client().send(&request).status, 200);
+    let lines: Vec<_> = upstream.only().fields.into_iter().filter(|(name, _)| name == "cookie").collect();
+    assert_eq!(lines, [("cookie".to_owned(), "a=1; b=2; c=3".to_owned())]);
+}
+
+#[test]
+fn a_request_id_cannot_break_out_of_a_custom_body() {
+    let proxy = Tollgate::start(
+        "listen: 127.0.0.1:0\nupstream: echo\ntrusted_proxies: [127.0.0.1/32]\nlimits:\n\
+         \x20 - { key: global, rate: 0/s, response: { content_type: application/json, body: '{\"id\":\"{request.id}\"}' } }\n",
+    );
+    for id in ["x\",\"admin\":\"1", "<script>alert(1)</script>", "a\\", "{limit.name}", "a'b", "a&b"] {
+        let denied = proxy.client().send(&Request::get("/").header("x-request-id", id));
+        assert_eq!(denied.status, 429);
+        let id = denied.json()["id"].as_str().map(str::to_owned).unwrap();
+        assert_eq!(denied.header("x-request-id"), Some(&*id));
+        assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@~".contains(&byte)), "{id}");
+    }
+    let kept = proxy.client().send(&Request::get("/").header("x-request-id", "Root=1-67891233:ab/c+d_e.f"));
+    assert_eq!(kept.header("x-request-id"), Some("Root=1-67891233:ab/c+d_e.f"));
+}
