@@ -61,7 +61,7 @@ pub enum KeyPart {
     Path(Box<str>),
     /// The canonical host.
     Host,
-    /// The method.
+    /// The method: HEAD is GET, and all that HTTP and PATCH do not define are one, `OTHER`.
     Method,
     /// The matched route's name.
     Route,

@@ -172,10 +172,13 @@ impl PathPattern {
 }
 
 impl Cost {
-    /// What a request with this method costs.
+    /// What a request with this method costs. HEAD costs what GET does unless it is listed, or it
+    /// would be a cheaper way to the same work.
     #[must_use]
     pub fn of(&self, method: &Method) -> u64 {
-        self.by_method.iter().find(|(listed, _)| listed == method).map_or(self.default, |&(_, cost)| cost)
+        let listed = |wanted: &Method| self.by_method.iter().find(|(listed, _)| listed == wanted);
+        let found = listed(method).or_else(|| listed(&Method::GET).filter(|_| *method == Method::HEAD));
+        found.map_or(self.default, |&(_, cost)| cost)
     }
 
     /// The largest cost a request can have.
