@@ -20,6 +20,7 @@ use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
 use crate::limit::{Facts, Outcome, Verdict};
+use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 
 /// Longest silence of either side while a body is under way.
@@ -89,11 +90,12 @@ impl Proxy {
         if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
+        let compared = comparable(&path.text);
         let facts = Facts {
             client_ip: exchange.client.address,
             method: &head.method,
             host: &host,
-            path: &path.text,
+            path: &compared,
             query: uri.query(),
             headers: &head.headers,
             params: &found.params,
@@ -112,6 +114,9 @@ impl Proxy {
             Err(rejection) => exchange.reject(&rejection),
         };
         verdict.write_headers(config.rate_limit_headers, response.headers_mut());
+        if verdict.passed_undecided() {
+            headers::mark_undecided(response.headers_mut());
+        }
         response
     }
 

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 /// Id of a request, sent both ways.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -96,6 +97,12 @@ pub fn prepare_response(headers: &mut HeaderMap) {
 pub fn sign_response(headers: &mut HeaderMap, request_id: HeaderValue) {
     headers.append(VIA, HeaderValue::from_static(&VIA_ENTRY));
     headers.insert(X_REQUEST_ID.clone(), request_id);
+}
+
+/// Says that the request passed although a limit could not be decided (Proxy-Status, RFC 9209).
+pub fn mark_undecided(headers: &mut HeaderMap) {
+    let status = HeaderValue::from_static("tollgate; details=\"rate limit not checked\"");
+    headers.append(PROXY_STATUS.clone(), status);
 }
 
 /// Removes what must not travel in trailers (RFC 9110 §6.5.1): framing, routing, authentication,

@@ -50,7 +50,7 @@ impl Scripted {
             username: None,
             password: None,
             key_prefix: "tollgate".into(),
-            timeout: Duration::from_millis(50),
+            timeout: Duration::from_millis(500),
             hashing: Hashing::Hashed(None),
         }
     }

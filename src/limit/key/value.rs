@@ -20,7 +20,7 @@ pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValu
         KeyPart::Query(name) => query(facts.query.unwrap_or_default(), name)?,
         KeyPart::Path(name) => {
             let found = facts.params.iter().find(|(param, _)| *param == &**name);
-            found.map(|(_, value)| Cow::Borrowed(value.as_bytes()))
+            found.map(|(_, value)| percent_decode(value.as_bytes()).into())
         }
         KeyPart::Host => Some(Cow::Borrowed(facts.host.as_bytes())),
         KeyPart::Method => Some(Cow::Borrowed(facts.method.as_str().as_bytes())),
