@@ -27,6 +27,10 @@ use crate::telemetry::{AccessLog, WorkerStats};
 use crate::upstream::{Address, echo};
 use caps::{Caps, Permit};
 
+/// Polls of tasks between two looks at the sockets, while there are tasks to poll. A poll takes
+/// microseconds, so clocks stay true to a few milliseconds; tokio's 61 costs about 2 % more CPU.
+const EVENT_INTERVAL: u32 = 256;
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
@@ -98,7 +102,7 @@ struct Connection {
 /// # Errors
 /// When the system gives no event queue.
 pub fn runtime() -> io::Result<LocalRuntime> {
-    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build_local(LocalOptions::default())
 }
 
 /// Whether the built-in echo server is somebody's upstream.

@@ -77,12 +77,13 @@ impl Sources {
         );
         for (index, route) in routes.iter().enumerate() {
             let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(index));
-            if let Some(durations) = merged(durations) {
+            if let Some(durations) = durations.reduce(Distribution::merge) {
                 out.histogram(&[("route", route)], &durations);
             }
         }
         out.family("tollgate_overhead_seconds", Kind::Histogram, "The proxy's own share of a request's time.");
-        if let Some(overhead) = merged(self.workers.iter().map(|(stats, _)| stats.overhead())) {
+        let overhead = self.workers.iter().map(|(stats, _)| stats.overhead());
+        if let Some(overhead) = overhead.reduce(Distribution::merge) {
             out.histogram(&[], &overhead);
         }
         let refused = summed(self.workers.iter().map(|(stats, _)| stats.refused_by_kind()));
@@ -132,7 +133,7 @@ impl Sources {
             Backend::Memory => "memory",
             Backend::Redis(_) => "redis",
         };
-        if let Some(checks) = merged(self.workers.iter().map(|(_, stats)| checks(stats))) {
+        if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
         }
     }
@@ -220,14 +221,6 @@ fn checks(stats: &LimitStats) -> Distribution {
         counts: stats.check_buckets.iter().map(Counter::value).collect(),
         sum: seconds(stats.check_nanos.value()),
     }
-}
-
-/// All distributions in one; `None` when there is none.
-fn merged(distributions: impl Iterator<Item = Distribution>) -> Option<Distribution> {
-    distributions.reduce(|mut sum, more| {
-        sum.merge(&more);
-        sum
-    })
 }
 
 /// Counts of several workers in one map.

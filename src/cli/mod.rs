@@ -73,7 +73,7 @@ pub enum LogFormatArg {
 /// Values of `--color`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorArg {
-    /// On a terminal, unless `NO_COLOR` is set
+    /// On a terminal, unless the environment says otherwise
     #[default]
     Auto,
     /// Always

@@ -1,6 +1,7 @@
 //! Fields on their way through: what belongs to one connection only is taken away, what clients must
 //! not say is taken away, and only then is our own added. In this order a `Connection` line can
-//! never remove what we set.
+//! never remove what we set. Routes and limits are asked in between: they see the fields that the
+//! upstream will see, so that no client is counted by a field that it hides from the upstream.
 //!
 //! End-to-end fields named in a `Connection` line (Host, Content-Length, Authorization, …) are kept:
 //! RFC 9110 §7.6.1 forbids senders to name them there.
@@ -10,7 +11,8 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, VIA,
 };
 use smallvec::SmallVec;
 
@@ -35,15 +37,20 @@ static VIA_ENTRY: LazyLock<&'static str> = LazyLock::new(|| Box::leak(format!("1
 /// The same for requests that came over HTTP/2.
 static VIA_ENTRY_H2: LazyLock<&'static str> = LazyLock::new(|| Box::leak(format!("2 {}", *PSEUDONYM).into_boxed_str()));
 
+/// Whose word about a request's origin is believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Belief<'a> {
+    /// Whether the peer is a trusted proxy, whose forwarded fields are kept.
+    pub trusted: bool,
+    /// A field of its own that carries the client's address (`client_ip`); believed like the others.
+    pub client_field: Option<&'a HeaderName>,
+}
+
 /// What the fields added to a request say.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
     /// The peer's address: what X-Forwarded-For gets appended.
     pub peer: IpAddr,
-    /// Whether the peer is a trusted proxy, whose forwarded fields are kept.
-    pub trusted: bool,
-    /// A field of its own that carries the client's address (`client_ip`); believed like the others.
-    pub client_field: Option<&'a HeaderName>,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// Whether the client spoke HTTP/2.
@@ -60,9 +67,10 @@ pub fn is_loop(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Turns a client's fields into those for the upstream.
-pub fn prepare_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    sanitise_request(headers, forwarded);
+/// Adds our fields to the sanitised ones of a client.
+pub fn complete_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    // Expect is between the client and us.
+    headers.remove(EXPECT);
     append_address(headers, forwarded);
     if !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
@@ -114,21 +122,34 @@ pub fn filter_trailers(trailers: &mut HeaderMap) {
 
 /// Removes hop-by-hop fields, aliases and, from untrusted peers, everything that claims to know
 /// where the request came from.
-fn sanitise_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+pub fn sanitise_request(headers: &mut HeaderMap, belief: Belief<'_>) {
     let wants_trailers = headers.contains_key(TE) && accepts_trailers(headers);
     let mut drop = Names::new();
     for name in headers.keys() {
         let text = name.as_str();
-        let told = !forwarded.trusted && (tells_origin(text) || Some(name) == forwarded.client_field);
-        if told || (is_hop_by_hop(text) && name != CONNECTION) || name == EXPECT || is_alias(text) {
+        let told = !belief.trusted && (tells_origin(text) || Some(name) == belief.client_field);
+        if told || (is_hop_by_hop(text) && name != CONNECTION) || is_alias(text) {
             drop.push(name.clone());
         }
     }
     drop_connection_names(headers, &mut drop);
     remove_all(headers, drop);
+    join_cookies(headers);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Makes one line of several Cookie lines, as HTTP/2 clients send them (RFC 9113 §8.2.3): upstreams
+/// may look at the first one only.
+fn join_cookies(headers: &mut HeaderMap) {
+    let joined = {
+        let lines: SmallVec<[&[u8]; 4]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        (lines.len() > 1).then(|| lines.join(&b"; "[..]))
+    };
+    if let Some(Ok(joined)) = joined.as_deref().map(HeaderValue::from_bytes) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -273,21 +294,16 @@ mod tests {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
-    fn forwarded(trusted: bool) -> Forwarded<'static> {
+    fn forwarded() -> Forwarded<'static> {
         static ID: HeaderValue = HeaderValue::from_static("id-1");
-        Forwarded {
-            peer: "192.0.2.1".parse().unwrap(),
-            trusted,
-            client_field: None,
-            request_id: &ID,
-            version: http::Version::HTTP_11,
-        }
+        Forwarded { peer: "192.0.2.1".parse().unwrap(), request_id: &ID, version: http::Version::HTTP_11 }
     }
 
     fn prepared(trusted: bool, lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = fields(lines);
         headers.insert(HOST, HeaderValue::from_static("a.example"));
-        prepare_request(&mut headers, &forwarded(trusted));
+        sanitise_request(&mut headers, Belief { trusted, client_field: None });
+        complete_request(&mut headers, &forwarded());
         headers
     }
 

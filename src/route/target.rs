@@ -217,16 +217,19 @@ fn fold_segments(path: &str) -> Result<String, TargetError> {
     Ok(folded)
 }
 
-/// The form in which path segments are compared: `@`, `:` and sub-delims but `+` and `;` decoded.
+/// The form in which canonical paths and their segments are compared: `@`, `:` and sub-delims but `+`
+/// and `;` decoded.
 ///
 /// RFC 3986 calls `@me` and `%40me` different, so the forwarded path keeps what was sent; most
-/// servers read them alike, so the router must, or the encoded spelling would walk around a route.
-pub(super) fn comparable(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment);
+/// servers read them alike, so the router and the limits must, or the encoded spelling would walk
+/// around them.
+#[must_use]
+pub fn comparable(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
     }
-    let bytes = segment.as_bytes();
-    let mut text = String::with_capacity(segment.len());
+    let bytes = path.as_bytes();
+    let mut text = String::with_capacity(path.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let Ok(decoded) = percent_byte(&bytes[at..]) else {

@@ -124,6 +124,22 @@ fn an_authority_that_host_contradicts_is_refused() {
 }
 
 #[test]
+fn what_http1_clients_are_refused_for_is_refused_here_too() {
+    let upstream = Upstream::replying(OK);
+    let statuses = talking_to(&upstream, |mut sender| async move {
+        let mut statuses = Vec::new();
+        for target in ["/?q=\u{e9}", "/?q=a\\b"] {
+            statuses.push(send(&mut sender, get(&format!("http://a.example{target}")), "").await.status.as_u16());
+        }
+        let twice = Request::post("http://a.example/").header("content-length", "5").header("content-length", "5");
+        statuses.push(send(&mut sender, twice.body(()).expect("a request"), "hello").await.status.as_u16());
+        statuses
+    });
+    assert_eq!(statuses, [400, 400, 400]);
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let upstream = Upstream::replying(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: grpc-status\r\n\r\n\

@@ -146,3 +146,63 @@ fn the_request_id_goes_both_ways_and_only_a_trusted_proxy_may_choose_it() {
     let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\ntrusted_proxies: [127.0.0.1/32]\n", upstream.url());
     assert_eq!(Tollgate::start(&yaml).client().send(&chosen).text(), "chosen-by-client");
 }
+
+#[test]
+fn a_connection_is_active_while_a_request_is_answered_and_idle_after() {
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let upstream = Upstream::answering(move |peer, request| {
+        if request.field("x-slow").is_some() {
+            told.lock().expect("one such request").recv().map_err(std::io::Error::other)?;
+        }
+        peer.answer("done")
+    });
+    let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
+    let connections = |state| {
+        let labels = [("listener", "default"), ("state", state)];
+        proxy.metrics().count("tollgate_connections", &labels)
+    };
+    let mut client = proxy.client();
+    client.get("/");
+    eventually("one idle connection", || (connections("idle") == 1 && connections("active") == 0).then_some(()));
+    client.write(&Request::get("/").header("x-slow", "1").bytes()).expect("sent");
+    eventually("it is active", || (connections("active") == 1 && connections("idle") == 0).then_some(()));
+    go_on.send(()).expect("the upstream waits");
+    client.answer_to("GET").expect("answered");
+    eventually("it is idle again", || (connections("idle") == 1 && connections("active") == 0).then_some(()));
+    drop(client);
+    eventually("it is gone", || (connections("idle") == 0).then_some(()));
+}
+
+#[test]
+fn connections_beyond_the_cap_of_one_address_are_closed_and_counted() {
+    let proxy = Tollgate::start(
+        "listeners: { default: { address: '127.0.0.1:0', max_connections_per_ip: 2 } }\nworkers: 2\n\
+         upstreams: { web: echo }\nroutes: [{ name: all, match: { path: /* }, upstream: web }]\n",
+    );
+    let mut kept = [proxy.client(), proxy.client()];
+    for client in &mut kept {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(proxy.client().exchange(&Request::get("/")).is_err(), "the third is closed");
+    let labels = [("listener", "default"), ("reason", "max_connections_per_ip")];
+    assert_eq!(proxy.metrics().count("tollgate_connections_refused_total", &labels), 1);
+    drop(kept);
+    eventually("there is room again", || {
+        proxy.client().exchange(&Request::get("/")).is_ok_and(|answer| answer.status == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_second_proxy_starts_beside_one_that_has_the_default_admin_address() {
+    let start = || {
+        let mut command = crate::support::tollgate::program();
+        command.args(["run", "--from", "127.0.0.1:0", "--to", "echo", "--log-format", "json"]);
+        Tollgate::spawn(command, tempfile::tempdir().expect("a directory"))
+    };
+    let proxies = [start(), start()];
+    for proxy in &proxies {
+        assert_eq!(client::get(proxy.admin(), "/readyz").status, 200);
+    }
+    assert_ne!(proxies[0].admin(), proxies[1].admin());
+}

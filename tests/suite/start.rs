@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::support::client::Request;
 use crate::support::load::Load;
+use crate::support::port::Port;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, repository, tollgate};
 use crate::support::upstream::Upstream;
@@ -183,4 +184,58 @@ fn a_configuration_from_standard_input_runs() {
     command.args(["run", "-c", "-", "--log-format", "json"]).stdin(reader);
     let proxy = Tollgate::spawn(command, directory);
     assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_a_hangup_does_not() {
+    let upstream = Upstream::answering(|peer, _| {
+        std::thread::sleep(Duration::from_secs(20));
+        peer.answer("too late")
+    });
+    let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 30s }}\n", upstream.url());
+    let mut proxy = Tollgate::start(&yaml);
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
+    proxy.signal("HUP");
+    proxy.wait_for_log("the hangup", |line| line.to_string().contains("SIGHUP"));
+    proxy.signal("TERM");
+    proxy.wait_for_log("the drain", |line| line["message"] == "draining");
+    let begun = std::time::Instant::now();
+    proxy.signal("INT");
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_closed_log_and_a_closed_access_log_stop_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("proxy.yaml");
+    let (admin, web) = (Port::take(), Port::take());
+    let yaml = format!(
+        "listen: 127.0.0.1:{}\nupstream: echo\naccess_log: {{ format: json }}\nadmin: {{ address: 127.0.0.1:{} }}\n",
+        web.number(),
+        admin.number()
+    );
+    std::fs::write(&path, yaml).expect("written");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = crate::support::tollgate::program();
+    command.args(["run", "--log-format", "json", "-c"]).arg(&path);
+    command.stdout(writer.try_clone().expect("cloned")).stderr(writer);
+    let mut child = command.spawn().expect("started");
+    let get = |port: &Port, target| {
+        let port = port.number();
+        let mut client = crate::support::client::Client::open(([127, 0, 0, 1], port).into()).ok()?;
+        client.exchange(&Request::get(target).host(&format!("127.0.0.1:{port}"))).ok()
+    };
+    eventually("it listens", || get(&web, "/"));
+    let dropped = eventually("lost lines are counted", || {
+        let metrics = crate::support::metrics::Metrics::parse(&get(&admin, "/metrics")?.text());
+        Some(metrics.count("tollgate_log_dropped_total", &[("log", "access")])).filter(|&lines| lines > 0)
+    });
+    let still = get(&web, "/").map(|answer| answer.status);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!((dropped, still), (1, Some(200)));
 }

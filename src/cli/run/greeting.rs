@@ -1,7 +1,7 @@
 //! What a newcomer reads at the start: what runs where, what the limits mean, what to try.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::config::{Config, sentences};
@@ -102,12 +102,9 @@ fn is_admin(name: &str) -> bool {
     name == "admin"
 }
 
-/// An address to connect to, where the listener takes any.
+/// An address to connect to, where the listener takes any; `[::]` takes IPv4 too, and brackets are
+/// no pleasure in a shell.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }

@@ -1,6 +1,6 @@
 //! Client bytes in log lines: printable ASCII as it is, everything else escaped, all of it bounded.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// Stands for what was cut off.
 const CUT: &[u8] = b"...";
@@ -54,11 +54,11 @@ impl Writer<'_> {
             ' '..='~' => self.push(&[u8::try_from(c).unwrap_or(b'?')]),
             _ => {
                 let mut units = [0; 2];
-                let mut escaped = String::new();
+                let mut escaped = Vec::with_capacity(12);
                 for unit in c.encode_utf16(&mut units) {
                     let _ = write!(escaped, "\\u{unit:04x}");
                 }
-                self.push(escaped.as_bytes())
+                self.push(&escaped)
             }
         }
     }
