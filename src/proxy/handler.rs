@@ -164,6 +164,7 @@ impl Exchange<'_> {
             headers,
             &Forwarded {
                 peer: self.downstream.peer.ip().to_canonical(),
+                peer_text: &self.downstream.peer_text,
                 trusted: self.downstream.trusted,
                 client_field,
                 request_id: &self.client.request_id,
