@@ -77,6 +77,17 @@ const CLASSES: [Class; 256] = {
     classes
 };
 
+/// The bytes of host names and IPv4 addresses.
+static HOST_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        bytes[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    bytes
+};
+
 const fn classify(byte: u8) -> Class {
     match byte {
         b'/' => Class::Slash,
@@ -254,7 +265,7 @@ pub fn canonical_host(raw: &str) -> Result<Host<'_>, TargetError> {
         let end = raw.find(']').ok_or(TargetError::Host)?;
         (canonical_ipv6(&raw[..=end])?, &raw[end + 1..])
     } else {
-        let end = raw.find(':').unwrap_or(raw.len());
+        let end = memchr::memchr(b':', raw.as_bytes()).unwrap_or(raw.len());
         (canonical_name(&raw[..end])?, &raw[end..])
     };
     Ok(Host { name, port: parse_port(port)? })
@@ -271,8 +282,7 @@ fn canonical_name(raw: &str) -> Result<Cow<'_, str>, TargetError> {
     let mut before = b'.';
     let mut upper = false;
     for &byte in name.as_bytes() {
-        let legal = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && before != b'.');
-        if !legal {
+        if !HOST_BYTES[usize::from(byte)] || (byte == b'.' && before == b'.') {
             return Err(TargetError::Host);
         }
         upper |= byte.is_ascii_uppercase();
