@@ -268,7 +268,7 @@ pub(super) mod tests {
     fn workers_are_summed() {
         let text = sources().scrape(Format::Classic);
         for line in [
-            "tollgate_upstream_requests_total{upstream=\"default\",server=\"127.0.0.1:3000\",code=\"error\"} 2",
+            "tollgate_upstream_requests_total{upstream=\"127.0.0.1:3000\",server=\"127.0.0.1:3000\",code=\"error\"} 2",
             "tollgate_refused_requests_total{kind=\"bare_lf\"} 2",
             "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
