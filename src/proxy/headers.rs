@@ -99,6 +99,31 @@ pub fn prepare_response(headers: &mut HeaderMap) {
         drop.push(CONTENT_LENGTH);
     }
     remove_all(headers, &drop);
+    settle_length(headers);
+}
+
+/// Whether a response's body is framed as we understand it: we ask for no transfer coding, so any but
+/// `chunked` changes what the body means (RFC 9112 §7.4).
+#[must_use]
+pub fn is_coded_as_asked(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = lines.next().is_none_or(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    first && lines.next().is_none()
+}
+
+/// Makes one Content-Length of a repeated one; lengths that differ tell nothing (RFC 9112 §6.3).
+fn settle_length(headers: &mut HeaderMap) {
+    let lines = || headers.get_all(CONTENT_LENGTH).iter();
+    if !lines().enumerate().any(|(position, line)| position > 0 || line.as_bytes().contains(&b',')) {
+        return;
+    }
+    let mut lengths = lines().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let first = lengths.next().unwrap_or_default();
+    let settled = lengths.all(|length| length == first).then(|| HeaderValue::from_bytes(first));
+    match settled {
+        Some(Ok(length)) => drop(headers.insert(CONTENT_LENGTH, length)),
+        _ => drop(headers.remove(CONTENT_LENGTH)),
+    }
 }
 
 /// What every response of this process carries.
