@@ -1,11 +1,11 @@
 //! The `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers-11), their legacy cousins and Retry-After.
 //! The draft may still change: only this module writes these fields.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use smallvec::SmallVec;
 
 use super::decision::{Decision, Outcome, Verdict};
 
@@ -56,22 +56,22 @@ impl Verdict<'_> {
 
     /// One list item per limit, on a line of its own behind those of upstream (RFC 9110 §5.3).
     fn write_draft(&self, headers: &mut HeaderMap) {
-        let mut policies = String::with_capacity(64 * self.decisions.len());
-        let mut limits = String::with_capacity(64 * self.decisions.len());
+        let (mut policies, mut limits) = (Line::new(), Line::new());
         for decision in self.decisions.iter().filter(|decision| is_shown(decision)) {
             let Some(limit) = decision.limit else { continue };
-            let separator = if policies.is_empty() { "" } else { ", " };
             let bucket = limit.algorithm.bucket();
-            let name = Quoted(&decision.policy.name);
             let full = whole_seconds(Duration::from_micros(bucket.reset_us(bucket.empty())));
-            let _ = write!(policies, "{separator}{name};q={};w={full}", bucket.capacity);
-            let _ = write!(limits, "{separator}{name};r={}", decision.remaining);
+            begin_item(&mut policies, &decision.policy.name);
+            push_number(&mut policies, b";q=", bucket.capacity);
+            push_number(&mut policies, b";w=", full);
+            begin_item(&mut limits, &decision.policy.name);
+            push_number(&mut limits, b";r=", decision.remaining);
             if let Some(seconds) = time_of(decision) {
-                let _ = write!(limits, ";t={seconds}");
+                push_number(&mut limits, b";t=", seconds);
             }
         }
-        append(headers, POLICY, policies);
-        append(headers, RATELIMIT, limits);
+        append(headers, POLICY, &policies);
+        append(headers, RATELIMIT, &limits);
     }
 
     /// The tightest limit; upstream's own fields stay when it leaves less.
@@ -114,25 +114,33 @@ fn rounded_up(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// A name as a structured field's string (RFC 9651 §3.3.3).
-struct Quoted<'a>(&'a str);
+/// A field's value while it is written; the usual one needs no allocation of its own.
+type Line = SmallVec<[u8; 128]>;
 
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_char('"')?;
-        for letter in self.0.chars().filter(|letter| matches!(letter, ' '..='~')) {
-            if matches!(letter, '"' | '\\') {
-                f.write_char('\\')?;
-            }
-            f.write_char(letter)?;
-        }
-        f.write_char('"')
+/// Begins a list item with a name as a structured field's string (RFC 9651 §3.3.3).
+fn begin_item(line: &mut Line, name: &str) {
+    if !line.is_empty() {
+        line.extend_from_slice(b", ");
     }
+    line.push(b'"');
+    for byte in name.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+        if matches!(byte, b'"' | b'\\') {
+            line.push(b'\\');
+        }
+        line.push(byte);
+    }
+    line.push(b'"');
 }
 
-fn append(headers: &mut HeaderMap, name: HeaderName, value: String) {
-    if let Ok(value) = HeaderValue::try_from(value)
-        && !value.is_empty()
+/// Adds a parameter and its value.
+fn push_number(line: &mut Line, parameter: &[u8], value: u64) {
+    line.extend_from_slice(parameter);
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn append(headers: &mut HeaderMap, name: HeaderName, line: &[u8]) {
+    if !line.is_empty()
+        && let Ok(value) = HeaderValue::from_bytes(line)
     {
         headers.append(name, value);
     }

@@ -181,6 +181,13 @@ impl Cost {
         found.map_or(self.default, |&(_, cost)| cost)
     }
 
+    /// The least cost above 0 that a request can have; 1 when all are free.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        let listed = self.by_method.iter().map(|&(_, cost)| cost);
+        listed.chain([self.default]).filter(|&cost| cost > 0).min().unwrap_or(1)
+    }
+
     /// The largest cost a request can have.
     #[must_use]
     pub fn largest(&self) -> u64 {

@@ -7,7 +7,7 @@ mod streams;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,6 +67,7 @@ pub async fn serve(
     let address = peer.ip().to_canonical();
     let downstream = Downstream {
         peer,
+        peer_text: peer_text(address),
         local,
         listener,
         trusted: config.trusted_proxies.iter().any(|network| network.contains(&address)),
@@ -84,6 +85,10 @@ pub async fn serve(
     drop(config);
     let handler = move |request, downstream| Rc::clone(&proxy).handle(request, downstream);
     connection.serve(stream, &settings, handler).await;
+}
+
+fn peer_text(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).unwrap_or(const { HeaderValue::from_static("unknown") })
 }
 
 /// One connection and what it needs besides its socket and its handler.
@@ -143,6 +148,7 @@ impl Connection {
         let gate = inbound.gate();
         let downstream = Rc::clone(&self.downstream);
         let requests = std::cell::Cell::new(0);
+        let handler = Rc::new(handler);
         let service = service_fn(|request: Request<Incoming>| {
             requests.set(requests.get() + 1);
             let last = requests.get() >= MAX_REQUESTS || gate.retired();
@@ -151,7 +157,7 @@ impl Connection {
             }
             downstream.version.set(request.version());
             let in_flight = InFlight::new(Rc::clone(&downstream), Side::Http1(Arc::clone(&gate)));
-            answer(handler(request, Rc::clone(&downstream)), in_flight, Rc::clone(&downstream), Some(Arc::clone(&gate)))
+            answer(Rc::clone(&handler), request, in_flight, Some(Arc::clone(&gate)))
         });
         let mut builder = http1::Builder::new();
         builder.keep_alive(true).half_close(false).header_read_timeout(None).max_buf_size(buffer_size(max_head));
@@ -189,10 +195,11 @@ impl Connection {
         let streams = Rc::new(Streams::new());
         let service = {
             let (downstream, streams) = (Rc::clone(&downstream), Rc::clone(&streams));
+            let handler = Rc::new(handler);
             service_fn(move |request: Request<Incoming>| {
                 streams.began();
                 let in_flight = InFlight::new(Rc::clone(&downstream), Side::Http2(Rc::clone(&streams)));
-                answer(handler(request, Rc::clone(&downstream)), in_flight, Rc::clone(&downstream), None)
+                answer(Rc::clone(&handler), request, in_flight, None)
             })
         };
         let connection = http2_builder(&self.downstream.stats).serve_connection(inbound, service);
@@ -213,14 +220,20 @@ impl Connection {
     }
 }
 
-/// What the handler answered, with what keeps the connection's books around it.
-async fn answer<B>(
-    response: impl Future<Output = Response<B>>,
+/// What the handler answered, with what keeps the connection's books around it. The handler is
+/// called in here: its future is large, and a future that is handed over is copied.
+async fn answer<H, F, B>(
+    handler: Rc<H>,
+    request: Request<Incoming>,
     in_flight: InFlight,
-    downstream: Rc<Downstream>,
     gate: Option<Arc<Gate>>,
-) -> Result<Response<Held<B>>, Infallible> {
-    let mut response = response.await;
+) -> Result<Response<Held<B>>, Infallible>
+where
+    H: Fn(Request<Incoming>, Rc<Downstream>) -> F,
+    F: Future<Output = Response<B>>,
+{
+    let downstream = in_flight.downstream();
+    let mut response = handler(request, Rc::clone(downstream)).await;
     // Whatever of the body is still to come will not be read by anyone: the connection ends.
     let unread = gate.is_some_and(|gate| gate.body_open());
     if unread || downstream.close.get() {

@@ -16,6 +16,7 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
+use super::headers;
 use super::pool::{ConnectError, Lease};
 use super::record::Record;
 use super::rejection::Rejection;
@@ -94,7 +95,9 @@ impl Proxy {
         lease: Lease,
     ) -> Result<Answer, Rejection<'static>> {
         // We never ask for another protocol, so 101 answers nothing we said.
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let understood =
+            response.status() != StatusCode::SWITCHING_PROTOCOLS && headers::is_coded_as_asked(response.headers());
+        if !understood {
             self.stats.upstream(endpoint.id.0, None);
             return Err(Rejection::Garbage);
         }

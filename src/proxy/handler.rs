@@ -175,6 +175,7 @@ impl Exchange<'_> {
             headers,
             &Forwarded {
                 peer: self.downstream.peer.ip().to_canonical(),
+                peer_text: &self.downstream.peer_text,
                 request_id: &self.client.request_id,
                 version: self.version,
             },

@@ -6,7 +6,6 @@
 //! End-to-end fields named in a `Connection` line (Host, Content-Length, Authorization, …) are kept:
 //! RFC 9110 §7.6.1 forbids senders to name them there.
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
@@ -32,10 +31,10 @@ static PSEUDONYM: LazyLock<&'static str> =
 
 /// Our entry in Via (RFC 9110 §7.6.3). We always speak HTTP/1.1 to upstreams; towards the client the
 /// entry names the protocol the upstream answered in, which is the same.
-static VIA_ENTRY: LazyLock<&'static str> = LazyLock::new(|| Box::leak(format!("1.1 {}", *PSEUDONYM).into_boxed_str()));
+static VIA_ENTRY: LazyLock<HeaderValue> = LazyLock::new(|| via_entry("1.1"));
 
 /// The same for requests that came over HTTP/2.
-static VIA_ENTRY_H2: LazyLock<&'static str> = LazyLock::new(|| Box::leak(format!("2 {}", *PSEUDONYM).into_boxed_str()));
+static VIA_ENTRY_H2: LazyLock<HeaderValue> = LazyLock::new(|| via_entry("2"));
 
 /// Whose word about a request's origin is believed.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +48,18 @@ pub struct Belief<'a> {
 /// What the fields added to a request say.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
-    /// The peer's address: what X-Forwarded-For gets appended.
+    /// The peer's address.
     pub peer: IpAddr,
+    /// The same as text: what X-Forwarded-For gets appended.
+    pub peer_text: &'a HeaderValue,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// Whether the client spoke HTTP/2.
     pub version: http::Version,
+}
+
+fn via_entry(protocol: &str) -> HeaderValue {
+    HeaderValue::from_static(Box::leak(format!("{protocol} {}", *PSEUDONYM).into_boxed_str()))
 }
 
 /// Whether this process has forwarded the request before (RFC 9110 §7.6.3).
@@ -82,28 +87,48 @@ pub fn complete_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     }
     headers.insert(X_REQUEST_ID.clone(), forwarded.request_id.clone());
     let h2 = forwarded.version == http::Version::HTTP_2;
-    headers.append(VIA, HeaderValue::from_static(if h2 { &VIA_ENTRY_H2 } else { &VIA_ENTRY }));
+    headers.append(VIA, if h2 { VIA_ENTRY_H2.clone() } else { VIA_ENTRY.clone() });
 }
 
 /// Turns an upstream's fields into those for the client.
 pub fn prepare_response(headers: &mut HeaderMap) {
-    let mut drop = Names::new();
-    for name in headers.keys() {
-        if is_hop_by_hop(name.as_str()) && name != CONNECTION {
-            drop.push(name.clone());
-        }
-    }
+    let mut drop: Names = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
     drop_connection_names(headers, &mut drop);
     // RFC 9112 §6.3: with Transfer-Encoding the length is a lie.
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if drop.contains(&TRANSFER_ENCODING) {
         drop.push(CONTENT_LENGTH);
     }
-    remove_all(headers, drop);
+    remove_all(headers, &drop);
+    settle_length(headers);
+}
+
+/// Whether a response's body is framed as we understand it: we ask for no transfer coding, so any but
+/// `chunked` changes what the body means (RFC 9112 §7.4).
+#[must_use]
+pub fn is_coded_as_asked(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = lines.next().is_none_or(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    first && lines.next().is_none()
+}
+
+/// Makes one Content-Length of a repeated one; lengths that differ tell nothing (RFC 9112 §6.3).
+fn settle_length(headers: &mut HeaderMap) {
+    let lines = || headers.get_all(CONTENT_LENGTH).iter();
+    if !lines().enumerate().any(|(position, line)| position > 0 || line.as_bytes().contains(&b',')) {
+        return;
+    }
+    let mut lengths = lines().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let first = lengths.next().unwrap_or_default();
+    let settled = lengths.all(|length| length == first).then(|| HeaderValue::from_bytes(first));
+    match settled {
+        Some(Ok(length)) => drop(headers.insert(CONTENT_LENGTH, length)),
+        _ => drop(headers.remove(CONTENT_LENGTH)),
+    }
 }
 
 /// What every response of this process carries.
 pub fn sign_response(headers: &mut HeaderMap, request_id: HeaderValue) {
-    headers.append(VIA, HeaderValue::from_static(&VIA_ENTRY));
+    headers.append(VIA, VIA_ENTRY.clone());
     headers.insert(X_REQUEST_ID.clone(), request_id);
 }
 
@@ -117,23 +142,23 @@ pub fn mark_undecided(headers: &mut HeaderMap) {
 /// what changes how the message is read, rate-limit fields.
 pub fn filter_trailers(trailers: &mut HeaderMap) {
     let refused: Names = trailers.keys().filter(|name| !may_trail(name.as_str())).cloned().collect();
-    remove_all(trailers, refused);
+    remove_all(trailers, &refused);
 }
 
 /// Removes hop-by-hop fields, aliases and, from untrusted peers, everything that claims to know
 /// where the request came from.
 pub fn sanitise_request(headers: &mut HeaderMap, belief: Belief<'_>) {
-    let wants_trailers = headers.contains_key(TE) && accepts_trailers(headers);
     let mut drop = Names::new();
     for name in headers.keys() {
         let text = name.as_str();
         let told = !belief.trusted && (tells_origin(text) || Some(name) == belief.client_field);
-        if told || (is_hop_by_hop(text) && name != CONNECTION) || is_alias(text) {
+        if told || is_hop_by_hop(text) || is_alias(text) {
             drop.push(name.clone());
         }
     }
+    let wants_trailers = drop.contains(&TE) && accepts_trailers(headers);
     drop_connection_names(headers, &mut drop);
-    remove_all(headers, drop);
+    remove_all(headers, &drop);
     join_cookies(headers);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -153,23 +178,24 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_all(headers: &mut HeaderMap, names: Names) {
+fn remove_all(headers: &mut HeaderMap, names: &Names) {
     for name in names {
         headers.remove(name);
     }
 }
 
-/// Adds Connection itself and every name on every Connection line that may be removed.
+/// Adds every name on every Connection line that may be removed, when Connection itself is to be.
 fn drop_connection_names(headers: &HeaderMap, drop: &mut Names) {
-    if !headers.contains_key(CONNECTION) {
+    if !drop.contains(&CONNECTION) {
         return;
     }
     for line in headers.get_all(CONNECTION) {
         let names = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        // Keep-Alive, the commonest by far, is dropped without being named.
+        let names = names.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"));
         let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
         drop.extend(names.filter(|name| !is_end_to_end(name.as_str())));
     }
-    drop.push(CONNECTION);
 }
 
 /// Whether the client takes trailers (RFC 9110 §10.1.4).
@@ -259,21 +285,16 @@ fn may_trail(name: &str) -> bool {
     !refused
 }
 
-/// `X-Forwarded-For`, and `Forwarded` where a trusted peer uses it.
+/// `X-Forwarded-For`, and `Forwarded` where there is one: what is there by now came from a trusted peer.
 fn append_address(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    let mut buffer = [0; 48];
-    let mut rest = &mut buffer[..];
-    let _ = write!(rest, "{}", forwarded.peer);
-    let unused = rest.len();
-    let peer = &buffer[..buffer.len() - unused];
-    let value = if headers.contains_key(&X_FORWARDED_FOR) {
+    if headers.contains_key(&X_FORWARDED_FOR) {
         let lines = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-        HeaderValue::from_bytes(&lines.chain([peer]).collect::<Vec<_>>().join(&b", "[..]))
+        let list = lines.chain([forwarded.peer_text.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
+        if let Ok(value) = HeaderValue::from_bytes(&list) {
+            headers.insert(X_FORWARDED_FOR.clone(), value);
+        }
     } else {
-        HeaderValue::from_bytes(peer)
-    };
-    if let Ok(value) = value {
-        headers.insert(X_FORWARDED_FOR.clone(), value);
+        headers.insert(X_FORWARDED_FOR.clone(), forwarded.peer_text.clone());
     }
     if headers.contains_key(FORWARDED) {
         let element = match forwarded.peer {
@@ -296,7 +317,13 @@ mod tests {
 
     fn forwarded() -> Forwarded<'static> {
         static ID: HeaderValue = HeaderValue::from_static("id-1");
-        Forwarded { peer: "192.0.2.1".parse().unwrap(), request_id: &ID, version: http::Version::HTTP_11 }
+        static PEER: HeaderValue = HeaderValue::from_static("192.0.2.1");
+        Forwarded {
+            peer: "192.0.2.1".parse().unwrap(),
+            peer_text: &PEER,
+            request_id: &ID,
+            version: http::Version::HTTP_11,
+        }
     }
 
     fn prepared(trusted: bool, lines: &[(&'static str, &str)]) -> HeaderMap {

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::Version;
+use http::{HeaderValue, Version};
 
 use crate::config::Config;
 use crate::limit::Limiter;
@@ -48,6 +48,8 @@ pub struct Proxy {
 pub struct Downstream {
     /// The client's end of the socket.
     pub peer: SocketAddr,
+    /// Its address, IPv4-mapped IPv6 as IPv4, as text.
+    pub peer_text: HeaderValue,
     /// Our end of the socket.
     pub local: SocketAddr,
     /// Index of the listener in [`Config::listeners`].

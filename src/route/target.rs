@@ -44,6 +44,9 @@ pub enum TargetError {
     /// More `..` than segments before them.
     #[error("the path leads above its root")]
     AboveRoot,
+    /// A dot segment with a parameter (`..;`), a file name to some upstreams and `..` to others.
+    #[error("the path holds a dot segment with a parameter")]
+    DotParameter,
     /// A host that is empty, too long, or holds what no host name or address holds.
     #[error("the host is not a name or address")]
     Host,
@@ -75,6 +78,17 @@ const CLASSES: [Class; 256] = {
         byte += 1;
     }
     classes
+};
+
+/// The bytes of host names and IPv4 addresses.
+static HOST_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        bytes[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    bytes
 };
 
 const fn classify(byte: u8) -> Class {
@@ -139,9 +153,20 @@ fn scan(path: &[u8]) -> Result<Scan, TargetError> {
     Ok(Scan::Canonical { encoded_separators })
 }
 
-/// Whether what follows a slash is another slash or a dot segment.
+/// Whether what follows a slash is another slash or a dot segment, perhaps one with a parameter.
 fn needs_folding(after_slash: &[u8]) -> bool {
-    matches!(after_slash, [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
+    let after_dots = match after_slash {
+        [b'/', ..] => return true,
+        [b'.', b'.', after @ ..] | [b'.', after @ ..] => after,
+        _ => return false,
+    };
+    matches!(after_dots, [] | [b'/' | b';', ..]) || after_dots.starts_with(b"%3B")
+}
+
+/// Whether a segment is `.` or `..` to those who cut parameters off, before or after decoding.
+fn is_dot_with_parameter(segment: &str) -> bool {
+    let after_dots = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
+    after_dots.is_some_and(|after| after.starts_with(';') || after.starts_with("%3B"))
 }
 
 /// `/`, `\`, NUL and `%`: decoded by one reader and not by the next, they change what a path means.
@@ -204,6 +229,7 @@ fn fold_segments(path: &str) -> Result<String, TargetError> {
                 let parent = folded.rfind('/').ok_or(TargetError::AboveRoot)?;
                 folded.truncate(parent);
             }
+            _ if is_dot_with_parameter(segment) => return Err(TargetError::DotParameter),
             _ => {
                 folded.push('/');
                 folded.push_str(segment);
@@ -254,7 +280,7 @@ pub fn canonical_host(raw: &str) -> Result<Host<'_>, TargetError> {
         let end = raw.find(']').ok_or(TargetError::Host)?;
         (canonical_ipv6(&raw[..=end])?, &raw[end + 1..])
     } else {
-        let end = raw.find(':').unwrap_or(raw.len());
+        let end = memchr::memchr(b':', raw.as_bytes()).unwrap_or(raw.len());
         (canonical_name(&raw[..end])?, &raw[end..])
     };
     Ok(Host { name, port: parse_port(port)? })
@@ -271,8 +297,7 @@ fn canonical_name(raw: &str) -> Result<Cow<'_, str>, TargetError> {
     let mut before = b'.';
     let mut upper = false;
     for &byte in name.as_bytes() {
-        let legal = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && before != b'.');
-        if !legal {
+        if !HOST_BYTES[usize::from(byte)] || (byte == b'.' && before == b'.') {
             return Err(TargetError::Host);
         }
         upper |= byte.is_ascii_uppercase();
@@ -308,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_canonical_path_is_borrowed() {
-        for path in ["/", "/a", "/a/", "/a/b.c/..d/.e/f..", "/a;b=1/@me:x", "/caf%C3%A9", "/a%2Fb"] {
+        for path in ["/", "/a", "/a/", "/a/b.c/..d/.e/f..", "/a;b=1/@me:x", "/.a;/...;x/..%3Fa", "/caf%C3%A9", "/a%2Fb"]
+        {
             let found = canonical_path(path).unwrap();
             assert!(matches!(found.text, Cow::Borrowed(text) if text == path), "{path}");
         }
@@ -356,6 +382,12 @@ mod tests {
             ("/a/../../b", TargetError::AboveRoot),
             ("/%2e%2e/", TargetError::AboveRoot),
             ("//..", TargetError::AboveRoot),
+            ("/a/..;/b", TargetError::DotParameter),
+            ("/a/..;x=1", TargetError::DotParameter),
+            ("/a/.;/b", TargetError::DotParameter),
+            ("/a/%2e.;/b", TargetError::DotParameter),
+            ("/a/..%3b/b", TargetError::DotParameter),
+            ("/a/.%3B/b", TargetError::DotParameter),
             ("/%", TargetError::Percent),
             ("/%4", TargetError::Percent),
             ("/%zz", TargetError::Percent),
@@ -444,7 +476,8 @@ mod tests {
         for _ in 0..random.usize(0..5) {
             let segment: String = (0..random.usize(1..6)).map(|_| PIECES[random.usize(..PIECES.len())]).collect();
             path.push('/');
-            path.push_str(if segment == "." || segment == ".." { "x" } else { &segment });
+            let dots = segment == "." || segment == ".." || is_dot_with_parameter(&segment);
+            path.push_str(if dots { "x" } else { &segment });
         }
         if path.is_empty() || random.bool() {
             path.push('/');

@@ -289,6 +289,7 @@ fn the_memory_store_decides_exactly_as_the_definitions_say() {
                     algorithm: &forms[asked.limit][asked.form],
                     subject: &subjects[asked.subject],
                     cost: asked.cost,
+                    least_cost: 1,
                     shadow: LIMITS[asked.limit].1,
                 })
                 .collect();

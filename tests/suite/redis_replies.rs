@@ -88,8 +88,9 @@ fn word(reader: &mut impl BufRead) -> Option<String> {
 async fn take(store: &RedisStore, key: &str) -> Result<Reply, StoreErrorKind> {
     let subject = Subject::from_slice(key.as_bytes());
     let began = Instant::now();
-    let result =
-        store.decide(&[Ask { state_id: "api", algorithm: &LIMIT, subject: &subject, cost: 1, shadow: false }]).await;
+    let result = store
+        .decide(&[Ask { state_id: "api", algorithm: &LIMIT, subject: &subject, cost: 1, least_cost: 1, shadow: false }])
+        .await;
     assert!(began.elapsed() < PATIENT + HANG, "{:?}", began.elapsed());
     result
 }

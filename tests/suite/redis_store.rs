@@ -95,7 +95,7 @@ impl Subjected {
     async fn take(&self, limit: &Algorithm, key: &str) -> Result<Reply, StoreErrorKind> {
         let subject = Subject::from_slice(key.as_bytes());
         let began = Instant::now();
-        let ask = Ask { state_id: "api", algorithm: limit, subject: &subject, cost: 1, shadow: false };
+        let ask = Ask { state_id: "api", algorithm: limit, subject: &subject, cost: 1, least_cost: 1, shadow: false };
         let result = self.store.decide(&[ask]).await;
         assert!(began.elapsed() < self.timeout + HANG, "a decision took {:?}: {result:?}", began.elapsed());
         result
@@ -160,7 +160,7 @@ fn a_first_decision_waits_for_the_first_connection() {
     block_on(async {
         let subjected = Subjected::start(&settings(&server));
         let subject = Subject::from_slice(b"early");
-        let ask = Ask { state_id: "api", algorithm: &SCARCE, subject: &subject, cost: 1, shadow: false };
+        let ask = Ask { state_id: "api", algorithm: &SCARCE, subject: &subject, cost: 1, least_cost: 1, shadow: false };
         assert!(subjected.store.decide(&[ask]).await.unwrap().granted);
     });
 }
@@ -189,7 +189,8 @@ fn a_denial_changes_no_key_and_charges_no_other_limit() {
     block_on(async {
         let subjected = Subjected::connected(&settings(&server)).await;
         let subject = Subject::from_slice(b"client");
-        let ask = |id, algorithm, shadow| Ask { state_id: id, algorithm, subject: &subject, cost: 1, shadow };
+        let ask =
+            |id, algorithm, shadow| Ask { state_id: id, algorithm, subject: &subject, cost: 1, least_cost: 1, shadow };
         let leaky = Algorithm::LeakyBucket { bucket: *PLENTY.bucket(), delay_after: 1 };
         let both = [
             ask("plenty", &PLENTY, false),
@@ -227,6 +228,7 @@ fn every_key_expires_when_its_state_equals_never_seen() {
                 algorithm: limit,
                 subject: &subject,
                 cost: 1 + step as u64 % 2,
+                least_cost: 1,
                 shadow: false,
             };
             let now_us = start + i64::try_from(step).unwrap() * 1_234_567;
@@ -295,8 +297,14 @@ fn a_server_that_forgot_the_scripts_is_not_noticed() {
                     let store = Rc::clone(&subjected.store);
                     tokio::task::spawn_local(async move {
                         let subject = Subject::from_slice(b"flushed");
-                        let ask =
-                            Ask { state_id: "api", algorithm: &PLENTY, subject: &subject, cost: 1, shadow: false };
+                        let ask = Ask {
+                            state_id: "api",
+                            algorithm: &PLENTY,
+                            subject: &subject,
+                            cost: 1,
+                            least_cost: 1,
+                            shadow: false,
+                        };
                         store.decide_at(2_082_758_400_000_000, &[ask]).await
                     })
                 })
@@ -551,7 +559,14 @@ fn decisions_of_one_turn_leave_in_one_write() {
                 let store = Rc::clone(&subjected.store);
                 tokio::task::spawn_local(async move {
                     let subject = Subject::from_slice(b"turn");
-                    let ask = Ask { state_id: "api", algorithm: &PLENTY, subject: &subject, cost: 1, shadow: false };
+                    let ask = Ask {
+                        state_id: "api",
+                        algorithm: &PLENTY,
+                        subject: &subject,
+                        cost: 1,
+                        least_cost: 1,
+                        shadow: false,
+                    };
                     store.decide(&[ask]).await.unwrap()
                 })
             })

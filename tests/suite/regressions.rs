@@ -121,3 +121,33 @@ fn a_request_id_cannot_break_out_of_a_custom_body() {
     let kept = proxy.client().send(&Request::get("/").header("x-request-id", "Root=1-67891233:ab/c+d_e.f"));
     assert_eq!(kept.header("x-request-id"), Some("Root=1-67891233:ab/c+d_e.f"));
 }
+
+#[test]
+fn a_length_that_an_upstream_repeats_reaches_the_client_once() {
+    for fields in ["content-length: 2, 2", "content-length: 2\r\ncontent-length: 2"] {
+        let reply: &str = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok").leak();
+        let upstream = Upstream::replying(reply);
+        let proxy = limited(&upstream.url(), "key: client_ip");
+        let answer = proxy.client().send(&Request::get("/users/ann"));
+        assert_eq!((answer.list("content-length").as_str(), answer.text().as_str()), ("2", "ok"));
+    }
+    let upstream = Upstream::closing_after("HTTP/1.1 200 OK\r\ncontent-length: 2, 3\r\n\r\n");
+    let proxy = limited(&upstream.url(), "key: client_ip");
+    let answer = proxy.client().send(&Request::new("HEAD", "/users/ann"));
+    assert_eq!((answer.status, answer.header("content-length")), (200, None));
+}
+
+#[test]
+fn a_response_in_a_coding_nobody_asked_for_is_502() {
+    for coding in ["gzip", "gzip, chunked", "chunked, identity", "chunked\r\ntransfer-encoding: chunked"] {
+        let reply: &str = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n2\r\nok\r\n0\r\n\r\n").leak();
+        let upstream = Upstream::closing_after(reply);
+        let proxy = limited(&upstream.url(), "key: client_ip");
+        let answer = proxy.client().send(&Request::get("/users/ann"));
+        assert_eq!(
+            (answer.status, answer.list("proxy-status").as_str()),
+            (502, "tollgate; error=http_protocol_error"),
+            "{coding}"
+        );
+    }
+}

@@ -233,6 +233,7 @@ async fn accept_all(
         let (stream, peer) = listener::accept(&socket).await;
         let downstream = Downstream {
             peer,
+            peer_text: http::HeaderValue::try_from(peer.ip().to_string()).unwrap(),
             local: stream.local_addr().unwrap(),
             listener: 0,
             trusted: false,

@@ -33,14 +33,21 @@ pub(super) fn write_counted(subject: &mut Subject, part: &Subject) {
 /// Appends a client address; IPv6 cut to the prefix.
 pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
     subject.extend_from_slice(b"ip=");
-    let _ = match address.to_canonical() {
-        IpAddr::V4(address) => write!(Text(subject), "{address}"),
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let mut separator = &b""[..];
+            for octet in address.octets() {
+                subject.extend_from_slice(separator);
+                subject.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                separator = b".";
+            }
+        }
         IpAddr::V6(address) => {
             let prefix = u32::from(ipv6_prefix.min(128));
             let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-            write!(Text(subject), "{}/{prefix}", Ipv6Addr::from_bits(address.to_bits() & mask))
+            let _ = write!(Text(subject), "{}/{prefix}", Ipv6Addr::from_bits(address.to_bits() & mask));
         }
-    };
+    }
 }
 
 /// Whether the value may be a secret, or is at least the client's to choose freely.

@@ -41,6 +41,11 @@ impl InFlight {
         Self { downstream, side, waiting: false }
     }
 
+    /// The connection it came on.
+    pub(super) fn downstream(&self) -> &Rc<Downstream> {
+        &self.downstream
+    }
+
     fn asked(&mut self, waiting: bool) {
         if let Side::Http2(streams) = &self.side {
             streams.asked(self.waiting, waiting);

@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use redis::{Cmd, Value};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -20,23 +19,18 @@ use tokio_rustls::TlsConnector;
 
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::RedisSettings;
+use super::pipeline::Pipeline;
 use super::script::{Script, error_kind};
 
 /// Until TCP, TLS, login and scripts are done.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Decisions that may wait in memory to be written.
-const WRITE_QUEUE: usize = 1024;
-/// Bytes of decisions that leave in one write.
-const WRITE_BATCH: usize = 64 * 1024;
 /// The kernel gives up a peer that acknowledges nothing for this long.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Commands of the handshake, see [`greet`].
-const GREETINGS: usize = 2 + Script::ALL.len();
 
 /// A connection that is ready for decisions.
 #[derive(Debug)]
 pub struct Connection {
-    multiplexed: MultiplexedConnection,
+    pipeline: Pipeline,
     shas: [Box<str>; Script::ALL.len()],
 }
 
@@ -78,13 +72,10 @@ impl Connection {
     /// left is dropped, and replies are matched by their order.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Reset`] when the connection ended, [`StoreErrorKind::Protocol`] when its bytes were no reply.
+    /// [`StoreErrorKind::Reset`] when the connection ended, [`StoreErrorKind::Protocol`] when its bytes
+    /// were no reply, [`StoreErrorKind::Timeout`] when too many replies are overdue.
     pub async fn send(&self, cmd: &Cmd) -> Result<Value, StoreErrorKind> {
-        let mut multiplexed = self.multiplexed.clone();
-        multiplexed.send_packed_command(cmd).await.map_err(|error| match error.kind() {
-            ErrorKind::Parse => StoreErrorKind::Protocol,
-            _ => StoreErrorKind::Reset,
-        })
+        self.pipeline.send(cmd).await
     }
 
     /// Gives the server a script again, after it forgot it.
@@ -92,9 +83,7 @@ impl Connection {
     /// # Errors
     /// The reply's kind.
     pub async fn load(&self, script: Script) -> Result<(), StoreErrorKind> {
-        let mut load = redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(script.text());
-        match self.send(&load).await? {
+        match self.send(&script.load()).await? {
             Value::ServerError(error) => Err(error_kind(&error)),
             _ => Ok(()),
         }
@@ -126,46 +115,47 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// HELLO, AUTH and SELECT are redis-rs' part; then CLIENT SETNAME, HELLO again for the version (redis-rs
-/// keeps the first one's answer to itself) and the scripts, in one write.
+/// Logs in, names the connection and gives the server the scripts, in one write.
 async fn greet<S>(settings: &RedisSettings, stream: S) -> Result<(Connection, Driver), ConnectError>
 where
-    S: Unpin + AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let config = AsyncConnectionConfig::new()
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(WRITE_QUEUE)
-        .set_write_backpressure_boundary(WRITE_BATCH);
-    let (mut multiplexed, driver) = MultiplexedConnection::new_with_config(&login(settings), stream, config).await?;
-    let driver = Driver(tokio::task::spawn_local(driver));
-    let mut greeting = redis::pipe();
-    greeting.cmd("CLIENT").arg("SETNAME").arg("tollgate");
-    greeting.cmd("HELLO").arg("3");
-    for script in Script::ALL {
-        greeting.cmd("SCRIPT").arg("LOAD").arg(script.text());
+    let (pipeline, driving) = Pipeline::new(stream);
+    let driver = Driver(tokio::task::spawn_local(driving));
+    let hello = pipeline.send(&hello(settings));
+    let select = (settings.database != 0).then(|| pipeline.send(redis::cmd("SELECT").arg(settings.database)));
+    let named = pipeline.send(redis::cmd("CLIENT").arg("SETNAME").arg("tollgate"));
+    let loading = Script::ALL.map(|script| pipeline.send(&script.load()));
+    check_version(&accepted(hello.await?, "HELLO")?)?;
+    if let Some(select) = select {
+        accepted(select.await?, "SELECT")?;
     }
-    let replies = multiplexed.send_packed_commands(&greeting, 0, GREETINGS).await?;
-    let (Some(hello), Some(loaded)) = (replies.get(1), replies.get(2..)) else {
-        return Err(ConnectError::protocol("the server's greeting is incomplete"));
-    };
-    check_version(hello)?;
-    let shas: Vec<Box<str>> = loaded.iter().map(sha).collect::<Result<_, _>>()?;
+    // A server that takes no names does without.
+    named.await?;
+    let mut shas = Vec::with_capacity(Script::ALL.len());
+    for loaded in loading {
+        shas.push(sha(&accepted(loaded.await?, "SCRIPT LOAD")?)?);
+    }
     let shas = shas.try_into().map_err(|_| ConnectError::protocol("the server did not take all scripts"))?;
-    Ok((Connection { multiplexed, shas }, driver))
+    Ok((Connection { pipeline, shas }, driver))
 }
 
-fn login(settings: &RedisSettings) -> RedisConnectionInfo {
-    let mut login = RedisConnectionInfo::default()
-        .set_protocol(ProtocolVersion::RESP3)
-        .set_db(settings.database)
-        .set_skip_set_lib_name();
-    if let Some(username) = &settings.username {
-        login = login.set_username(username);
-    }
+/// RESP3 and, with a password, the login.
+fn hello(settings: &RedisSettings) -> Cmd {
+    let mut hello = redis::cmd("HELLO");
+    hello.arg("3");
     if let Some(password) = &settings.password {
-        login = login.set_password(password.reveal());
+        hello.arg("AUTH").arg(settings.username.as_deref().unwrap_or("default")).arg(password.reveal());
     }
-    login
+    hello
+}
+
+/// The reply to a command of the handshake, unless it is an error.
+fn accepted(reply: Value, command: &str) -> Result<Value, ConnectError> {
+    match reply {
+        Value::ServerError(_) => Err(unexpected(&reply, command)),
+        _ => Ok(reply),
+    }
 }
 
 /// SET … PXAT needs Redis 6.2.
@@ -227,15 +217,13 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-impl From<RedisError> for ConnectError {
-    fn from(error: RedisError) -> Self {
-        let message = error.to_string();
-        let kind = match error.kind() {
-            ErrorKind::AuthenticationFailed => StoreErrorKind::Noauth,
-            ErrorKind::Io => StoreErrorKind::Reset,
-            _ => redis::ServerError::try_from(error).map_or(StoreErrorKind::Protocol, |error| error_kind(&error)),
+impl From<StoreErrorKind> for ConnectError {
+    fn from(kind: StoreErrorKind) -> Self {
+        let message = match kind {
+            StoreErrorKind::Reset => "the server closed the connection",
+            _ => "the server does not answer as Redis does",
         };
-        Self { kind, message }
+        Self { kind, message: message.to_owned() }
     }
 }
 

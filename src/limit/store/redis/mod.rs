@@ -6,6 +6,8 @@
 
 pub mod connection;
 mod keeper;
+mod pipeline;
+mod reply;
 pub mod script;
 mod tls;
 

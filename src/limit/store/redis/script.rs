@@ -65,6 +65,14 @@ impl Script {
         }
     }
 
+    /// The command that gives a server this script.
+    #[must_use]
+    pub fn load(self) -> Cmd {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(self.text());
+        load
+    }
+
     /// The call `EVALSHA sha …` of this script.
     #[must_use]
     pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Cmd {

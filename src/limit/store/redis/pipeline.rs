@@ -1,0 +1,177 @@
+//! One socket, many callers: what is sent in one turn of the worker's loop leaves in one write, and
+//! replies go to the callers in the order in which they sent.
+//!
+//! Nothing is sent twice. A caller that has left keeps its place, so that its reply, when it comes,
+//! is nobody else's. When the connection ends every caller is told.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BytesMut};
+use redis::{Cmd, Value};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+
+use super::super::super::stats::StoreErrorKind;
+use super::reply;
+
+/// Most callers whose replies are awaited, those that have left included.
+const MOST_AWAITED: usize = 4096;
+/// Bytes read at once.
+const SCRATCH: usize = 16 * 1024;
+
+/// The callers' end of a connection.
+#[derive(Debug)]
+pub(super) struct Pipeline(Rc<Shared>);
+
+type Answer = Result<Value, StoreErrorKind>;
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Sent by callers and not yet written.
+    outgoing: RefCell<Vec<u8>>,
+    /// Whose replies are still to come.
+    awaited: RefCell<VecDeque<oneshot::Sender<Answer>>>,
+    /// Wakes the driver.
+    driver: RefCell<Option<Waker>>,
+    ended: Cell<bool>,
+}
+
+impl Pipeline {
+    /// A pipeline over `stream`, and the future that drives it until the connection ends.
+    pub(super) fn new<S>(stream: S) -> (Self, impl Future<Output = ()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shared = Rc::new(Shared::default());
+        (Self(Rc::clone(&shared)), drive(stream, shared))
+    }
+
+    /// Sends one command at once; the future waits for its reply.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Reset`] when the connection ended, [`StoreErrorKind::Protocol`] when its bytes
+    /// were no reply, [`StoreErrorKind::Timeout`] when too many replies are overdue.
+    pub(super) fn send(&self, cmd: &Cmd) -> impl Future<Output = Answer> + use<> {
+        let reply = self.0.enqueue(cmd);
+        async move { reply?.await.unwrap_or(Err(StoreErrorKind::Reset)) }
+    }
+}
+
+impl Shared {
+    fn enqueue(&self, cmd: &Cmd) -> Result<oneshot::Receiver<Answer>, StoreErrorKind> {
+        if self.ended.get() {
+            return Err(StoreErrorKind::Reset);
+        }
+        let mut awaited = self.awaited.borrow_mut();
+        if awaited.len() >= MOST_AWAITED {
+            return Err(StoreErrorKind::Timeout);
+        }
+        let (sender, receiver) = oneshot::channel();
+        awaited.push_back(sender);
+        cmd.write_packed_command(&mut self.outgoing.borrow_mut());
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+        Ok(receiver)
+    }
+
+    /// Gives a reply to the caller whose turn it is; false when nobody asked for it.
+    fn answer(&self, answer: Answer) -> bool {
+        let Some(caller) = self.awaited.borrow_mut().pop_front() else { return false };
+        // A caller that has left needs no answer.
+        let _ = caller.send(answer);
+        true
+    }
+}
+
+/// Tells every caller when the driver ends, however it ends.
+struct Ending(Rc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.set(true);
+        self.0.awaited.borrow_mut().clear();
+    }
+}
+
+async fn drive<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Rc<Shared>) {
+    let ending = Ending(shared);
+    let mut wire = Wire { stream, incoming: BytesMut::new(), scratch: vec![0; SCRATCH].into(), flushing: false };
+    let ended = poll_fn(|cx| wire.poll(cx, &ending.0)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection to redis ended");
+    }
+}
+
+/// The socket and what has arrived of the next reply.
+struct Wire<S> {
+    stream: S,
+    incoming: BytesMut,
+    scratch: Box<[u8]>,
+    flushing: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Writes what is to be written and reads what is there; ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<io::Result<()>> {
+        shared.driver.replace(Some(cx.waker().clone()));
+        if let Poll::Ready(Err(error)) = self.poll_write(cx, shared) {
+            return Poll::Ready(Err(error));
+        }
+        while ready!(self.poll_fill(cx))? > 0 {
+            self.deliver(shared)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<io::Result<()>> {
+        let mut outgoing = shared.outgoing.borrow_mut();
+        while !outgoing.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &outgoing))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            outgoing.drain(..written);
+            self.flushing = true;
+        }
+        if self.flushing {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.flushing = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once; 0 is the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut scratch = ReadBuf::new(&mut self.scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scratch))?;
+        self.incoming.extend_from_slice(scratch.filled());
+        Poll::Ready(Ok(scratch.filled().len()))
+    }
+
+    /// Hands every complete reply to its caller.
+    fn deliver(&mut self, shared: &Shared) -> io::Result<()> {
+        loop {
+            match reply::read(&self.incoming) {
+                Ok(None) => return Ok(()),
+                Ok(Some((value, len))) => {
+                    self.incoming.advance(len);
+                    // Pushed messages answer nobody.
+                    if !matches!(value, Value::Push { .. }) && !shared.answer(Ok(value)) {
+                        return Err(io::Error::other("a reply to no command"));
+                    }
+                }
+                Err(malformed) => {
+                    shared.answer(Err(StoreErrorKind::Protocol));
+                    return Err(io::Error::other(malformed));
+                }
+            }
+        }
+    }
+}
