@@ -1,7 +1,7 @@
 //! One connection to Redis: socket, TLS, login, version, scripts.
 //!
 //! Everything a connection needs is done before it is published, so a decision never waits for a
-//! handshake. It never reconnects by itself; [`super::keeper`] does that.
+//! handshake. It never reconnects by itself; `keeper.rs` does that.
 
 use std::io;
 use std::net::IpAddr;
