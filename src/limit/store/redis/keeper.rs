@@ -121,7 +121,7 @@ fn needs_another_connection(cause: StoreErrorKind) -> bool {
 async fn probe(state: &State, connection: &Connection, log: &mut Log<'_>) -> Option<StoreErrorKind> {
     let subject = Subject::from_slice(b"~probe");
     let ask = Ask { state_id: "~probe", algorithm: &PROBE, subject: &subject, cost: 1, least_cost: 1, shadow: false };
-    match state.ask(connection, state.settings.timeout, state.clock(), &[ask]).await {
+    match state.ask(connection, state.deadline(), state.clock(), &[ask]).await {
         Ok(_) => {
             let closed = state.breaker.borrow_mut().probe_succeeded(Instant::now());
             if closed {
