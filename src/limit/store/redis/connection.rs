@@ -229,7 +229,7 @@ impl From<io::Error> for ConnectError {
 
 impl From<RedisError> for ConnectError {
     fn from(error: RedisError) -> Self {
-        let message = error.to_string();
+        let message = error.to_string().lines().next().unwrap_or_default().to_owned();
         let kind = match error.kind() {
             ErrorKind::AuthenticationFailed => StoreErrorKind::Noauth,
             ErrorKind::Io => StoreErrorKind::Reset,
