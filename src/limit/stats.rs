@@ -120,9 +120,11 @@ impl StoreErrorKind {
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Refused => "start redis, or correct store.redis.url and what lies between",
-            Self::Reset => "look at redis' own log: it closed the connection, or died",
-            Self::Timeout => "look at redis' SLOWLOG and the network, or raise store.redis.timeout",
+            Self::Refused => "start redis, or correct store.redis: its url, its tls",
+            Self::Reset => "look at redis' own log: it closed the connection, or died, or wants rediss://",
+            Self::Timeout => {
+                "look at redis' SLOWLOG and the network, raise store.redis.timeout, or write redis:// where it has no TLS"
+            }
             Self::Loading => "wait until redis has read its data or reached its primary",
             Self::Readonly => "a replica answers: let store.redis.url lead to the primary",
             Self::Oom => "raise redis' maxmemory, or set maxmemory-policy to volatile-ttl",

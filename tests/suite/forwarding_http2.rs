@@ -172,7 +172,7 @@ fn trailers_pass_both_ways() {
 
 #[test]
 fn a_body_that_drips_is_answered_with_408_and_one_of_grpc_is_waited_for() {
-    let upstream = Scripted::start(|peer| peer.request().map(drop));
+    let upstream = Upstream::start(|peer| peer.request().map(drop));
     let drip = |content_type: &'static str| {
         talking_to(&upstream, |mut sender| async move {
             let post = Request::post("http://a.example/").header("content-type", content_type);

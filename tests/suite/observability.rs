@@ -276,3 +276,15 @@ fn each_change_of_the_store_is_one_line_whatever_the_number_of_workers() {
     assert_eq!(of("redis is still away").iter().filter(|line| line.contains("refused")).count(), 1);
     assert!(of("rejected").is_empty(), "requests are the access log's");
 }
+
+#[test]
+fn a_warning_about_the_configuration_is_a_line_of_the_json_log() {
+    let proxy = Tollgate::start(
+        "listen: 127.0.0.1:0\nupstream: echo\nlimits: [{ name: keyed, key: 'header:x-api-key', rate: 1/h }]\n",
+    );
+    let warning = proxy.wait_for_log("the warning", |line| line["level"] == "WARN" && line["line"] == 3);
+    assert!(warning["help"].as_str().is_some_and(|help| help.contains("client_ip")), "{warning}");
+    for line in proxy.log() {
+        assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "not JSON: {line}");
+    }
+}

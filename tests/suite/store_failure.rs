@@ -218,7 +218,7 @@ fn waiting_for_anothers_answer_is_part_of_the_deadline() {
         redis.url()
     ));
     assert_eq!([proxy.get("/").status, proxy.get("/").status], [200, 429]);
-    redis.signal("STOP");
+    redis.stop();
     std::thread::sleep(Duration::from_millis(600)); // the remembered denial runs out
     let took = std::thread::scope(|scope| {
         let ask = |delay| {
@@ -231,7 +231,7 @@ fn waiting_for_anothers_answer_is_part_of_the_deadline() {
         };
         [ask(0), ask(100)].map(|thread| thread.join().expect("an answer"))
     });
-    redis.signal("CONT");
+    redis.resume();
     println!("{took:?}");
     for (status, time) in took {
         assert_eq!(status, 503);
