@@ -1,5 +1,7 @@
 //! The whole process but its arguments: starts the threads, knows the addresses, ends them in order.
 
+mod descriptors;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -42,17 +44,17 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be bound.
-    #[error("cannot listen on {address} ({what}): {source}")]
+    #[error("cannot listen on {address} ({what}): {}", obstacle(cause))]
     Bind {
         /// The address.
         address: SocketAddr,
         /// Which listener.
         what: String,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread")]
     Thread(#[from] std::io::Error),
 }
 
@@ -81,6 +83,17 @@ struct Sockets {
     echo: Option<TcpListener>,
 }
 
+/// Why an address cannot be bound, and what to do.
+fn obstacle(cause: &io::Error) -> String {
+    let help = match cause.kind() {
+        io::ErrorKind::AddrInUse => "already in use by another process; end that one, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one",
+        _ => return cause.to_string(),
+    };
+    help.to_owned()
+}
+
 /// Runs a server until TERM or INT drains it; a second one stops it at once. `started` is told the
 /// real addresses by listener name, once all of them are open.
 ///
@@ -89,6 +102,7 @@ struct Sockets {
 pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, SocketAddr)])) -> Result<(), RunError> {
     worker::runtime().map_err(RunError::Signals)?.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
+        descriptors::raise_limit(config);
         let mut server = Server::start(config)?;
         started(&server.addresses);
         tokio::select! {
@@ -236,7 +250,7 @@ impl Sockets {
         let listeners = config.listeners.iter().map(|listener| {
             let address = listener.address;
             let what = format!("listener {}", listener.name);
-            worker::bind(address, config.workers).map_err(|source| StartError::Bind { address, what, source })
+            worker::bind(address, config.workers).map_err(|cause| StartError::Bind { address, what, cause })
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
@@ -263,9 +277,7 @@ impl Sockets {
 /// The admin socket. The default address may be taken: then any free port serves.
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
     match bind_one(address, "admin listener") {
-        Err(StartError::Bind { source, .. })
-            if address == DEFAULT_ADMIN && source.kind() == io::ErrorKind::AddrInUse =>
-        {
+        Err(StartError::Bind { cause, .. }) if address == DEFAULT_ADMIN && cause.kind() == io::ErrorKind::AddrInUse => {
             tracing::warn!(%address, "the default admin address is taken, using another port; set admin.address");
             bind_one(SocketAddr::new(address.ip(), 0), "admin listener")
         }
@@ -275,7 +287,7 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 /// One ordinary listening socket.
 fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|source| StartError::Bind { address, what: what.to_owned(), source })
+    TcpListener::bind(address).map_err(|cause| StartError::Bind { address, what: what.to_owned(), cause })
 }
 
 /// From sockets by listener to sockets by worker.

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::limit::Limiter;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
+use crate::limit::store::redis::log::StoreLog;
 pub use crate::proxy::connection::Phase;
 pub use crate::proxy::listener::bind;
 use crate::proxy::pool::Pool;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub memory: Arc<MemoryStore>,
     /// Connections open on all workers.
     pub caps: Arc<Caps>,
+    /// What the workers have logged of the store.
+    pub store_log: Arc<StoreLog>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
@@ -130,6 +133,7 @@ impl Shared {
             config: Arc::new(ArcSwap::new(Arc::clone(config))),
             memory: Arc::new(MemoryStore::new(config.store.max_keys)),
             caps: Arc::new(Caps::new(config)),
+            store_log: Arc::default(),
             access_log,
             echo,
         }
@@ -147,12 +151,14 @@ impl Worker {
     ) -> Self {
         let config = shared.config.load();
         let endpoints = config.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        let store_log = Arc::clone(&shared.store_log);
+        let limit_stats = LimitStats { store_log, ..LimitStats::new(config.policies.len()) };
         let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
         Self {
             shared: Arc::clone(shared),
             sockets,
             stats: Arc::new(stats),
-            limit_stats: Arc::new(LimitStats::new(config.policies.len())),
+            limit_stats: Arc::new(limit_stats),
             phase,
             _alive: alive.clone(),
         }

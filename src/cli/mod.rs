@@ -118,7 +118,7 @@ impl Cli {
     fn dispatch(&self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match &self.command {
-            None if global.config.is_none() && find_default().is_none() => Ok(usage()),
+            None if global.config.is_none() && find_default().is_none() => Ok(usage(&no_file())),
             None => run::run(&run::Args::default(), global),
             Some(Command::Run(args)) => run::run(args, global),
             Some(Command::Check(args)) => check::run(args, global),
@@ -146,12 +146,7 @@ impl Global {
             Some(path) if path.as_os_str() == "-" => Ok(Origin::Stdin),
             Some(path) if path.exists() => Ok(Origin::File(path.clone())),
             Some(path) => anyhow::bail!("there is no configuration file at {}", path.display()),
-            None => find_default().map(Origin::File).ok_or_else(|| {
-                let [here, system] = DEFAULT_FILES;
-                anyhow::anyhow!(
-                    "there is no ./{here} and no {system}; name one with -c, or write one with `tollgate init`"
-                )
-            }),
+            None => find_default().map(Origin::File).ok_or_else(no_file),
         }
     }
 }
@@ -187,8 +182,14 @@ fn find_default() -> Option<PathBuf> {
     DEFAULT_FILES.into_iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned)
 }
 
-/// Nothing to run: the help, as an error.
-fn usage() -> ExitCode {
-    complain(&command().render_help().ansi().to_string());
+/// None is named and there is none to find.
+fn no_file() -> anyhow::Error {
+    let [here, system] = DEFAULT_FILES;
+    anyhow::anyhow!("there is no ./{here} and no {system}; name one with -c, or write one with `tollgate init`")
+}
+
+/// Nothing to run: the help, then why.
+fn usage(error: &anyhow::Error) -> ExitCode {
+    complain(&format!("{}\nerror: {error}\n", command().render_help().ansi()));
     ExitCode::from(2)
 }

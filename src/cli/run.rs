@@ -77,10 +77,14 @@ fn print_config(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
 
 /// Starts logging and the server, and waits for the end.
 fn start(loaded: Loaded, global: &Global) -> anyhow::Result<ExitCode> {
-    show(&loaded.warnings);
     let config = Arc::new(loaded.config);
     let look = look(config.log.format, global);
     logging::start(look, config.log.level, global.log.as_deref())?;
+    if look.json {
+        log(&loaded.warnings);
+    } else {
+        show(&loaded.warnings);
+    }
     let ended = server::run(&config, |addresses| greeting::greet(&config, addresses, look));
     logging::flush();
     ended?;
@@ -91,6 +95,17 @@ fn start(loaded: Loaded, global: &Global) -> anyhow::Result<ExitCode> {
 fn show(report: &Report) {
     if !report.is_empty() {
         super::complain(&report.render(Colour::Ansi));
+    }
+}
+
+/// Warnings as lines of a log that machines read.
+fn log(report: &Report) {
+    let report = report.json();
+    let file = report["file"].as_str();
+    for warning in report["diagnostics"].as_array().into_iter().flatten() {
+        let (line, column) = (warning["line"].as_u64(), warning["column"].as_u64());
+        let (message, help) = (warning["message"].as_str().unwrap_or_default(), warning["help"].as_str());
+        tracing::warn!(file, line, column, help, "{message}");
     }
 }
 

@@ -114,6 +114,10 @@ fn sentence(message: &str, line: &str) -> (String, Option<String>) {
         Some("between braces, quote what holds `${…}`: { password: \"${NAME}\" }")
     } else if lower.contains("tab") {
         Some("indent with spaces; YAML allows no tabs")
+    } else if lower.contains("quoted scalar") {
+        Some("close the quote that was opened here or on a line above")
+    } else if lower.contains("'-' indicator") {
+        Some("the items of one list start in one column, and the keys of an item in the column of its first key")
     } else if lower.contains("simple key") || lower.contains("':'") || lower.contains("mapping") {
         Some(
             "keys of one mapping start in one column, each `key: value` with a space after the colon; \

@@ -175,7 +175,10 @@ impl Reader {
             Value::Unfilled => None,
             other => {
                 let message = format!("expected one value, found {}", kind(other));
-                let help = instead_of_a_list.filter(|_| matches!(other, Value::List(_)));
+                let help = match other {
+                    Value::List(_) => instead_of_a_list,
+                    _ => Some("quote text that begins with `{`, or move keys that belong elsewhere"),
+                };
                 self.error(node.span, Problem { message, help: help.map(str::to_owned) });
                 None
             }

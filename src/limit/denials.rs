@@ -73,6 +73,8 @@ pub struct Permit<'d> {
     denials: &'d Denials,
     flights: SmallVec<[(u128, Rc<Flight>); 1]>,
     sent: Instant,
+    /// The store's epoch at the sending.
+    epoch: u64,
 }
 
 /// When a call was made, by this process' clock and the store's.
@@ -187,7 +189,7 @@ impl Denials {
                 flights.push((name, flight));
             }
         }
-        Permit { denials: self, flights, sent }
+        Permit { denials: self, flights, sent, epoch: self.epoch.get() }
     }
 
     /// Remembers that the store denied this.
@@ -239,7 +241,8 @@ impl Default for Denials {
 }
 
 impl Permit<'_> {
-    /// Tells what came of it: denials are remembered, the waiting ones go on.
+    /// Tells what came of it: denials are remembered unless the store went away meanwhile, the waiting
+    /// ones go on. A failure is theirs too, but not that this request ran out of time: they may have more.
     pub fn settle(self, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
         self.settle_at(Instant::now(), asks, result);
     }
@@ -247,8 +250,12 @@ impl Permit<'_> {
     fn settle_at(self, answered: Instant, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
         let reply = match result {
             Ok(reply) => reply,
+            Err(StoreErrorKind::Timeout) => return,
             Err(kind) => return self.flights.iter().for_each(|(_, flight)| flight.failure.set(Some(*kind))),
         };
+        if self.epoch != self.denials.epoch.get() {
+            return;
+        }
         let call = Call { sent: self.sent, answered, now_us: reply.now_us };
         for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| !ask.shadow && ask.cost > 0) {
             if !answer.allowed {

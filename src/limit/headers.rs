@@ -74,11 +74,12 @@ impl Verdict<'_> {
         append(headers, RATELIMIT, &limits);
     }
 
-    /// The tightest limit; upstream's own fields stay when it leaves less.
+    /// The tightest limit; upstream's own fields stay unless they clearly leave as much.
     fn write_legacy(&self, headers: &mut HeaderMap) {
         let Some(tightest) = self.tightest() else { return };
-        let upstreams = headers.get(LEGACY_REMAINING).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-        if upstreams.is_some_and(|remaining| remaining < tightest.remaining) {
+        let upstreams = |value: &HeaderValue| value.to_str().ok()?.trim().parse::<u64>().ok();
+        let leaves_as_much = |value| upstreams(value).is_some_and(|remaining| remaining >= tightest.remaining);
+        if !headers.get_all(LEGACY_REMAINING).iter().all(leaves_as_much) {
             return;
         }
         headers.insert(LEGACY_LIMIT, HeaderValue::from(tightest.capacity()));

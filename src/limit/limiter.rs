@@ -90,14 +90,16 @@ impl Limiter {
 
     async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
         remote.denials.follow(remote.store.epoch());
-        let recalled = remote.denials.recall(asks, Instant::now() + remote.timeout).await;
+        let deadline = Instant::now() + remote.timeout;
+        let recalled = remote.denials.recall(asks, deadline).await;
         if let Ok(Recall::Denied(answers)) = recalled {
             return self.deny_again(plan, &answers);
         }
         let Ok(hold) = self.reserve(plan) else { return overflow() };
         let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold) };
         let sent = Instant::now();
-        let result = remote.store.decide(asks).await;
+        let result = remote.store.decide_before(deadline, asks).await;
+        remote.denials.follow(remote.store.epoch());
         permit.settle(asks, &result);
         let Ok(reply) = result else { return self.decide_without_store(plan, hold) };
         self.measure(sent.elapsed());

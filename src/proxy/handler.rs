@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::client::Client;
 use super::forward::Answer;
 use super::headers::{self, Belief, Forwarded};
+use super::inbound::Pace;
 use super::record::Record;
 use super::rejection::{Asked, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
@@ -23,9 +24,9 @@ use crate::limit::{Facts, Outcome, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 
-/// Longest silence of either side while a body is under way.
+/// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
-/// The same for event streams and gRPC.
+/// The same for event streams, and for gRPC both ways.
 const STREAM_IDLE: Duration = Duration::from_hours(1);
 /// The methods forwarded without a second look, for Allow.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
@@ -154,8 +155,8 @@ impl Exchange<'_> {
     fn request_body(&mut self) -> RequestBody {
         let Some(incoming) = self.body.take() else { return RequestBody::default() };
         // The clock of HTTP/1 bodies is kept between the socket and hyper.
-        let idle = (self.version == Version::HTTP_2).then_some(if self.grpc { STREAM_IDLE } else { BODY_IDLE });
-        let body = RequestBody::new(incoming, idle);
+        let pace = if self.grpc { Pace::stream(STREAM_IDLE) } else { Pace::default() };
+        let body = RequestBody::new(incoming, (self.version == Version::HTTP_2).then_some(pace));
         self.upload = body.upload();
         body
     }

@@ -37,7 +37,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use chunked::Chunked;
-pub use clock::Clocks;
+pub use clock::{BodyClock, Clocks, Pace};
 use clock::{Timer, Waiting};
 use head::HeadParser;
 pub use refusal::Refusal;

@@ -5,16 +5,15 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::body::IdleClock;
 use super::headers::filter_trailers;
+use super::inbound::{BodyClock, Pace};
 
 /// Most bytes of an unwanted body that are read to keep its connection usable.
 const MAX_DRAIN: usize = 64 * 1024;
@@ -82,16 +81,16 @@ pub struct RequestBody(Option<Streaming>);
 struct Streaming {
     incoming: Incoming,
     upload: Rc<Upload>,
-    idle: Option<IdleClock>,
+    clock: Option<BodyClock>,
 }
 
-/// The client did not send its body properly: bad framing, a lost connection, or silence.
+/// The client did not send its body properly: bad framing, a lost connection, silence, or slowness.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
     /// Bad framing or a lost connection.
     #[error("request body broke off: {0}")]
     Broken(#[source] hyper::Error),
-    /// Nothing came for too long.
+    /// Nothing came for too long, or too little.
     #[error("request body stalled")]
     Stalled,
 }
@@ -112,15 +111,15 @@ impl RequestBodyError {
 }
 
 impl RequestBody {
-    /// Streams `incoming`. `idle` is the longest silence between two frames, where nothing below
-    /// this body watches it (HTTP/2; the clock of HTTP/1 is kept between the socket and hyper).
+    /// Streams `incoming`. `pace` is how slowly it may come, where nothing below this body watches
+    /// that (HTTP/2; the clock of HTTP/1 is kept between the socket and hyper).
     #[must_use]
-    pub fn new(incoming: Incoming, idle: Option<Duration>) -> Self {
+    pub fn new(incoming: Incoming, pace: Option<Pace>) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
-        let idle = idle.map(IdleClock::new);
-        Self(Some(Streaming { incoming, upload: Rc::default(), idle }))
+        let clock = pace.map(BodyClock::new);
+        Self(Some(Streaming { incoming, upload: Rc::default(), clock }))
     }
 
     /// How far the upload is; `None` when there is no body.
@@ -172,8 +171,7 @@ impl Body for RequestBody {
         match Pin::new(&mut streaming.incoming).poll_frame(context) {
             Poll::Pending => {
                 upload.waiting.set(true);
-                if let Some(idle) = &mut streaming.idle {
-                    ready!(idle.poll_expired(context));
+                if streaming.clock.as_mut().is_some_and(|clock| clock.expired(context)) {
                     return Poll::Ready(Some(Err(RequestBodyError::Stalled)));
                 }
                 Poll::Pending
@@ -203,17 +201,16 @@ impl Streaming {
     fn taken(&mut self, frame: &mut Frame<Bytes>) {
         let upload = &self.upload;
         upload.frames.set(upload.frames.get() + 1);
-        if let Some(data) = frame.data_ref() {
-            upload.bytes.set(upload.bytes.get() + data.len() as u64);
-        }
+        let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        upload.bytes.set(upload.bytes.get() + len);
         if let Some(trailers) = frame.trailers_mut() {
             filter_trailers(trailers);
         }
         if self.incoming.is_end_stream() {
             upload.end();
         }
-        if let Some(idle) = &mut self.idle {
-            idle.reset();
+        if let Some(clock) = &mut self.clock {
+            clock.received(len);
         }
     }
 }

@@ -46,15 +46,10 @@ pub struct Look {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter of `--log` cannot be read.
-    #[error("`{filter}` is not a log filter ({source}); write a level such as debug, or target=level pairs")]
-    Filter {
-        /// As given.
-        filter: String,
-        /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
-    },
+    #[error("`{0}` is not a log filter; write error, warn, info, debug or trace, or pairs such as tollgate=debug")]
+    Filter(String),
     /// The writing thread could not be started.
-    #[error("cannot start the log's thread: {0}")]
+    #[error("cannot start the log's thread")]
     Thread(#[from] io::Error),
 }
 
@@ -65,9 +60,7 @@ pub enum LoggingError {
 /// When the filter cannot be read or the writing thread not be started.
 pub fn start(look: Look, level: Level, filter: Option<&str>) -> Result<(), LoggingError> {
     let filter = match filter {
-        Some(text) => {
-            EnvFilter::try_new(text).map_err(|source| LoggingError::Filter { filter: text.to_owned(), source })?
-        }
+        Some(text) => read(text).ok_or_else(|| LoggingError::Filter(text.to_owned()))?,
         None => EnvFilter::default().add_directive(level.into()),
     };
     if OUTPUT.set(Lines::start("log", io::stderr())?).is_err() {
@@ -82,6 +75,13 @@ pub fn start(look: Look, level: Level, filter: Option<&str>) -> Result<(), Loggi
     drop(installed); // a program that embeds the library and logs already keeps its own subscriber
     log_panics();
     Ok(())
+}
+
+/// The filter of `--log`. A bare word that is no level would be a target, and silence all others.
+fn read(text: &str) -> Option<EnvFilter> {
+    let is_level = |part: &str| part.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let understood = text.split(',').map(str::trim).all(|part| part.contains('=') || is_level(part));
+    if understood { EnvFilter::try_new(text).ok() } else { None }
 }
 
 /// Writes text for people between the log's lines.

@@ -151,6 +151,14 @@ fn wrong_usage_is_exit_code_two() {
 }
 
 #[test]
+fn without_a_file_to_run_the_help_says_so() {
+    let nowhere = tempfile::tempdir().expect("a directory");
+    let finished = finish(program().current_dir(nowhere.path()).env_remove("TOLLGATE_CONFIG"), "");
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.errors.contains("Usage:") && finished.errors.contains("no ./proxy.yaml"), "{}", finished.errors);
+}
+
+#[test]
 fn every_subcommand_has_a_help_text() {
     for command in ["run", "check", "explain", "schema", "init", "completions"] {
         let help = tollgate(&[command, "--help"]);

@@ -49,6 +49,14 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("", "", &["nothing says where to listen", "`listen: :8080`", "nothing says where requests go"]),
         ("listen: :8080", "", &["nothing says where requests go", "`upstream: http://127.0.0.1:3000`"]),
         ("- a", "1:1", &["expected keys and values, found a list"]),
+        // Slips of YAML.
+        ("listen: \":8080\nupstream: echo", "2:1", &["not valid YAML", "close the quote"]),
+        (
+            "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n   rate: 1/s",
+            "5:4",
+            &["not valid YAML", "one column"],
+        ),
+        ("listen: :8080\nupstream: {UPSTREAM}", "2:1", &["expected one value, found keys and values", "quote text"]),
         // Keys.
         ("listen: :8080\nupstraem: echo", "2:1", &["unknown key `upstraem`", "did you mean `upstream`?"]),
         ("listen: :8080\nupstream: echo\njwt: {}", "3:1", &["unknown key `jwt`", "keys that exist here: listen,"]),

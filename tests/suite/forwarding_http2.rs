@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -167,6 +168,33 @@ fn trailers_pass_both_ways() {
         (Some("trailers"), Some("te"))
     );
     assert_eq!(arrived.trailers, [("x-sum".to_owned(), "7".to_owned())]);
+}
+
+#[test]
+fn a_body_that_drips_is_answered_with_408_and_one_of_grpc_is_waited_for() {
+    let upstream = Upstream::start(|peer| peer.request().map(drop));
+    let drip = |content_type: &'static str| {
+        talking_to(&upstream, |mut sender| async move {
+            let post = Request::post("http://a.example/").header("content-type", content_type);
+            let (response, mut stream) = sender.send_request(post.body(()).expect("a request"), false).expect("sent");
+            let dripping = async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    let _ = stream.send_data("x".into(), false);
+                }
+            };
+            tokio::select! {
+                answer = answer(response) => Some(answer.status.as_u16()),
+                () = dripping => None,
+                () = tokio::time::sleep(Duration::from_secs(12)) => None,
+            }
+        })
+    };
+    let statuses = std::thread::scope(|scope| {
+        let grpc = scope.spawn(|| drip("application/grpc"));
+        (drip("text/plain"), grpc.join().expect("joined"))
+    });
+    assert_eq!(statuses, (Some(408), None));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::support::client::{self, Request};
 use crate::support::eventually;
 use crate::support::port::Port;
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
@@ -205,4 +206,85 @@ fn a_second_proxy_starts_beside_one_that_has_the_default_admin_address() {
         assert_eq!(client::get(proxy.admin(), "/readyz").status, 200);
     }
     assert_ne!(proxies[0].admin(), proxies[1].admin());
+}
+
+#[test]
+fn an_upstream_that_goes_and_comes_is_two_lines_of_the_log() {
+    let taken = Port::take();
+    let port = taken.number();
+    let proxy = Tollgate::start(&format!(
+        "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\nworkers: 2\n\
+         upstreams: {{ web: {{ servers: ['http://127.0.0.1:{port}'] }} }}\n\
+         routes: [{{ name: all, match: {{ path: /* }}, upstream: web }}]\n"
+    ));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 502);
+    }
+    let server = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+        }
+    });
+    eventually("the log says so", || {
+        assert_eq!(proxy.get("/").status, 204);
+        proxy.log().iter().any(|line| line.contains("answers again")).then_some(())
+    });
+    let log = proxy.log();
+    let about: Vec<_> = log.iter().filter(|line| line.contains(&format!("127.0.0.1:{port}"))).collect();
+    assert_eq!(about.len(), 2, "{about:#?}");
+    assert!(about[0].contains("upstream server fails") && about[0].contains("refused"), "{}", about[0]);
+    assert!(about[1].contains("\"failures\":20"), "{}", about[1]);
+    assert!(!log.iter().any(|line| line.contains("rejected")), "requests are the access log's: {log:#?}");
+}
+
+#[test]
+fn each_change_of_the_store_is_one_line_whatever_the_number_of_workers() {
+    let mut redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 4\nupstream: echo\nlimits: [{{ name: two, key: client_ip, rate: 1000/s }}]\n\
+         store: {{ redis: {{ url: '{}' }}, on_store_error: deny }}\n",
+        redis.url()
+    ));
+    let up = |wanted| {
+        eventually("the store is seen", || (proxy.metrics().count("tollgate_store_up", &[]) == wanted).then_some(()));
+    };
+    up(1);
+    redis.cli(&["ACL", "SETUSER", "default", "-evalsha"]);
+    // A new connection each: every worker takes a part.
+    eventually("every worker has been told", || {
+        let _ = proxy.get("/");
+        (proxy.metrics().count("tollgate_store_errors_total", &[("kind", "noperm")]) >= 8).then_some(())
+    });
+    redis.kill();
+    eventually("it is gone", || {
+        assert_eq!(proxy.get("/").status, 503);
+        (proxy.metrics().count("tollgate_store_errors_total", &[("kind", "refused")]) >= 8).then_some(())
+    });
+    redis.restart();
+    up(1);
+    let of = |message: &str| proxy.log().into_iter().filter(|line| line.contains(message)).collect::<Vec<_>>();
+    eventually("its return is logged", || (of("is back").len() == 1).then_some(()));
+    let away = of("redis is away");
+    assert_eq!((of("connected to redis").len(), away.len()), (1, 1), "{:#?}", proxy.log());
+    assert!(
+        away[0].contains("NOPERM") && away[0].contains("users.acl"),
+        "what redis says, and what to do: {}",
+        away[0]
+    );
+    assert_eq!(of("redis is still away").iter().filter(|line| line.contains("refused")).count(), 1);
+    assert!(of("rejected").is_empty(), "requests are the access log's");
+}
+
+#[test]
+fn a_warning_about_the_configuration_is_a_line_of_the_json_log() {
+    let proxy = Tollgate::start(
+        "listen: 127.0.0.1:0\nupstream: echo\nlimits: [{ name: keyed, key: 'header:x-api-key', rate: 1/h }]\n",
+    );
+    let warning = proxy.wait_for_log("the warning", |line| line["level"] == "WARN" && line["line"] == 3);
+    assert!(warning["help"].as_str().is_some_and(|help| help.contains("client_ip")), "{warning}");
+    for line in proxy.log() {
+        assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "not JSON: {line}");
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::client::Request;
 use crate::support::load::Load;
 use crate::support::port::Port;
 use crate::support::redis_server::RedisServer;
-use crate::support::tollgate::{Tollgate, repository, tollgate};
+use crate::support::tollgate::{Tollgate, program, repository, tollgate};
 use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
 
@@ -56,6 +57,46 @@ fn an_address_in_use_is_said_in_one_sentence() {
     assert_eq!(proxy.wait(), Some(1));
     let log = eventually("the reason", || Some(proxy.log().join("\n")).filter(|log| log.contains(&address)));
     assert!(log.contains("cannot listen on") && log.contains("in use"), "{log}");
+}
+
+#[test]
+fn the_reason_why_it_does_not_start_is_told_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let finished = tollgate(&["run", "--from", &address, "--to", "echo"]);
+    assert_eq!(finished.code, Some(1));
+    assert_eq!(finished.errors.matches("in use").count(), 1, "{}", finished.errors);
+    assert!(finished.errors.contains("choose another port"), "{}", finished.errors);
+    let finished = tollgate(&["run", "--from", "127.0.0.1:0", "--to", "echo", "--log", "verbose"]);
+    assert_eq!(finished.code, Some(1), "a word that is no level would silence the log");
+    assert!(finished.errors.contains("`verbose` is not a log filter"), "{}", finished.errors);
+}
+
+/// Started by a shell that lets it open only so many files.
+fn with_open_files(limit: &str) -> Tollgate {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("proxy.yaml");
+    std::fs::write(&file, "listen: 127.0.0.1:0\nupstream: echo\nadmin: { address: 127.0.0.1:0 }\n").expect("written");
+    let program = program();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{limit} && exec \"$0\" \"$@\"")).arg(program.get_program());
+    command.args(["run", "--log-format", "json", "-c"]).arg(&file);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Tollgate::spawn(command, directory)
+}
+
+#[test]
+fn a_low_soft_limit_on_open_files_is_raised() {
+    let proxy = with_open_files("ulimit -S -n 64");
+    let mut clients: Vec<_> = (0..100).map(|_| proxy.client()).collect();
+    let served = clients.iter_mut().filter_map(|client| client.exchange(&Request::get("/")).ok());
+    assert_eq!(served.filter(|answer| answer.status == 200).count(), 100);
+}
+
+#[test]
+fn a_limit_on_open_files_that_cannot_hold_all_connections_is_a_warning() {
+    let proxy = with_open_files("ulimit -n 128");
+    proxy.wait_for_log("the limit", |line| line["level"] == "WARN" && line["limit"] == 128);
 }
 
 #[test]

@@ -208,6 +208,37 @@ fn flushed_scripts_are_not_noticed_under_any_policy() {
     }
 }
 
+/// A request that waited for another's answer has only the rest of its time for its own call.
+#[test]
+fn waiting_for_anothers_answer_is_part_of_the_deadline() {
+    let redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\nlimits: [{{ name: one, key: client_ip, rate: 2/s, burst: 1 }}]\n\
+         store:\n  redis: {{ url: '{}', timeout: 1s }}\n  on_store_error: deny\n",
+        redis.url()
+    ));
+    assert_eq!([proxy.get("/").status, proxy.get("/").status], [200, 429]);
+    redis.stop();
+    std::thread::sleep(Duration::from_millis(600)); // the remembered denial runs out
+    let took = std::thread::scope(|scope| {
+        let ask = |delay| {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(delay));
+                let began = Instant::now();
+                (proxy.get("/").status, began.elapsed())
+            })
+        };
+        [ask(0), ask(100)].map(|thread| thread.join().expect("an answer"))
+    });
+    redis.resume();
+    println!("{took:?}");
+    for (status, time) in took {
+        assert_eq!(status, 503);
+        assert!(time < Duration::from_millis(1_500), "answered after {time:?} with a deadline of 1 s");
+    }
+}
+
 /// The policy of one limit is its own business.
 #[test]
 fn a_limit_may_have_a_policy_of_its_own() {

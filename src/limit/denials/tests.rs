@@ -266,6 +266,32 @@ fn when_the_asking_request_fails_the_others_fail_with_it() {
 }
 
 #[test]
+fn when_the_asking_request_runs_out_of_time_another_asks() {
+    let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
+    let asks = [ask(&limit, &subject, 1)];
+    let denials = with_denial(&asks[0], LONG_AGO);
+    run(async {
+        let Ok(Recall::Ask(permit)) = denials.recall(&asks, soon()).await else { panic!("not asked") };
+        let (next, ()) = tokio::join!(denials.recall(&asks, soon()), async {
+            others().await;
+            permit.settle(&asks, &Err(StoreErrorKind::Timeout));
+        });
+        assert!(matches!(next, Ok(Recall::Ask(_))), "a miss is that request's only");
+    });
+}
+
+#[test]
+fn what_the_store_said_before_it_went_away_is_not_remembered() {
+    let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
+    let asks = [ask(&limit, &subject, 1)];
+    let denials = Denials::new();
+    let permit = denials.permit(&[], Instant::now());
+    denials.follow(1);
+    permit.settle(&asks, &Ok(reply(answer(1_000_000, 0))));
+    assert!(matches!(denials.look(&asks, Instant::now()), Look::Ask(_)));
+}
+
+#[test]
 fn when_the_asking_request_goes_away_another_asks() {
     let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
     let asks = [ask(&limit, &subject, 1)];

@@ -120,7 +120,7 @@ fn legacy_fields_tell_of_the_tightest_and_never_loosen_upstreams() {
     let decisions = [decision(&wide, 49, 0), decision(&narrow, 2, 0)];
     let ours = ["x-ratelimit-limit: 100", "x-ratelimit-remaining: 49", "x-ratelimit-reset: 5"];
     assert_eq!(written(ALLOWED, &decisions, HeaderStyle::Legacy), ours);
-    for (theirs, stays) in [("48", true), ("49", false), ("5000", false), ("soon", false)] {
+    for (theirs, stays) in [("48", true), ("49", false), ("5000", false), ("-1", true), ("0.5", true), ("9, 3", true)] {
         let mut upstreams = HeaderMap::new();
         upstreams.insert("x-ratelimit-limit", HeaderValue::from_static("60"));
         upstreams.insert("x-ratelimit-remaining", HeaderValue::from_static(theirs));
@@ -128,6 +128,11 @@ fn legacy_fields_tell_of_the_tightest_and_never_loosen_upstreams() {
         assert_eq!(lines.contains(&format!("x-ratelimit-remaining: {theirs}")), stays || theirs == "49", "{theirs}");
         assert_eq!(lines == ours, !stays, "{theirs}");
     }
+    let mut twice = HeaderMap::new();
+    twice.append("x-ratelimit-remaining", HeaderValue::from_static("5000"));
+    twice.append("x-ratelimit-remaining", HeaderValue::from_static("3"));
+    let lines = written_after(twice, ALLOWED, &decisions, HeaderStyle::Legacy);
+    assert_eq!(lines, ["x-ratelimit-remaining: 5000", "x-ratelimit-remaining: 3"]);
 }
 
 #[test]

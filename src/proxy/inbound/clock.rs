@@ -30,21 +30,79 @@ pub struct Clocks {
     pub goaway: Duration,
 }
 
+/// How slowly a body may come.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Longest silence.
+    idle: Duration,
+    /// How long it may be waited for in all before its rate counts.
+    grace: Duration,
+    /// Slowest after that, bytes per second of waiting.
+    rate: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), grace: Duration::from_secs(10), rate: 100 }
+    }
+}
+
+impl Pace {
+    /// For a stream, whose messages come when there is something to say: only silence counts.
+    #[must_use]
+    pub fn stream(idle: Duration) -> Self {
+        Self { idle, grace: Duration::MAX, ..Self::default() }
+    }
+}
+
 impl Clocks {
     /// The listener's two clocks beside the defaults of the others.
     #[must_use]
     pub fn new(head: Duration, idle: Duration) -> Self {
+        let body = Pace::default();
         Self {
             head,
             idle,
-            body_idle: Duration::from_secs(30),
-            body_grace: Duration::from_secs(10),
-            body_rate: 100,
+            body_idle: body.idle,
+            body_grace: body.grace,
+            body_rate: body.rate,
             write: Duration::from_secs(30),
             half_closed: Duration::from_secs(2),
             age: Duration::from_hours(1),
             goaway: Duration::from_secs(5),
         }
+    }
+
+    /// How slowly a body may come.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { idle: self.body_idle, grace: self.body_grace, rate: self.body_rate }
+    }
+}
+
+/// Watches one body that comes frame by frame, where nothing below it does (HTTP/2).
+#[derive(Debug)]
+pub struct BodyClock {
+    pace: Pace,
+    waiting: Waiting,
+    timer: Timer,
+}
+
+impl BodyClock {
+    /// Begins to watch.
+    #[must_use]
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, waiting: Waiting::default(), timer: Timer::default() }
+    }
+
+    /// A frame with this many bytes came.
+    pub fn received(&mut self, bytes: u64) {
+        self.waiting.received(bytes);
+    }
+
+    /// There is nothing: whether it has been idle or slow for too long. If not, the task is woken then.
+    pub fn expired(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.waiting.body_deadline(self.pace);
+        self.timer.passed(cx, deadline)
     }
 }
 
@@ -104,10 +162,10 @@ impl Waiting {
     }
 
     /// When a body that is waited for has been idle or slow for too long.
-    pub(super) fn body_deadline(&mut self, clocks: &Clocks) -> Instant {
+    pub(super) fn body_deadline(&mut self, pace: Pace) -> Instant {
         let since = self.since();
-        let earned = Duration::from_secs(self.received / clocks.body_rate.max(1));
-        let slow = clocks.body_grace.max(earned).saturating_sub(self.before);
-        since + slow.min(clocks.body_idle)
+        let earned = Duration::from_secs(self.received / pace.rate.max(1));
+        let slow = pace.grace.max(earned).saturating_sub(self.before);
+        since + slow.min(pace.idle)
     }
 }

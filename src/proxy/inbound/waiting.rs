@@ -151,7 +151,7 @@ impl Inbound {
         let overdue = match self.stage {
             Stage::Head(_) | Stage::FirstChunk { .. } => self.head_overdue(cx),
             Stage::Length(_) | Stage::Chunked(_) => {
-                let deadline = self.waiting.body_deadline(&self.clocks);
+                let deadline = self.waiting.body_deadline(self.clocks.pace());
                 let overdue = self.timer.passed(cx, deadline);
                 if overdue {
                     self.stage = Stage::Broken(Refusal::BodyTimeout);

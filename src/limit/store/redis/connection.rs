@@ -1,14 +1,14 @@
 //! One connection to Redis: socket, TLS, login, version, scripts.
 //!
 //! Everything a connection needs is done before it is published, so a decision never waits for a
-//! handshake. It never reconnects by itself; the keeper does that.
+//! handshake. It never reconnects by itself; `keeper.rs` does that.
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::Value;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::RedisSettings;
+use super::command::Command;
 use super::pipeline::Pipeline;
 use super::script::{Script, error_kind};
 
@@ -74,8 +75,8 @@ impl Connection {
     /// # Errors
     /// [`StoreErrorKind::Reset`] when the connection ended, [`StoreErrorKind::Protocol`] when its bytes
     /// were no reply, [`StoreErrorKind::Timeout`] when too many replies are overdue.
-    pub async fn send(&self, cmd: &Cmd) -> Result<Value, StoreErrorKind> {
-        self.pipeline.send(cmd).await
+    pub async fn send(&self, command: &Command) -> Result<Value, StoreErrorKind> {
+        self.pipeline.send(command).await
     }
 
     /// Gives the server a script again, after it forgot it.
@@ -123,12 +124,13 @@ where
     let (pipeline, driving) = Pipeline::new(stream);
     let driver = Driver(tokio::task::spawn_local(driving));
     let hello = pipeline.send(&hello(settings));
-    let select = (settings.database != 0).then(|| pipeline.send(redis::cmd("SELECT").arg(settings.database)));
-    let named = pipeline.send(redis::cmd("CLIENT").arg("SETNAME").arg("tollgate"));
+    let select = |database: i64| pipeline.send(&Command::of(&["SELECT", &database.to_string()]));
+    let selected = (settings.database != 0).then(|| select(settings.database));
+    let named = pipeline.send(&Command::of(&["CLIENT", "SETNAME", "tollgate"]));
     let loading = Script::ALL.map(|script| pipeline.send(&script.load()));
     check_version(&accepted(hello.await?, "HELLO")?)?;
-    if let Some(select) = select {
-        accepted(select.await?, "SELECT")?;
+    if let Some(selected) = selected {
+        accepted(selected.await?, "SELECT")?;
     }
     // A server that takes no names does without.
     named.await?;
@@ -141,13 +143,14 @@ where
 }
 
 /// RESP3 and, with a password, the login.
-fn hello(settings: &RedisSettings) -> Cmd {
-    let mut hello = redis::cmd("HELLO");
-    hello.arg("3");
-    if let Some(password) = &settings.password {
-        hello.arg("AUTH").arg(settings.username.as_deref().unwrap_or("default")).arg(password.reveal());
+fn hello(settings: &RedisSettings) -> Command {
+    match &settings.password {
+        None => Command::of(&["HELLO", "3"]),
+        Some(password) => {
+            let username = settings.username.as_deref().unwrap_or("default");
+            Command::of(&["HELLO", "3", "AUTH", username, password.reveal()])
+        }
     }
-    hello
 }
 
 /// The reply to a command of the handshake, unless it is an error.

@@ -4,8 +4,10 @@
 //! within its deadline, and never again when its fate is unknown: a charge that may have been made is
 //! not repeated. When the breaker is open a decision fails without waiting; nothing is queued for later.
 
+pub mod command;
 pub mod connection;
 mod keeper;
+pub mod log;
 mod pipeline;
 mod reply;
 pub mod script;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use redis::Value;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -58,6 +61,8 @@ struct State {
     unanswered_since: Cell<Option<Instant>>,
     /// Set once a server refused to read its clock inside scripts.
     own_clock: Cell<bool>,
+    /// The last error that the server itself told, in its words.
+    refusal: RefCell<String>,
 }
 
 impl RedisStore {
@@ -78,18 +83,27 @@ impl RedisStore {
             unanswered: Cell::new(0),
             unanswered_since: Cell::new(None),
             own_clock: Cell::new(false),
+            refusal: RefCell::default(),
         });
         let keeper = tokio::task::spawn_local(keeper::keep(Rc::clone(&state)));
         Rc::new(Self { state, keeper })
     }
 
-    /// Decides all of `asks` at once, by the server's clock.
+    /// Decides all of `asks` at once, by the server's clock, within the configured time.
+    ///
+    /// # Errors
+    /// As [`RedisStore::decide_before`].
+    pub async fn decide(&self, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
+        self.decide_before(self.state.deadline(), asks).await
+    }
+
+    /// The same before a deadline, of which other waiting has taken a part.
     ///
     /// # Errors
     /// Why the store did not decide. At once while the breaker is open, otherwise within the deadline.
     /// After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may have charged all the same.
-    pub async fn decide(&self, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_by(None, asks).await
+    pub async fn decide_before(&self, deadline: Instant, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
+        self.decide_by(None, deadline, asks).await
     }
 
     /// The same by a given clock, microseconds since 1970 (tests; 0 is the server's).
@@ -97,22 +111,24 @@ impl RedisStore {
     /// # Errors
     /// As [`RedisStore::decide`].
     pub async fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_by(Some(now_us), asks).await
+        self.decide_by(Some(now_us), self.state.deadline(), asks).await
     }
 
-    async fn decide_by(&self, now_us: Option<i64>, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
+    async fn decide_by(
+        &self,
+        now_us: Option<i64>,
+        deadline: Instant,
+        asks: &[Ask<'_>],
+    ) -> Result<Reply, StoreErrorKind> {
         let state = &self.state;
-        let mut budget = state.settings.timeout;
         if state.breaker.borrow().is_untried() {
-            let began = Instant::now();
-            let _ = tokio::time::timeout(budget, state.tried.notified()).await;
-            budget = budget.saturating_sub(began.elapsed());
+            let _ = tokio::time::timeout_at(deadline.into(), state.tried.notified()).await;
         }
         let Some(connection) = state.connection() else {
             return Err(state.breaker.borrow().cause().unwrap_or(StoreErrorKind::Refused));
         };
         let now_us = now_us.unwrap_or_else(|| state.clock());
-        let result = state.ask(&connection, budget, now_us, asks).await;
+        let result = state.ask(&connection, deadline, now_us, asks).await;
         state.learn(&connection, result.as_ref().err().copied());
         result
     }
@@ -150,11 +166,16 @@ impl State {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| i64::try_from(since.as_micros()).unwrap_or(1))
     }
 
-    /// One decision within its budget of time, counted.
+    /// When a decision that begins now has to be made.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.timeout
+    }
+
+    /// One decision before its deadline, counted.
     async fn ask(
         &self,
         connection: &Connection,
-        budget: Duration,
+        deadline: Instant,
         now_us: i64,
         asks: &[Ask<'_>],
     ) -> Result<Reply, StoreErrorKind> {
@@ -162,7 +183,7 @@ impl State {
             self.count_error(StoreErrorKind::Timeout);
             return Err(StoreErrorKind::Timeout);
         };
-        let result = match tokio::time::timeout(budget, self.call(connection, now_us, asks)).await {
+        let result = match tokio::time::timeout_at(deadline.into(), self.call(connection, now_us, asks)).await {
             Ok(result) => result,
             Err(_) => Err(StoreErrorKind::Timeout),
         };
@@ -194,7 +215,20 @@ impl State {
             self.stats.store_calls.increment();
             value = connection.send(&script.by_text(prefix, now_us, asks)).await?;
         }
+        if let Value::ServerError(error) = &value {
+            *self.refusal.borrow_mut() = format!("{} {}", error.code(), error.details().unwrap_or_default());
+        }
         script::read_reply(value, asks)
+    }
+
+    /// What happened, for the log: the server's own words where it said any.
+    fn reason(&self, cause: StoreErrorKind) -> String {
+        match cause {
+            StoreErrorKind::Refused => "there is no connection".to_owned(),
+            StoreErrorKind::Reset => "the connection ended".to_owned(),
+            StoreErrorKind::Timeout => format!("no answer within {} ms", self.settings.timeout.as_millis()),
+            _ => self.refusal.borrow().clone(),
+        }
     }
 
     fn use_own_clock(&self) {

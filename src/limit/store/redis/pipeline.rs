@@ -13,11 +13,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::super::super::stats::StoreErrorKind;
+use super::command::Command;
 use super::reply;
 
 /// Most callers whose replies are awaited, those that have left included.
@@ -57,14 +58,14 @@ impl Pipeline {
     /// # Errors
     /// [`StoreErrorKind::Reset`] when the connection ended, [`StoreErrorKind::Protocol`] when its bytes
     /// were no reply, [`StoreErrorKind::Timeout`] when too many replies are overdue.
-    pub(super) fn send(&self, cmd: &Cmd) -> impl Future<Output = Answer> + use<> {
-        let reply = self.0.enqueue(cmd);
+    pub(super) fn send(&self, command: &Command) -> impl Future<Output = Answer> + use<> {
+        let reply = self.0.enqueue(command);
         async move { reply?.await.unwrap_or(Err(StoreErrorKind::Reset)) }
     }
 }
 
 impl Shared {
-    fn enqueue(&self, cmd: &Cmd) -> Result<oneshot::Receiver<Answer>, StoreErrorKind> {
+    fn enqueue(&self, command: &Command) -> Result<oneshot::Receiver<Answer>, StoreErrorKind> {
         if self.ended.get() {
             return Err(StoreErrorKind::Reset);
         }
@@ -74,7 +75,7 @@ impl Shared {
         }
         let (sender, receiver) = oneshot::channel();
         awaited.push_back(sender);
-        cmd.write_packed_command(&mut self.outgoing.borrow_mut());
+        self.outgoing.borrow_mut().extend_from_slice(command.bytes());
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }

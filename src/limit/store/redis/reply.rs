@@ -6,6 +6,8 @@ use redis::Value;
 
 /// Most bytes of one reply: far more than any command of ours is answered with.
 const LONGEST: usize = 64 * 1024;
+/// Digits of which every number is an `i64`.
+const MOST_DIGITS: usize = 18;
 /// How deep replies may be nested.
 const DEEPEST: usize = 8;
 
@@ -46,14 +48,18 @@ fn integers(bytes: &[u8]) -> Option<(Vec<Value>, usize)> {
 fn number(bytes: &[u8], at: usize, mark: u8) -> Option<(i64, usize)> {
     let line = bytes.get(at..)?.strip_prefix(&[mark])?;
     let (negative, digits) = line.strip_prefix(b"-").map_or((false, line), |digits| (true, digits));
-    let len = digits.iter().take(19).position(|byte| !byte.is_ascii_digit())?;
-    if len == 0 || !digits[len..].starts_with(b"\r\n") {
-        return None;
+    let mut number = 0;
+    for (len, &byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' if len < MOST_DIGITS => number = number * 10 + i64::from(byte - b'0'),
+            b'\r' if len > 0 && digits.get(len + 1) == Some(&b'\n') => {
+                let next = at + 1 + usize::from(negative) + len + 2;
+                return Some((if negative { -number } else { number }, next));
+            }
+            _ => return None,
+        }
     }
-    // At most 18 digits.
-    let number = digits[..len].iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
-    let next = at + 1 + usize::from(negative) + len + 2;
-    Some((if negative { -number } else { number }, next))
+    None
 }
 
 /// Where the reply that begins at `at` ends; `None` while it is incomplete.

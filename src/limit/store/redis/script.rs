@@ -3,17 +3,16 @@
 //! A call sends the keys and numbers of all its limits; a reply is a flat array of integers (see
 //! `lua/prelude.lua`). Whatever else comes back is a [`StoreErrorKind`], never a decision.
 
-use std::io::Write;
-
-use redis::{Cmd, RedisWrite, ServerError, Value};
+use redis::{ServerError, Value};
 use smallvec::SmallVec;
 
 use super::super::super::algorithm::Algorithm;
 use super::super::super::stats::StoreErrorKind;
 use super::super::{Answer, Ask, Reply};
+use super::command::Command;
 
 /// A state's layout in Redis; part of the key, so that another layout starts afresh.
-const FORMAT_VERSION: char = '1';
+const FORMAT_VERSION: &[u8] = b"1";
 /// Integers of a reply that stand before, and per, limit.
 const HEAD: usize = 4;
 const PER_LIMIT: usize = 4;
@@ -67,76 +66,72 @@ impl Script {
 
     /// The command that gives a server this script.
     #[must_use]
-    pub fn load(self) -> Cmd {
-        let mut load = redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(self.text());
-        load
+    pub fn load(self) -> Command {
+        Command::of(&["SCRIPT", "LOAD", self.text()])
     }
 
     /// The call `EVALSHA sha …` of this script.
     #[must_use]
-    pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Cmd {
+    pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
         self.call("EVALSHA", sha, prefix, (now_us, asks))
     }
 
     /// The same call with the whole text, for a server that does not know it.
     #[must_use]
-    pub fn by_text(self, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Cmd {
+    pub fn by_text(self, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
         self.call("EVAL", self.text(), prefix, (now_us, asks))
     }
 
-    fn call(self, verb: &str, script: &str, prefix: &str, (now_us, asks): (i64, &[Ask<'_>])) -> Cmd {
+    fn call(self, verb: &str, script: &str, prefix: &str, (now_us, asks): (i64, &[Ask<'_>])) -> Command {
         let keys: usize = asks.iter().map(|ask| prefix.len() + ask.subject.len() + ask.state_id.len() + 8).sum();
-        let mut cmd = Cmd::with_capacity(5 + 9 * asks.len(), script.len() + keys + 40 + 64 * asks.len());
-        cmd.write_arg(verb.as_bytes());
-        cmd.write_arg(script.as_bytes());
-        cmd.arg(asks.len());
+        let one = if let (Self::OneTokenBucket, [ask]) = (self, asks) { Some(ask) } else { None };
+        let words = if one.is_some() { 10 } else { 5 + 9 * asks.len() };
+        let mut call = Command::with_words(words, script.len() + keys + 40);
+        call.word(&[verb.as_bytes()]);
+        call.word(&[script.as_bytes()]);
+        call.number(asks.len());
         for ask in asks {
-            write_key(&mut cmd, prefix, ask);
+            write_key(&mut call, prefix, ask);
         }
-        cmd.arg(now_us);
-        if let (Self::OneTokenBucket, [ask]) = (self, asks) {
-            cmd.arg(ask.cost);
-            write_bucket(&mut cmd, ask);
+        call.number(now_us);
+        if let Some(ask) = one {
+            call.number(ask.cost);
+            write_bucket(&mut call, ask);
         } else {
-            cmd.write_arg(b"1");
+            call.word(&[b"1"]);
             for ask in asks {
-                write_limit(&mut cmd, ask);
+                write_limit(&mut call, ask);
             }
         }
-        cmd
+        call
     }
 }
 
 /// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot.
-fn write_key(cmd: &mut Cmd, prefix: &str, ask: &Ask<'_>) {
-    let mut key = cmd.writer_for_next_arg();
-    // A Cmd writes into memory: the result is always Ok.
-    let _ = key.write_all(prefix.as_bytes());
-    let _ = key.write_all(b":{");
-    let _ = key.write_all(ask.subject);
-    let _ = key.write_all(b"}:");
-    let _ = key.write_all(ask.state_id.as_bytes());
-    let _ = write!(key, ":{}{FORMAT_VERSION}", ask.algorithm.letter());
+fn write_key(call: &mut Command, prefix: &str, ask: &Ask<'_>) {
+    let mut letter = [0; 4];
+    let letter = ask.algorithm.letter().encode_utf8(&mut letter).as_bytes();
+    let state_id = ask.state_id.as_bytes();
+    call.word(&[prefix.as_bytes(), b":{", ask.subject, b"}:", state_id, b":", letter, FORMAT_VERSION]);
 }
 
-fn write_limit(cmd: &mut Cmd, ask: &Ask<'_>) {
+fn write_limit(call: &mut Command, ask: &Ask<'_>) {
     let mut letter = [0; 4];
-    cmd.write_arg(ask.algorithm.letter().encode_utf8(&mut letter).as_bytes());
-    cmd.write_arg(if ask.shadow { b"1" } else { b"0" });
-    cmd.arg(ask.cost);
-    write_bucket(cmd, ask);
+    call.word(&[ask.algorithm.letter().encode_utf8(&mut letter).as_bytes()]);
+    call.number(u8::from(ask.shadow));
+    call.number(ask.cost);
+    write_bucket(call, ask);
     match ask.algorithm {
-        Algorithm::TokenBucket(_) => cmd.write_arg(b"0"),
-        Algorithm::LeakyBucket { delay_after, .. } => {
-            cmd.arg(*delay_after);
-        }
+        Algorithm::TokenBucket(_) => call.number(0),
+        Algorithm::LeakyBucket { delay_after, .. } => call.number(*delay_after),
     }
 }
 
-fn write_bucket(cmd: &mut Cmd, ask: &Ask<'_>) {
+fn write_bucket(call: &mut Command, ask: &Ask<'_>) {
     let bucket = ask.algorithm.bucket();
-    cmd.arg(bucket.capacity).arg(bucket.period).arg(bucket.rate).arg(bucket.tick);
+    for number in [bucket.capacity, bucket.period, bucket.rate, bucket.tick] {
+        call.number(number);
+    }
 }
 
 /// Reads what a script answered to `asks`.

@@ -14,13 +14,9 @@ fn ask<'a>(algorithm: &'a Algorithm, subject: &'a Subject, shadow: bool) -> Ask<
     Ask { state_id: "api", algorithm, subject, cost: 2, least_cost: 1, shadow }
 }
 
-fn words(cmd: &Cmd) -> Vec<String> {
-    cmd.args_iter()
-        .map(|arg| match arg {
-            redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            redis::Arg::Cursor | _ => "?".to_owned(),
-        })
-        .collect()
+fn words(call: &Command) -> Vec<String> {
+    let Ok(Value::Array(words)) = redis::parse_redis_value(call.bytes()) else { panic!("no array of words") };
+    words.into_iter().map(|word| redis::from_redis_value(word).unwrap()).collect()
 }
 
 fn error(text: &str) -> ServerError {
