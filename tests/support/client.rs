@@ -2,9 +2,11 @@
 //! back is kept. It shares no code with the program under test.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use super::wire::{self, Fields};
 
 /// How long a client waits for anything: a hang is an error of the test, not of its runner.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -15,7 +17,7 @@ pub(crate) struct Request {
     method: String,
     target: String,
     host: String,
-    headers: Vec<(String, String)>,
+    headers: Fields,
     body: Option<Vec<u8>>,
 }
 
@@ -23,9 +25,9 @@ pub(crate) struct Request {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) headers: Fields,
     pub(crate) body: Vec<u8>,
-    pub(crate) trailers: Vec<(String, String)>,
+    pub(crate) trailers: Fields,
 }
 
 /// A connection, kept open between requests.
@@ -183,7 +185,10 @@ impl Client {
         }
         let length = answer.header("content-length").map(|length| length.parse().expect("a length"));
         if answer.list("transfer-encoding").contains("chunked") {
-            self.chunks(&mut answer)?;
+            while let Some(chunk) = wire::chunk(&mut self.stream)? {
+                answer.body.extend(chunk);
+            }
+            answer.trailers = wire::fields(&mut self.stream)?;
         } else if let Some(length) = length {
             answer.body = vec![0; length];
             self.stream.read_exact(&mut answer.body)?;
@@ -195,10 +200,10 @@ impl Client {
 
     /// Reads a head, leaving the body unread.
     pub(crate) fn head(&mut self) -> io::Result<Answer> {
-        let line = self.line()?;
+        let line = wire::line(&mut self.stream)?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("not a status line: {line:?}")))?;
-        Ok(Answer { status, headers: self.fields()?, ..Answer::default() })
+        Ok(Answer { status, headers: wire::fields(&mut self.stream)?, ..Answer::default() })
     }
 
     /// Reads raw bytes of a body.
@@ -211,39 +216,5 @@ impl Client {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
         rest
-    }
-
-    fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
-        let mut fields = Vec::new();
-        loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                return Ok(fields);
-            }
-            let (name, value) = line.split_once(':').ok_or_else(|| io::Error::other(format!("no colon: {line:?}")))?;
-            fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
-    }
-
-    fn chunks(&mut self, answer: &mut Answer) -> io::Result<()> {
-        loop {
-            let size = usize::from_str_radix(self.line()?.trim(), 16).map_err(io::Error::other)?;
-            if size == 0 {
-                answer.trailers = self.fields()?;
-                return Ok(());
-            }
-            let start = answer.body.len();
-            answer.body.resize(start + size, 0);
-            self.stream.read_exact(&mut answer.body[start..])?;
-            self.line()?;
-        }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| io::Error::other(format!("no CRLF: {line:?}")))
     }
 }

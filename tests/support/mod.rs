@@ -7,6 +7,7 @@ pub(crate) mod port;
 pub(crate) mod redis_server;
 pub(crate) mod tollgate;
 pub(crate) mod upstream;
+pub(crate) mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,12 @@
 //! Upstreams of which every byte is scripted, and what arrived at them.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use super::wire::{self, Fields};
 
 /// How long a scripted upstream waits for the proxy.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -20,9 +22,9 @@ pub(crate) struct Upstream {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arrived {
     pub(crate) line: String,
-    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) fields: Fields,
     pub(crate) body: Vec<u8>,
-    pub(crate) trailers: Vec<(String, String)>,
+    pub(crate) trailers: Fields,
 }
 
 /// The upstream's end of one connection.
@@ -121,7 +123,7 @@ impl Peer {
             while let Some(chunk) = self.chunk()? {
                 arrived.body.extend(chunk);
             }
-            arrived.trailers = self.fields()?;
+            arrived.trailers = wire::fields(&mut self.stream)?;
         } else if let Some(length) = arrived.field("content-length") {
             arrived.body = vec![0; length.parse().map_err(io::Error::other)?];
             self.stream.read_exact(&mut arrived.body)?;
@@ -140,25 +142,22 @@ impl Peer {
         while let Some(chunk) = self.chunk()? {
             total += chunk.len() as u64;
         }
-        self.fields()?;
+        wire::fields(&mut self.stream)?;
         Ok(total)
     }
 
     /// Reads a head only; nothing is kept.
     pub(crate) fn head(&mut self) -> io::Result<Arrived> {
-        Ok(Arrived { line: self.line()?, fields: self.fields()?, ..Arrived::default() })
+        Ok(Arrived {
+            line: wire::line(&mut self.stream)?,
+            fields: wire::fields(&mut self.stream)?,
+            ..Arrived::default()
+        })
     }
 
     /// Reads one chunk of a chunked body; `None` is the last, whose trailers are still to be read.
     pub(crate) fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let size = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
-        if size == 0 {
-            return Ok(None);
-        }
-        let mut chunk = vec![0; size];
-        self.stream.read_exact(&mut chunk)?;
-        self.line()?;
-        Ok(Some(chunk))
+        wire::chunk(&mut self.stream)
     }
 
     /// Sends bytes as they are.
@@ -183,23 +182,5 @@ impl Peer {
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
-    }
-
-    fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
-        let mut fields = Vec::new();
-        loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                return Ok(fields);
-            }
-            let (name, value) = line.split_once(':').ok_or_else(|| io::Error::other("no colon"))?;
-            fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
