@@ -201,4 +201,4 @@ fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
 
 #[cfg(test)]
 #[path = "limiter/tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,31 +1,13 @@
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use super::*;
-use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::decision::{Allowed, Source};
-use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Applies, Cost, Limit, Missing, Mode, OnStoreError, Policy, Terms};
+use crate::limit::limiter::tests;
+use crate::limit::policy::{Mode, Policy, Terms};
 use crate::limit::store::Answer;
 
 fn policy(name: &str, rate: &str, burst: u64) -> Policy {
-    let rate = rate.parse().unwrap();
-    let algorithm = Algorithm::TokenBucket(Bucket::new(rate, burst).unwrap());
-    Policy {
-        name: name.into(),
-        index: 0,
-        key: Key { parts: vec![vec![KeyPart::Global]] },
-        missing: Missing::Skip,
-        terms: Terms::Limited(Limit { state_id: Arc::from(name), rate, algorithm }),
-        overrides: vec![],
-        cost: Cost { default: 1, by_method: vec![] },
-        mode: Mode::Enforce,
-        applies: Applies::default(),
-        on_store_error: OnStoreError::Local,
-        response: None,
-        shadow_headers: false,
-    }
+    tests::policy(name, "global", tests::terms(name, rate, burst))
 }
 
 fn decision(policy: &Policy, remaining: u64, retry_us: i64) -> Decision<'_> {

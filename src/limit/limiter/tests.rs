@@ -10,13 +10,13 @@ use crate::limit::key::Key;
 use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
 use crate::limit::store::settings::RedisSettings;
 
-fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
+pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
     let rate = rate.parse().unwrap();
     let algorithm = Algorithm::TokenBucket(Bucket::new(rate, burst).unwrap());
     Terms::Limited(Limit { state_id: state_id.into(), rate, algorithm })
 }
 
-fn policy(name: &str, key: &str, terms: Terms) -> Policy {
+pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
     Policy {
         name: name.into(),
         index: 0,
