@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::RedisSettings;
+use super::bounded::Bounded;
 use super::script::{Script, error_kind};
 
 /// Until TCP, TLS, login and scripts are done.
@@ -136,7 +137,8 @@ where
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE)
         .set_write_backpressure_boundary(WRITE_BATCH);
-    let (mut multiplexed, driver) = MultiplexedConnection::new_with_config(&login(settings), stream, config).await?;
+    let (mut multiplexed, driver) =
+        MultiplexedConnection::new_with_config(&login(settings), Bounded::new(stream), config).await?;
     let driver = Driver(tokio::task::spawn_local(driver));
     let mut greeting = redis::pipe();
     greeting.cmd("CLIENT").arg("SETNAME").arg("tollgate");
