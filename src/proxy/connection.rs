@@ -160,12 +160,11 @@ impl Connection {
         if ended.is_none() {
             self.downstream.close.set(true);
             let farewell = tokio::time::timeout(FAREWELL, until(&mut connection, &self.phase, Phase::Stopped));
-            ended = match farewell.await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    until(&mut connection, &self.phase, Phase::Stopped).await
-                }
+            ended = if let Ok(ended) = farewell.await {
+                ended
+            } else {
+                Pin::new(&mut connection).graceful_shutdown();
+                until(&mut connection, &self.phase, Phase::Stopped).await
             };
         }
         let asked = self.downstream.close.get();

@@ -245,7 +245,8 @@ fn each_change_of_the_store_is_one_line_whatever_the_number_of_workers() {
         redis.url()
     ));
     let up = |wanted| {
-        eventually("the store is seen", || (proxy.metrics().count("tollgate_store_up", &[]) == wanted).then_some(()))
+        let seen = || (proxy.metrics().count("tollgate_store_up", &[]) == wanted).then_some(());
+        eventually("the store is seen", seen);
     };
     up(1);
     redis.cli(&["ACL", "SETUSER", "default", "-evalsha"]);
