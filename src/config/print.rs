@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{AccessLogFormat, ClientIpSource, Config, Listener, LogFormat};
 use crate::limit::algorithm::Algorithm;
 use crate::limit::headers::HeaderStyle;
-use crate::limit::key::{Key, KeyPart};
+use crate::limit::key::KeyPart;
 use crate::limit::policy::{Limit, Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Terms};
 use crate::limit::store::settings::{Backend, RedisSettings};
 use crate::route::{EncodedPath, Route};
@@ -177,7 +177,7 @@ fn limits(out: &mut Lines, indent: usize, policies: &[std::sync::Arc<Policy>]) {
 
 fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
     out.list(indent, "key", policy.key.parts.iter().map(|choice| key_choice(choice)));
-    if optional(&policy.key) {
+    if policy.key.may_be_missing() {
         out.pair(
             indent,
             "missing",
@@ -279,10 +279,6 @@ fn overrides(out: &mut Lines, indent: usize, policy: &Policy) {
             other => terms(out, indent + 4, other),
         }
     }
-}
-
-fn optional(key: &Key) -> bool {
-    key.parts.iter().flatten().any(|part| matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_)))
 }
 
 fn key_choice(choice: &[KeyPart]) -> String {

@@ -13,9 +13,9 @@ use crate::units::Rate;
 pub fn sentence(policy: &Policy) -> String {
     let mut text = format!("{}, {}", terms(&policy.terms), key(&policy.key));
     match policy.missing {
-        Missing::ClientIp { .. } if optional(&policy.key) => text.push_str(" (without one: per client address)"),
-        Missing::Deny if optional(&policy.key) => text.push_str(" (without one: denied)"),
-        Missing::Skip if optional(&policy.key) => text.push_str(" (without one: not counted)"),
+        Missing::ClientIp { .. } if policy.key.may_be_missing() => text.push_str(" (without one: per client address)"),
+        Missing::Deny if policy.key.may_be_missing() => text.push_str(" (without one: denied)"),
+        Missing::Skip if policy.key.may_be_missing() => text.push_str(" (without one: not counted)"),
         _ => {}
     }
     let costs: Vec<_> = policy.cost.by_method.iter().map(|(method, cost)| format!("{method} costs {cost}")).collect();
@@ -104,12 +104,6 @@ fn part(part: &KeyPart) -> String {
         KeyPart::Route => "route".into(),
         KeyPart::Global => "all requests".into(),
     }
-}
-
-/// Whether a request may come without any part of the key.
-fn optional(key: &Key) -> bool {
-    let may_lack = |part: &KeyPart| matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_));
-    key.parts.iter().all(|choice| choice.iter().all(may_lack))
 }
 
 fn pattern(pattern: &PathPattern) -> String {

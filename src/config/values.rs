@@ -373,5 +373,5 @@ impl Word for Workers {
 mod key;
 mod url;
 
-pub(super) use key::{KeyChoice, Part};
+pub(super) use key::KeyChoice;
 pub(super) use url::{RedisUrl, Server};

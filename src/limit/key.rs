@@ -111,7 +111,21 @@ pub struct AmbiguousKey;
 
 pub use text::KeyError;
 
+impl KeyPart {
+    /// Whether a request may come without it; then the client chooses what stands there, too.
+    #[must_use]
+    pub fn may_be_missing(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
+    }
+}
+
 impl Key {
+    /// Whether a request may come without one of the parts.
+    #[must_use]
+    pub fn may_be_missing(&self) -> bool {
+        self.parts.iter().any(|alternatives| alternatives.iter().all(KeyPart::may_be_missing))
+    }
+
     /// The subject of a request.
     ///
     /// # Errors

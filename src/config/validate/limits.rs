@@ -10,8 +10,8 @@ use super::routes::Places;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{List, OneOrMany, Setting, Short, Spanned, Word};
-use crate::config::values::{KeyChoice, LimitName, Part};
-use crate::limit::key::Key;
+use crate::config::values::{KeyChoice, LimitName};
+use crate::limit::key::{Key, KeyPart};
 use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy};
 use crate::route::PathTemplate;
 
@@ -121,13 +121,12 @@ impl Check<'_> {
                 self.path_parameter(part, choice.span, scope);
             }
         }
-        let live = |choice: &Spanned<KeyChoice>| choice.value.0.iter().map(|part| part.live(ipv6_prefix)).collect();
-        Some(Key { parts: given.0.iter().map(live).collect() })
+        Some(Key { parts: given.0.iter().map(|choice| choice.value.live(ipv6_prefix)).collect() })
     }
 
     /// A path parameter must be there on every path of the route.
-    fn path_parameter(&mut self, part: &Part, span: Span, scope: &Scope<'_>) {
-        let Part::Path(name) = part else { return };
+    fn path_parameter(&mut self, part: &KeyPart, span: Span, scope: &Scope<'_>) {
+        let KeyPart::Path(name) = part else { return };
         let Some(paths) = scope.paths else {
             self.error(
                 span,

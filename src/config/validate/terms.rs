@@ -7,8 +7,9 @@ use super::limits::Scope;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
-use crate::config::values::{Allowance, Part};
+use crate::config::values::{Allowance, KeyChoice};
 use crate::limit::algorithm::{Algorithm, Bucket};
+use crate::limit::key::KeyPart;
 use crate::limit::policy::{Cost, DEFAULT_MAX_WAIT, Limit, Override, OverrideMatch, Terms};
 use crate::units::{DurationText, Rate};
 
@@ -71,10 +72,12 @@ impl Check<'_> {
     /// What an override's keys stand for: address blocks where the limit counts by address, values where it
     /// counts by anything else, both where it may count by either.
     fn override_keys(&mut self, given: &Spanned<file::Override>, limit: &Spanned<file::Limit>) -> Vec<OverrideMatch> {
-        let parts = || limit.key.get().into_iter().flat_map(|key| &key.0).flat_map(|choice| &choice.value.0);
-        let by_value = parts().any(|part| *part != Part::ClientIp);
+        let choices = || limit.key.get().into_iter().flat_map(|key| &key.0).map(|choice| &choice.value);
+        let parts = || choices().flat_map(|choice| &choice.0);
+        let is_address = |part: &KeyPart| matches!(part, KeyPart::ClientIp { .. });
+        let by_value = !parts().all(is_address);
         let missing = limit.missing.or(file::Missing::ClientIp) == file::Missing::ClientIp;
-        let by_address = parts().any(|part| *part == Part::ClientIp) || (missing && parts().any(Part::may_be_missing));
+        let by_address = parts().any(is_address) || (missing && choices().any(KeyChoice::may_be_missing));
         let mut matches = Vec::new();
         for key in given.key.get().into_iter().flat_map(|list| &list.0) {
             if !by_value && key.network.is_none() && parts().next().is_some() {

@@ -61,7 +61,7 @@ impl Check<'_> {
         }
         if let Backend::Redis(redis) = &config.store.backend
             && matches!(redis.hashing, Hashing::Hashed(None))
-            && parts().any(client_chosen)
+            && parts().any(KeyPart::may_be_missing)
         {
             self.warn(
                 span,
@@ -119,7 +119,7 @@ impl Check<'_> {
         let mut said = Vec::new();
         for route in config.router.routes() {
             let enforced = || route.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
-            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(client_chosen);
+            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::may_be_missing);
             if enforced().next().is_none() || !enforced().all(|policy| free(policy)) {
                 continue;
             }
@@ -137,11 +137,6 @@ impl Check<'_> {
             }
         }
     }
-}
-
-/// Whether the client can put any value there.
-fn client_chosen(part: &KeyPart) -> bool {
-    matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_))
 }
 
 /// Whether whatever `tighter` admits, `policy` admits too.

@@ -208,10 +208,10 @@ fn a_wrong_key_says_what_to_write() {
     for (text, part) in [
         ("client-ip", "did you mean `client_ip`?"),
         ("ip", "did you mean `client_ip`?"),
-        ("headers:x-a", "did you mean `header`?"),
+        ("headers:x-a", "did you mean `header:NAME`?"),
         ("zzz", "write client_ip, header:NAME"),
-        ("header", "write `header:x-api-key`"),
-        ("cookie:", "write `cookie:session`"),
+        ("header", "such as `header:x-api-key`"),
+        ("cookie:", "such as `cookie:session`"),
         ("client_ip:64", "takes no name"),
         ("header:a b", "cannot be the name of a header"),
         ("query:{x}", "cannot be the name of a query"),

@@ -10,10 +10,10 @@ use super::{Key, KeyPart};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Nothing, or nothing between two `|`.
-    #[error("an empty key part: write {KINDS}")]
+    #[error("an empty key part; write {KINDS}")]
     Empty,
     /// A kind we do not know.
-    #[error("`{kind}` is not something a request can be keyed by{}: write {KINDS}", did_you_mean(*.suggestion))]
+    #[error("`{kind}` is not something a limit can be keyed by; {}", cure(*.suggestion))]
     Unknown {
         /// What was written.
         kind: String,
@@ -21,7 +21,7 @@ pub enum KeyError {
         suggestion: Option<&'static str>,
     },
     /// `header`, `cookie`, `query` or `path` without a name.
-    #[error("`{kind}` needs a name: write `{kind}:{example}`")]
+    #[error("`{kind}` needs a name; write `{kind}:NAME`, such as `{kind}:{example}`")]
     NameMissing {
         /// The kind.
         kind: &'static str,
@@ -29,13 +29,13 @@ pub enum KeyError {
         example: &'static str,
     },
     /// A name where none belongs.
-    #[error("`{kind}` takes no name: write just `{kind}`")]
+    #[error("`{kind}` takes no name; write just `{kind}`")]
     NameUnexpected {
         /// The kind.
         kind: &'static str,
     },
     /// A name that no request can carry.
-    #[error("`{name}` cannot be the name of a {kind}")]
+    #[error("`{name}` cannot be the name of a {kind}; use printable ASCII without blanks and {{}}|=&;\"\\,")]
     BadName {
         /// The kind.
         kind: &'static str,
@@ -55,8 +55,15 @@ const NAMED: [(&str, &str); 4] =
 /// Kinds that stand alone.
 const PLAIN: [&str; 5] = ["client_ip", "host", "method", "route", "global"];
 
-fn did_you_mean(suggestion: Option<&'static str>) -> String {
-    suggestion.map(|suggestion| format!(" (did you mean `{suggestion}`?)")).unwrap_or_default()
+/// The longest name of a field, cookie or parameter.
+const MAX_NAME: usize = 256;
+
+fn cure(suggestion: Option<&'static str>) -> String {
+    match suggestion {
+        Some(kind) if NAMED.iter().any(|(named, _)| *named == kind) => format!("did you mean `{kind}:NAME`?"),
+        Some(kind) => format!("did you mean `{kind}`?"),
+        None => format!("write {KINDS}"),
+    }
 }
 
 impl Key {
@@ -98,7 +105,7 @@ fn named(kind: &'static str, name: &str) -> Result<KeyPart, KeyError> {
     let bad = || KeyError::BadName { kind, name: name.to_owned() };
     // Names stand in subjects as they are: printable, without what divides or tags one.
     let safe = |byte: u8| byte.is_ascii_graphic() && !b"{}|=&;\"\\,".contains(&byte);
-    if !name.bytes().all(safe) {
+    if name.len() > MAX_NAME || !name.bytes().all(safe) {
         return Err(bad());
     }
     Ok(match kind {
