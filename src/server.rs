@@ -86,7 +86,7 @@ struct Sockets {
 ///
 /// # Errors
 /// When it cannot start, or when every worker fails.
-pub fn run(config: Arc<Config>, started: impl FnOnce(&[(Arc<str>, SocketAddr)])) -> Result<(), RunError> {
+pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, SocketAddr)])) -> Result<(), RunError> {
     worker::runtime().map_err(RunError::Signals)?.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
         let mut server = Server::start(config)?;
@@ -111,9 +111,9 @@ impl Server {
     ///
     /// # Errors
     /// When an address cannot be bound or a thread not be started; then nothing is left running.
-    pub fn start(config: Arc<Config>) -> Result<Self, StartError> {
-        let sockets = Sockets::bind(&config)?;
-        let addresses = sockets.addresses(&config)?;
+    pub fn start(config: &Arc<Config>) -> Result<Self, StartError> {
+        let sockets = Sockets::bind(config)?;
+        let addresses = sockets.addresses(config)?;
         let (alive, workers) = mpsc::channel(1);
         let mut server = Self {
             addresses,
@@ -174,10 +174,10 @@ impl Server {
     }
 
     /// Starts the threads.
-    fn spawn(&mut self, config: Arc<Config>, sockets: Sockets, alive: &mpsc::Sender<Infallible>) -> io::Result<()> {
+    fn spawn(&mut self, config: &Arc<Config>, sockets: Sockets, alive: &mpsc::Sender<Infallible>) -> io::Result<()> {
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
-        let shared = Arc::new(Shared::new(&config, self.access_log.clone(), echo));
-        let mut sources = Sources::new(Arc::clone(&config), Arc::clone(&shared.memory), self.access_log.clone());
+        let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
+        let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.memory), self.access_log.clone());
         if let Some(socket) = sockets.echo {
             self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
         }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::limit::Limiter;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
+use crate::limit::store::redis::log::StoreLog;
 pub use crate::proxy::connection::Phase;
 pub use crate::proxy::listener::bind;
 use crate::proxy::pool::Pool;
@@ -26,6 +27,10 @@ use crate::proxy::{Proxy, connection, listener};
 use crate::telemetry::{AccessLog, WorkerStats};
 use crate::upstream::{Address, echo};
 use caps::{Caps, Permit};
+
+/// Polls of tasks between two looks at the sockets, while there are tasks to poll. A poll takes
+/// microseconds, so clocks stay true to a few milliseconds; tokio's 61 costs about 2 % more CPU.
+const EVENT_INTERVAL: u32 = 256;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Shared {
     pub memory: Arc<MemoryStore>,
     /// Connections open on all workers.
     pub caps: Arc<Caps>,
+    /// What the workers have logged of the store.
+    pub store_log: Arc<StoreLog>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
@@ -98,7 +105,7 @@ struct Connection {
 /// # Errors
 /// When the system gives no event queue.
 pub fn runtime() -> io::Result<LocalRuntime> {
-    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build_local(LocalOptions::default())
 }
 
 /// Whether the built-in echo server is somebody's upstream.
@@ -126,6 +133,7 @@ impl Shared {
             config: Arc::new(ArcSwap::new(Arc::clone(config))),
             memory: Arc::new(MemoryStore::new(config.store.max_keys)),
             caps: Arc::new(Caps::new(config)),
+            store_log: Arc::default(),
             access_log,
             echo,
         }
@@ -143,12 +151,14 @@ impl Worker {
     ) -> Self {
         let config = shared.config.load();
         let endpoints = config.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        let store_log = Arc::clone(&shared.store_log);
+        let limit_stats = LimitStats { store_log, ..LimitStats::new(config.policies.len()) };
         let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
         Self {
             shared: Arc::clone(shared),
             sockets,
             stats: Arc::new(stats),
-            limit_stats: Arc::new(LimitStats::new(config.policies.len())),
+            limit_stats: Arc::new(limit_stats),
             phase,
             _alive: alive.clone(),
         }

@@ -77,12 +77,13 @@ impl Sources {
         );
         for (index, route) in routes.iter().enumerate() {
             let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(index));
-            if let Some(durations) = durations.reduce(merged) {
+            if let Some(durations) = durations.reduce(Distribution::merge) {
                 out.histogram(&[("route", route)], &durations);
             }
         }
         out.family("tollgate_overhead_seconds", Kind::Histogram, "The proxy's own share of a request's time.");
-        if let Some(overhead) = self.workers.iter().map(|(stats, _)| stats.overhead()).reduce(merged) {
+        let overhead = self.workers.iter().map(|(stats, _)| stats.overhead());
+        if let Some(overhead) = overhead.reduce(Distribution::merge) {
             out.histogram(&[], &overhead);
         }
         let refused = summed(self.workers.iter().map(|(stats, _)| stats.refused_by_kind()));
@@ -132,7 +133,7 @@ impl Sources {
             Backend::Memory => "memory",
             Backend::Redis(_) => "redis",
         };
-        if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(merged) {
+        if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
         }
     }
@@ -222,12 +223,6 @@ fn checks(stats: &LimitStats) -> Distribution {
     }
 }
 
-/// Two distributions in one.
-fn merged(mut sum: Distribution, more: Distribution) -> Distribution {
-    sum.merge(&more);
-    sum
-}
-
 /// Counts of several workers in one map.
 fn summed(maps: impl Iterator<Item = BTreeMap<&'static str, u64>>) -> BTreeMap<&'static str, u64> {
     let mut sum = BTreeMap::new();
@@ -256,7 +251,8 @@ pub(super) mod tests {
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);
-            requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3), Duration::from_micros(30));
+            requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3));
+            requests.own_time(Duration::from_micros(30));
             requests.upstream(0, Some(StatusCode::OK));
             requests.upstream(0, None);
             requests.refused("bare_lf");
@@ -272,7 +268,7 @@ pub(super) mod tests {
     fn workers_are_summed() {
         let text = sources().scrape(Format::Classic);
         for line in [
-            "tollgate_upstream_requests_total{upstream=\"default\",server=\"127.0.0.1:3000\",code=\"error\"} 2",
+            "tollgate_upstream_requests_total{upstream=\"127.0.0.1:3000\",server=\"127.0.0.1:3000\",code=\"error\"} 2",
             "tollgate_refused_requests_total{kind=\"bare_lf\"} 2",
             "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",

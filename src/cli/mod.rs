@@ -54,7 +54,7 @@ pub struct Global {
     /// How the process log looks, instead of what the configuration says
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Output")]
     pub log_format: Option<LogFormatArg>,
-    /// When to use colours; NO_COLOR is respected too
+    /// When to use colours; `NO_COLOR` is respected too
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
     pub color: ColorArg,
 }
@@ -73,7 +73,7 @@ pub enum LogFormatArg {
 /// Values of `--color`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorArg {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless the environment says otherwise
     #[default]
     Auto,
     /// Always

@@ -35,7 +35,7 @@ pub struct Args {
     /// Where requests go: http://HOST:PORT, or `echo`, which answers with the request
     #[arg(long, value_name = "URL", help_heading = "Quick form")]
     to: Option<String>,
-    /// A limit: KEY RATE [burst N], such as 'client_ip 100/s burst 200'; may be repeated
+    /// A limit: KEY RATE [burst N], such as 'global 100/s burst 200'; may be repeated
     #[arg(long = "limit", value_name = "LIMIT", requires = "to", help_heading = "Quick form")]
     limits: Vec<QuickLimit>,
     /// Print the configuration that would run, as YAML, and exit
@@ -81,7 +81,7 @@ fn start(loaded: Loaded, global: &Global) -> anyhow::Result<ExitCode> {
     let config = Arc::new(loaded.config);
     let look = look(config.log.format, global);
     logging::start(look, config.log.level, global.log.as_deref())?;
-    let ended = server::run(Arc::clone(&config), |addresses| greeting::greet(&config, addresses, look));
+    let ended = server::run(&config, |addresses| greeting::greet(&config, addresses, look));
     logging::flush();
     ended?;
     Ok(ExitCode::SUCCESS)

@@ -117,7 +117,7 @@ fn sentence(message: &str, line: &str) -> (String, Option<String>) {
     } else if lower.contains("simple key") || lower.contains("':'") || lower.contains("mapping") {
         Some(
             "keys of one mapping start in one column, each `key: value` with a space after the colon; \
-             quote values that contain `: ` or ` #`",
+             quote values that contain `: ` or ` #`, and between braces those with `{`, `}` or `,`",
         )
     } else {
         None

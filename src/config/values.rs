@@ -306,7 +306,8 @@ impl Word for PathPattern {
                 format!("write `{canonical}{}`", if below { "*" } else { "" }),
             ));
         }
-        Ok(if below { Self::Prefix(fixed.into()) } else { Self::Exact(fixed.into()) })
+        let compared = target::comparable(fixed).into();
+        Ok(if below { Self::Prefix(compared) } else { Self::Exact(compared) })
     }
 
     fn schema() -> Json {

@@ -80,6 +80,13 @@ pub struct Verdict<'a> {
 }
 
 impl<'a> Verdict<'a> {
+    /// Whether the request passes although a limit that enforces did not decide (`on_store_error: allow`).
+    #[must_use]
+    pub fn passed_undecided(&self) -> bool {
+        let undecided = |decision: &Decision<'_>| decision.source == Source::AllowedOnError && decision.is_enforced();
+        matches!(self.outcome, Outcome::Allowed { .. }) && self.decisions.iter().any(undecided)
+    }
+
     /// A verdict over these decisions, without a place to be held in.
     #[must_use]
     pub fn new(outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Self {

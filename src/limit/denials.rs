@@ -1,7 +1,9 @@
 //! Denials remembered locally: a denied key is denied until its retry instant, without a call.
 //!
 //! A denial at cost n with retry r, in answer to a call sent at s, proves that cost >= n is denied until
-//! s + r: only admissions could change the state, and those prolong it. When that instant has
+//! s + r: only admissions could change the state, and those prolong it. From the instant on at which
+//! another worker may have admitted a cheaper request, a client is told to wait as for an empty
+//! bucket, so that it never comes back too soon. When s + r has
 //! passed one request asks the store and the others of that key wait for its answer, within
 //! their deadline. Entries live at most a minute, in a map of fixed size; all are dropped when
 //! the store went away. Shadow limits are never remembered.
@@ -37,6 +39,8 @@ struct Denial {
     cost: u64,
     /// Denied until then (counted from the sending of the call).
     until: Instant,
+    /// Until then not even the cheapest request is admitted anywhere: the answer stays true to the word.
+    frozen: Instant,
     /// When the answer arrived: what clients are told counts from here, so that it is never too soon.
     answered: Instant,
     answer: Answer,
@@ -188,14 +192,16 @@ impl Denials {
 
     /// Remembers that the store denied this.
     fn remember(&self, ask: &Ask<'_>, answer: Answer, call: Call) {
-        // What was said of a tick began with the tick.
-        let begun = call.now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed());
-        let retry = u64::try_from(answer.retry_us - begun);
-        let retry = if answer.retry_us < 0 { LONGEST } else { retry.map_or(Duration::ZERO, Duration::from_micros) };
-        let name = self.fingerprints.of(ask);
         let Call { sent, answered, .. } = call;
-        let denial =
-            Denial { name, cost: ask.cost, until: sent + retry.min(LONGEST), answered, answer, flight: None, free: 0 };
+        let until = sent + call.lasting(ask, answer.retry_us);
+        let frozen = if ask.cost <= ask.least_cost {
+            until
+        } else {
+            let bucket = ask.algorithm.bucket();
+            sent + call.lasting(ask, bucket.retry_us(bucket.least_deficit(answer.reset_us), ask.least_cost))
+        };
+        let name = self.fingerprints.of(ask);
+        let denial = Denial { name, cost: ask.cost, until, frozen, answered, answer, flight: None, free: 0 };
         let set = &mut self.sets.borrow_mut()[set_of(name)];
         if let Some(old) = set.iter_mut().find(|old| old.name == name) {
             if old.until <= answered || old.cost >= ask.cost {
@@ -296,9 +302,37 @@ impl Drop for Waiting<'_> {
     }
 }
 
+impl Call {
+    /// How long after the sending a retry that was answered still denies.
+    fn lasting(&self, ask: &Ask<'_>, retry_us: i64) -> Duration {
+        if retry_us < 0 {
+            return LONGEST;
+        }
+        // What was said of a tick began with the tick.
+        let begun = self.now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed());
+        u64::try_from(retry_us - begun).map_or(Duration::ZERO, Duration::from_micros).min(LONGEST)
+    }
+}
+
 impl Denial {
-    /// The remembered answer, counted down and for this ask's cost.
+    /// What is told to this ask at this instant.
     fn answer_at(&self, ask: &Ask<'_>, now: Instant) -> Answer {
+        let known = self.counted_down(ask, now);
+        if now < self.frozen || known.retry_us < 0 {
+            return known;
+        }
+        let bucket = ask.algorithm.bucket();
+        let emptied = bucket.empty();
+        Answer {
+            allowed: false,
+            remaining: 0,
+            retry_us: known.retry_us.max(bucket.retry_us(emptied, ask.cost)),
+            reset_us: known.reset_us.max(bucket.reset_us(emptied)),
+        }
+    }
+
+    /// The remembered answer, counted down and for this ask's cost.
+    fn counted_down(&self, ask: &Ask<'_>, now: Instant) -> Answer {
         let elapsed = u64::try_from(now.saturating_duration_since(self.answered).as_micros()).unwrap_or(u64::MAX);
         let bucket = ask.algorithm.bucket();
         let retry_us = if ask.cost == self.cost {

@@ -24,7 +24,7 @@ pub struct Facts<'a> {
     pub method: &'a Method,
     /// Canonical host, empty for HTTP/1.0 without one.
     pub host: &'a str,
-    /// Canonical path.
+    /// Canonical path, in the form in which paths are compared: what a limit's `match` is held against.
     pub path: &'a str,
     /// Query without `?`, as sent.
     pub query: Option<&'a str>,
@@ -57,11 +57,11 @@ pub enum KeyPart {
     Cookie(Box<str>),
     /// A query parameter, percent-decoded.
     Query(Box<str>),
-    /// A parameter of the route's path.
+    /// A parameter of the route's path, percent-decoded.
     Path(Box<str>),
     /// The canonical host.
     Host,
-    /// The method.
+    /// The method: HEAD is GET, and all that HTTP and PATCH do not define are one, `OTHER`.
     Method,
     /// The matched route's name.
     Route,

@@ -134,6 +134,7 @@ impl<'a> Planned<'a> {
             algorithm: &self.limit.algorithm,
             subject: &self.subject,
             cost: self.cost,
+            least_cost: self.policy.cost.least(),
             shadow: self.policy.mode == Mode::Shadow,
         }
     }

@@ -122,7 +122,7 @@ pub enum OnStoreError {
     Deny,
 }
 
-/// Which requests a limit counts, by canonical path.
+/// Which requests a limit counts, by canonical path in the form in which paths are compared.
 #[derive(Debug, Clone, Default)]
 pub struct Applies {
     /// When not empty, only these.
@@ -131,7 +131,7 @@ pub struct Applies {
     pub not_path: Vec<PathPattern>,
 }
 
-/// `/exact` or `/prefix/*` on the canonical path.
+/// `/exact` or `/prefix/*`, in the form in which paths are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPattern {
     /// The whole path.
@@ -152,7 +152,7 @@ pub struct DeniedResponse {
 }
 
 impl Applies {
-    /// Whether a request for this canonical path is counted.
+    /// Whether a request for this path is counted.
     #[must_use]
     pub fn to(&self, path: &str) -> bool {
         (self.path.is_empty() || self.path.iter().any(|pattern| pattern.matches(path)))
@@ -161,7 +161,7 @@ impl Applies {
 }
 
 impl PathPattern {
-    /// Whether the canonical path is meant.
+    /// Whether this path is meant.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         match self {
@@ -172,10 +172,20 @@ impl PathPattern {
 }
 
 impl Cost {
-    /// What a request with this method costs.
+    /// What a request with this method costs. HEAD costs what GET does unless it is listed, or it
+    /// would be a cheaper way to the same work.
     #[must_use]
     pub fn of(&self, method: &Method) -> u64 {
-        self.by_method.iter().find(|(listed, _)| listed == method).map_or(self.default, |&(_, cost)| cost)
+        let listed = |wanted: &Method| self.by_method.iter().find(|(listed, _)| listed == wanted);
+        let found = listed(method).or_else(|| listed(&Method::GET).filter(|_| *method == Method::HEAD));
+        found.map_or(self.default, |&(_, cost)| cost)
+    }
+
+    /// The least cost above 0 that a request can have; 1 when all are free.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        let listed = self.by_method.iter().map(|&(_, cost)| cost);
+        listed.chain([self.default]).filter(|&cost| cost > 0).min().unwrap_or(1)
     }
 
     /// The largest cost a request can have.

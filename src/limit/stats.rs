@@ -1,6 +1,9 @@
 //! What the limiter counts about itself: per worker, summed by whoever reads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::store::redis::log::StoreLog;
 
 /// A counter that one worker writes and anyone may read.
 #[derive(Debug, Default)]
@@ -113,6 +116,28 @@ impl StoreErrorKind {
         (Self::Protocol, "protocol"),
     ];
 
+    /// What whoever runs the proxy can do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Refused => "start redis, or correct store.redis.url and what lies between",
+            Self::Reset => "look at redis' own log: it closed the connection, or died",
+            Self::Timeout => "look at redis' SLOWLOG and the network, or raise store.redis.timeout",
+            Self::Loading => "wait until redis has read its data or reached its primary",
+            Self::Readonly => "a replica answers: let store.redis.url lead to the primary",
+            Self::Oom => "raise redis' maxmemory, or set maxmemory-policy to volatile-ttl",
+            Self::Noscript => "nothing: the scripts are loaded again",
+            Self::Moved | Self::Clusterdown => "let store.redis.url lead to a server outside a cluster",
+            Self::Noauth => "correct store.redis.username and its password",
+            Self::Noperm => "give the user the commands and keys of deploy/redis/users.acl",
+            Self::Misconf => "look at redis' own log: it refuses writes while it cannot save or replicate",
+            Self::Busy => "a slow script blocks redis: SCRIPT KILL ends it",
+            Self::Protocol => {
+                "check that store.redis.url leads to a redis of version 6.2 or newer, with or without TLS"
+            }
+        }
+    }
+
     /// Its label.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -143,6 +168,8 @@ pub struct LimitStats {
     pub store_up: AtomicU64,
     /// Requests being held for their turn.
     pub held: AtomicU64,
+    /// What was logged of the store, shared by the workers of a process.
+    pub store_log: Arc<StoreLog>,
 }
 
 impl LimitStats {

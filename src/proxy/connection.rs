@@ -74,12 +74,11 @@ pub async fn serve(
         in_flight: std::cell::Cell::new(0),
         close: std::cell::Cell::new(false),
         version: std::cell::Cell::new(Version::HTTP_11),
+        stats: Arc::clone(&proxy.stats),
     };
-    let stats = Arc::clone(&proxy.stats);
     let connection = Connection {
         downstream: Rc::new(downstream),
         clocks: Clocks::new(settings.header_timeout, settings.idle_timeout),
-        stats,
         phase,
     };
     let settings = settings.clone();
@@ -99,8 +98,6 @@ pub struct Connection {
     pub downstream: Rc<Downstream>,
     /// How long what may take.
     pub clocks: Clocks,
-    /// Where refused requests and panics are counted.
-    pub stats: Arc<WorkerStats>,
     /// How far the process is from its end.
     pub phase: watch::Receiver<Phase>,
 }
@@ -115,7 +112,7 @@ impl Connection {
         B: HttpBody<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _panics = PanicCount(Arc::clone(&self.stats));
+        let _panics = PanicCount(Arc::clone(&self.downstream.stats));
         // Fails only on a socket that is already gone, which the first read will tell.
         let _ = stream.set_nodelay(true);
         let mut inbound = Inbound::new(stream, listener.max_header_size, self.clocks);
@@ -171,19 +168,18 @@ impl Connection {
         if ended.is_none() {
             self.downstream.close.set(true);
             let farewell = tokio::time::timeout(FAREWELL, until(&mut connection, &self.phase, Phase::Stopped));
-            ended = match farewell.await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    until(&mut connection, &self.phase, Phase::Stopped).await
-                }
+            ended = if let Ok(ended) = farewell.await {
+                ended
+            } else {
+                Pin::new(&mut connection).graceful_shutdown();
+                until(&mut connection, &self.phase, Phase::Stopped).await
             };
         }
         let asked = self.downstream.close.get();
         let inbound = connection.into_parts().io;
         match ended {
-            Some(Ok(())) => closing::close(inbound, asked, &self.downstream, &self.stats).await,
-            Some(Err(error)) => closing::break_off(inbound, &error, &self.downstream, &self.stats),
+            Some(Ok(())) => closing::close(inbound, asked, &self.downstream).await,
+            Some(Err(error)) => closing::break_off(inbound, &error, &self.downstream),
             None => {}
         }
     }
@@ -208,7 +204,7 @@ impl Connection {
                 answer(Rc::clone(&handler), request, in_flight, None)
             })
         };
-        let connection = http2_builder(&self.stats).serve_connection(inbound, service);
+        let connection = http2_builder(&self.downstream.stats).serve_connection(inbound, service);
         let mut connection = pin!(connection);
         tokio::select! {
             biased;

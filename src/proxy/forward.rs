@@ -6,6 +6,7 @@
 //! answers of upstreams are read over by hyper and not passed on (RFC 9110 §15.2 allows a proxy
 //! that it was not asked by the client: 100 is ours to give).
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -16,9 +17,10 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
+use super::headers;
 use super::pool::{ConnectError, Lease};
 use super::record::Record;
-use super::rejection::Rejection;
+use super::rejection::{Blame, Rejection};
 use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
 use crate::upstream::{Endpoint, Upstream};
 
@@ -61,16 +63,20 @@ impl Proxy {
                 let mut taken = match lease {
                     Ok(taken) => taken,
                     Err(error) => {
-                        self.stats.upstream(endpoint.id.0, None);
+                        self.failed(upstream, endpoint, &error);
                         rejection = unreachable(&error);
                         break;
                     }
                 };
                 let sent = taken.sender().try_send_request(request);
                 match head(sent, upload.as_deref(), limit).await {
-                    Ok(response) => return self.accept(endpoint, response, taken),
+                    Ok(response) => return self.accept(upstream, endpoint, response, taken),
                     Err(HeadError::Failed(rejection)) => {
-                        self.stats.upstream(endpoint.id.0, None);
+                        if rejection.blame() == Blame::Upstream {
+                            self.failed(upstream, endpoint, rejection.label());
+                        } else {
+                            self.stats.upstream(endpoint.id.0, None);
+                        }
                         return Err(rejection);
                     }
                     Err(HeadError::Unsent(returned)) => request = *returned,
@@ -87,17 +93,26 @@ impl Proxy {
         Err(rejection)
     }
 
+    fn failed(&self, upstream: &Upstream, endpoint: &Endpoint, error: impl Display) {
+        self.stats.upstream(endpoint.id.0, None);
+        endpoint.outage.failed(&upstream.name, &endpoint.label, error);
+    }
+
     fn accept(
         &self,
+        upstream: &Upstream,
         endpoint: &Endpoint,
         response: Response<Incoming>,
         lease: Lease,
     ) -> Result<Answer, Rejection<'static>> {
         // We never ask for another protocol, so 101 answers nothing we said.
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.stats.upstream(endpoint.id.0, None);
+        let understood =
+            response.status() != StatusCode::SWITCHING_PROTOCOLS && headers::is_coded_as_asked(response.headers());
+        if !understood {
+            self.failed(upstream, endpoint, Rejection::Garbage.label());
             return Err(Rejection::Garbage);
         }
+        endpoint.outage.answered(&upstream.name, &endpoint.label);
         self.stats.upstream(endpoint.id.0, Some(response.status()));
         Ok(Answer { response, lease })
     }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use super::client::Client;
 use super::forward::Answer;
-use super::headers::{self, Forwarded};
+use super::headers::{self, Belief, Forwarded};
 use super::record::Record;
 use super::rejection::{Asked, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
@@ -20,6 +20,7 @@ use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
 use crate::limit::{Facts, Outcome, Verdict};
+use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 
 /// Longest silence of either side while a body is under way.
@@ -77,6 +78,7 @@ impl Proxy {
     async fn answer(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Response<Body> {
         let config = exchange.config;
         let uri = std::mem::take(&mut head.uri);
+        headers::sanitise_request(&mut head.headers, exchange.belief());
         let target = adopt_authority(&mut head, &uri).and_then(|()| examine(&head, &uri));
         let Target { host, path } = match target {
             Ok(target) => target,
@@ -89,11 +91,12 @@ impl Proxy {
         if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
+        let compared = comparable(&path.text);
         let facts = Facts {
             client_ip: exchange.client.address,
             method: &head.method,
             host: &host,
-            path: &path.text,
+            path: &compared,
             query: uri.query(),
             headers: &head.headers,
             params: &found.params,
@@ -112,6 +115,9 @@ impl Proxy {
             Err(rejection) => exchange.reject(&rejection),
         };
         verdict.write_headers(config.rate_limit_headers, response.headers_mut());
+        if verdict.passed_undecided() {
+            headers::mark_undecided(response.headers_mut());
+        }
         response
     }
 
@@ -154,19 +160,22 @@ impl Exchange<'_> {
         body
     }
 
-    /// Makes the client's fields those of the upstream's request.
-    fn prepare(&self, headers: &mut HeaderMap, body: &RequestBody) {
+    /// Whose word about the request's origin counts.
+    fn belief(&self) -> Belief<'_> {
         let client_field = match &self.config.client_ip.source {
             ClientIpSource::Header(name) => Some(name),
             ClientIpSource::XForwardedFor | ClientIpSource::Forwarded => None,
         };
-        headers::prepare_request(
+        Belief { trusted: self.downstream.trusted, client_field }
+    }
+
+    /// Makes the client's fields, sanitised, those of the upstream's request.
+    fn prepare(&self, headers: &mut HeaderMap, body: &RequestBody) {
+        headers::complete_request(
             headers,
             &Forwarded {
                 peer: self.downstream.peer.ip().to_canonical(),
                 peer_text: &self.downstream.peer_text,
-                trusted: self.downstream.trusted,
-                client_field,
                 request_id: &self.client.request_id,
                 version: self.version,
             },

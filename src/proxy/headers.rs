@@ -1,6 +1,7 @@
 //! Fields on their way through: what belongs to one connection only is taken away, what clients must
 //! not say is taken away, and only then is our own added. In this order a `Connection` line can
-//! never remove what we set.
+//! never remove what we set. Routes and limits are asked in between: they see the fields that the
+//! upstream will see, so that no client is counted by a field that it hides from the upstream.
 //!
 //! End-to-end fields named in a `Connection` line (Host, Content-Length, Authorization, …) are kept:
 //! RFC 9110 §7.6.1 forbids senders to name them there.
@@ -9,12 +10,14 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, VIA,
 };
 use smallvec::SmallVec;
 
 /// Id of a request, sent both ways.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -33,6 +36,15 @@ static VIA_ENTRY: LazyLock<HeaderValue> = LazyLock::new(|| via_entry("1.1"));
 /// The same for requests that came over HTTP/2.
 static VIA_ENTRY_H2: LazyLock<HeaderValue> = LazyLock::new(|| via_entry("2"));
 
+/// Whose word about a request's origin is believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Belief<'a> {
+    /// Whether the peer is a trusted proxy, whose forwarded fields are kept.
+    pub trusted: bool,
+    /// A field of its own that carries the client's address (`client_ip`); believed like the others.
+    pub client_field: Option<&'a HeaderName>,
+}
+
 /// What the fields added to a request say.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
@@ -40,10 +52,6 @@ pub struct Forwarded<'a> {
     pub peer: IpAddr,
     /// The same as text: what X-Forwarded-For gets appended.
     pub peer_text: &'a HeaderValue,
-    /// Whether the peer is a trusted proxy, whose forwarded fields are kept.
-    pub trusted: bool,
-    /// A field of its own that carries the client's address (`client_ip`); believed like the others.
-    pub client_field: Option<&'a HeaderName>,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// Whether the client spoke HTTP/2.
@@ -64,16 +72,15 @@ pub fn is_loop(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Turns a client's fields into those for the upstream.
-pub fn prepare_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    sanitise_request(headers, forwarded);
+/// Adds our fields to the sanitised ones of a client.
+pub fn complete_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    // Expect is between the client and us.
+    headers.remove(EXPECT);
     append_address(headers, forwarded);
-    // Nothing that tells an origin is left of what an untrusted peer sent.
-    let lacks = |headers: &HeaderMap, name: &HeaderName| !forwarded.trusted || !headers.contains_key(name);
-    if lacks(headers, &X_FORWARDED_PROTO) {
+    if !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
     }
-    if lacks(headers, &X_FORWARDED_HOST)
+    if !headers.contains_key(&X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST.clone(), host);
@@ -92,12 +99,43 @@ pub fn prepare_response(headers: &mut HeaderMap) {
         drop.push(CONTENT_LENGTH);
     }
     remove_all(headers, &drop);
+    settle_length(headers);
+}
+
+/// Whether a response's body is framed as we understand it: we ask for no transfer coding, so any but
+/// `chunked` changes what the body means (RFC 9112 §7.4).
+#[must_use]
+pub fn is_coded_as_asked(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = lines.next().is_none_or(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    first && lines.next().is_none()
+}
+
+/// Makes one Content-Length of a repeated one; lengths that differ tell nothing (RFC 9112 §6.3).
+fn settle_length(headers: &mut HeaderMap) {
+    let lines = || headers.get_all(CONTENT_LENGTH).iter();
+    if !lines().enumerate().any(|(position, line)| position > 0 || line.as_bytes().contains(&b',')) {
+        return;
+    }
+    let mut lengths = lines().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let first = lengths.next().unwrap_or_default();
+    let settled = lengths.all(|length| length == first).then(|| HeaderValue::from_bytes(first));
+    match settled {
+        Some(Ok(length)) => drop(headers.insert(CONTENT_LENGTH, length)),
+        _ => drop(headers.remove(CONTENT_LENGTH)),
+    }
 }
 
 /// What every response of this process carries.
 pub fn sign_response(headers: &mut HeaderMap, request_id: HeaderValue) {
     headers.append(VIA, VIA_ENTRY.clone());
     headers.insert(X_REQUEST_ID.clone(), request_id);
+}
+
+/// Says that the request passed although a limit could not be decided (Proxy-Status, RFC 9209).
+pub fn mark_undecided(headers: &mut HeaderMap) {
+    let status = HeaderValue::from_static("tollgate; details=\"rate limit not checked\"");
+    headers.append(PROXY_STATUS.clone(), status);
 }
 
 /// Removes what must not travel in trailers (RFC 9110 §6.5.1): framing, routing, authentication,
@@ -109,21 +147,34 @@ pub fn filter_trailers(trailers: &mut HeaderMap) {
 
 /// Removes hop-by-hop fields, aliases and, from untrusted peers, everything that claims to know
 /// where the request came from.
-fn sanitise_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+pub fn sanitise_request(headers: &mut HeaderMap, belief: Belief<'_>) {
     let mut drop = Names::new();
     for name in headers.keys() {
         let text = name.as_str();
-        let told = !forwarded.trusted && (tells_origin(text) || Some(name) == forwarded.client_field);
-        if told || is_hop_by_hop(text) || name == EXPECT || is_alias(text) {
+        let told = !belief.trusted && (tells_origin(text) || Some(name) == belief.client_field);
+        if told || is_hop_by_hop(text) || is_alias(text) {
             drop.push(name.clone());
         }
     }
     let wants_trailers = drop.contains(&TE) && accepts_trailers(headers);
     drop_connection_names(headers, &mut drop);
     remove_all(headers, &drop);
+    join_cookies(headers);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Makes one line of several Cookie lines, as HTTP/2 clients send them (RFC 9113 §8.2.3): upstreams
+/// may look at the first one only.
+fn join_cookies(headers: &mut HeaderMap) {
+    let joined = {
+        let lines: SmallVec<[&[u8]; 4]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        (lines.len() > 1).then(|| lines.join(&b"; "[..]))
+    };
+    if let Some(Ok(joined)) = joined.as_deref().map(HeaderValue::from_bytes) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -234,16 +285,16 @@ fn may_trail(name: &str) -> bool {
     !refused
 }
 
-/// `X-Forwarded-For`, and `Forwarded` where a trusted peer uses it.
+/// `X-Forwarded-For`, and `Forwarded` where there is one: what is there by now came from a trusted peer.
 fn append_address(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
-    if !forwarded.trusted {
+    if headers.contains_key(&X_FORWARDED_FOR) {
+        let lines = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let list = lines.chain([forwarded.peer_text.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
+        if let Ok(value) = HeaderValue::from_bytes(&list) {
+            headers.insert(X_FORWARDED_FOR.clone(), value);
+        }
+    } else {
         headers.insert(X_FORWARDED_FOR.clone(), forwarded.peer_text.clone());
-        return;
-    }
-    let lines = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-    let list = lines.chain([forwarded.peer_text.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
-    if let Ok(value) = HeaderValue::from_bytes(&list) {
-        headers.insert(X_FORWARDED_FOR.clone(), value);
     }
     if headers.contains_key(FORWARDED) {
         let element = match forwarded.peer {
@@ -264,14 +315,12 @@ mod tests {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
-    fn forwarded(trusted: bool) -> Forwarded<'static> {
+    fn forwarded() -> Forwarded<'static> {
         static ID: HeaderValue = HeaderValue::from_static("id-1");
         static PEER: HeaderValue = HeaderValue::from_static("192.0.2.1");
         Forwarded {
             peer: "192.0.2.1".parse().unwrap(),
             peer_text: &PEER,
-            trusted,
-            client_field: None,
             request_id: &ID,
             version: http::Version::HTTP_11,
         }
@@ -280,7 +329,8 @@ mod tests {
     fn prepared(trusted: bool, lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = fields(lines);
         headers.insert(HOST, HeaderValue::from_static("a.example"));
-        prepare_request(&mut headers, &forwarded(trusted));
+        sanitise_request(&mut headers, Belief { trusted, client_field: None });
+        complete_request(&mut headers, &forwarded());
         headers
     }
 

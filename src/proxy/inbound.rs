@@ -51,7 +51,7 @@ const SMALL: usize = 4 * 1024;
 pub struct Gate {
     /// A request was let through and its response has not been produced to its end.
     busy: AtomicBool,
-    /// The request's body has not arrived to its end.
+    /// The request's body has not been read to its end, and may never be.
     open: AtomicBool,
     /// The connection is too old for another request.
     retired: AtomicBool,
@@ -63,7 +63,7 @@ impl Gate {
         self.busy.store(false, Ordering::Relaxed);
     }
 
-    /// Whether body bytes of the current request have yet to arrive.
+    /// Whether the current request's body would be left unread by an answer now.
     #[must_use]
     pub fn body_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
 //! Listening sockets: one per worker and listener, on one address (`SO_REUSEPORT`).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,23 +15,31 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Opens one socket per worker on `address`; with port 0 all share the port of the first.
-/// `[::]` takes IPv4 connections too.
+/// `[::]` takes IPv4 connections too, and is `0.0.0.0` on a machine without IPv6.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+pub fn bind(mut address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() {
+        address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+    }
     if address.port() != 0 {
         // Sockets that share ports would not notice another process on the same one.
         socket(address)?.bind(&address.into())?;
     }
     let mut listeners = Vec::with_capacity(workers);
-    let mut address = address;
     for _ in 0..workers {
         let listener = open(address)?;
         address = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Whether this machine lets anyone listen on IPv6 (some containers do not).
+fn has_ipv6() -> bool {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    socket(any).and_then(|socket| socket.bind(&any.into())).is_ok()
 }
 
 fn open(address: SocketAddr) -> io::Result<StdListener> {

@@ -63,4 +63,6 @@ pub struct Downstream {
     pub close: Cell<bool>,
     /// HTTP/1.1 or HTTP/2.
     pub version: Cell<Version>,
+    /// This worker's counters.
+    pub stats: Arc<WorkerStats>,
 }

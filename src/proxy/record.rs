@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::body::BodyError;
 use super::client::Client;
-use super::rejection::{Blame, Rejection};
+use super::rejection::Rejection;
 use super::request_body::Upload;
 use super::{Body, Proxy};
 use crate::config::Config;
@@ -149,12 +149,8 @@ impl Record {
     /// We answer ourselves.
     pub(super) fn rejected(&mut self, rejection: &Rejection<'_>) {
         self.own_error = Some(rejection.label());
-        let (status, label) = (rejection.status().as_u16(), rejection.label());
-        match rejection.blame() {
-            Blame::Downstream => tracing::debug!(status, error = label, "request rejected"),
-            Blame::Upstream => tracing::info!(status, error = label, route = self.route_name(), "upstream failed"),
-            Blame::Proxy => tracing::warn!(status, error = label, "request rejected"),
-        }
+        let status = rejection.status().as_u16();
+        tracing::debug!(status, error = rejection.label(), route = self.route_name(), "request rejected");
     }
 
     /// The response's head is complete.
@@ -174,7 +170,7 @@ impl Record {
             BodyError::Upstream(_) => "response_broke_off",
             BodyError::Stalled => "response_stalled",
         });
-        tracing::info!(%error, "upstream response cut");
+        tracing::debug!(%error, "upstream response cut");
     }
 
     fn route_name(&self) -> Option<&str> {
@@ -186,7 +182,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         let total = self.started.elapsed();
         let overhead = self.overhead.unwrap_or(total);
-        self.proxy.stats.request(self.route, &self.method, self.status, total, overhead);
+        self.proxy.stats.request(self.route, &self.method, self.status, total);
+        self.proxy.stats.own_time(overhead);
         if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
             && log.wants(self.status, self.limited, self.own_error.is_some())
         {

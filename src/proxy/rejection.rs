@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use smallvec::SmallVec;
-use tracing::Level;
 
 use super::Body;
 use crate::limit::policy::DeniedResponse;
@@ -135,16 +134,6 @@ impl Rejection<'_> {
     #[must_use]
     pub fn blame(&self) -> Blame {
         self.facts().blame
-    }
-
-    /// How loudly it is logged: what clients do is their business, what we or upstreams do is ours.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        match self.blame() {
-            Blame::Downstream => Level::DEBUG,
-            Blame::Upstream => Level::INFO,
-            Blame::Proxy => Level::WARN,
-        }
     }
 
     /// Its label in metrics and logs.

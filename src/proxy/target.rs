@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
@@ -36,12 +36,26 @@ pub(super) fn examine<'h, 'u>(head: &'h Parts, uri: &'u Uri) -> Result<Target<'h
     Ok(Target { host: host(head)?, path: path(&head.method, uri)? })
 }
 
+/// What `inbound` checks of HTTP/1 requests and neither h2 nor [`examine`] of HTTP/2 ones: two lengths,
+/// though equal, would be forwarded as two, and a query is forwarded as it was sent.
+fn examine_http2(head: &Parts, uri: &Uri) -> Result<(), Rejection<'static>> {
+    if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Rejection::BadBody);
+    }
+    let harmless = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    if uri.query().is_some_and(|query| !query.bytes().all(harmless)) {
+        return Err(Rejection::BadTarget);
+    }
+    Ok(())
+}
+
 /// HTTP/2 names the host in `:authority`: makes it the Host field, which must not say otherwise
-/// (RFC 9113 §8.3.1).
+/// (RFC 9113 §8.3.1). Refuses what HTTP/2 requests alone can still be wrong in.
 pub(super) fn adopt_authority(head: &mut Parts, uri: &Uri) -> Result<(), Rejection<'static>> {
     if head.version != Version::HTTP_2 || head.method == Method::CONNECT {
         return Ok(());
     }
+    examine_http2(head, uri)?;
     let Some(authority) = uri.authority() else { return Ok(()) };
     let authority = authority.as_str();
     match one_host(&head.headers)? {

@@ -44,6 +44,9 @@ pub enum TargetError {
     /// More `..` than segments before them.
     #[error("the path leads above its root")]
     AboveRoot,
+    /// A dot segment with a parameter (`..;`), a file name to some upstreams and `..` to others.
+    #[error("the path holds a dot segment with a parameter")]
+    DotParameter,
     /// A host that is empty, too long, or holds what no host name or address holds.
     #[error("the host is not a name or address")]
     Host,
@@ -150,9 +153,20 @@ fn scan(path: &[u8]) -> Result<Scan, TargetError> {
     Ok(Scan::Canonical { encoded_separators })
 }
 
-/// Whether what follows a slash is another slash or a dot segment.
+/// Whether what follows a slash is another slash or a dot segment, perhaps one with a parameter.
 fn needs_folding(after_slash: &[u8]) -> bool {
-    matches!(after_slash, [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
+    let after_dots = match after_slash {
+        [b'/', ..] => return true,
+        [b'.', b'.', after @ ..] | [b'.', after @ ..] => after,
+        _ => return false,
+    };
+    matches!(after_dots, [] | [b'/' | b';', ..]) || after_dots.starts_with(b"%3B")
+}
+
+/// Whether a segment is `.` or `..` to those who cut parameters off, before or after decoding.
+fn is_dot_with_parameter(segment: &str) -> bool {
+    let after_dots = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
+    after_dots.is_some_and(|after| after.starts_with(';') || after.starts_with("%3B"))
 }
 
 /// `/`, `\`, NUL and `%`: decoded by one reader and not by the next, they change what a path means.
@@ -215,6 +229,7 @@ fn fold_segments(path: &str) -> Result<String, TargetError> {
                 let parent = folded.rfind('/').ok_or(TargetError::AboveRoot)?;
                 folded.truncate(parent);
             }
+            _ if is_dot_with_parameter(segment) => return Err(TargetError::DotParameter),
             _ => {
                 folded.push('/');
                 folded.push_str(segment);
@@ -228,16 +243,19 @@ fn fold_segments(path: &str) -> Result<String, TargetError> {
     Ok(folded)
 }
 
-/// The form in which path segments are compared: `@`, `:` and sub-delims but `+` and `;` decoded.
+/// The form in which canonical paths and their segments are compared: `@`, `:` and sub-delims but `+`
+/// and `;` decoded.
 ///
 /// RFC 3986 calls `@me` and `%40me` different, so the forwarded path keeps what was sent; most
-/// servers read them alike, so the router must, or the encoded spelling would walk around a route.
-pub(super) fn comparable(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment);
+/// servers read them alike, so the router and the limits must, or the encoded spelling would walk
+/// around them.
+#[must_use]
+pub fn comparable(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
     }
-    let bytes = segment.as_bytes();
-    let mut text = String::with_capacity(segment.len());
+    let bytes = path.as_bytes();
+    let mut text = String::with_capacity(path.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let Ok(decoded) = percent_byte(&bytes[at..]) else {
@@ -315,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_canonical_path_is_borrowed() {
-        for path in ["/", "/a", "/a/", "/a/b.c/..d/.e/f..", "/a;b=1/@me:x", "/caf%C3%A9", "/a%2Fb"] {
+        for path in ["/", "/a", "/a/", "/a/b.c/..d/.e/f..", "/a;b=1/@me:x", "/.a;/...;x/..%3Fa", "/caf%C3%A9", "/a%2Fb"]
+        {
             let found = canonical_path(path).unwrap();
             assert!(matches!(found.text, Cow::Borrowed(text) if text == path), "{path}");
         }
@@ -363,6 +382,12 @@ mod tests {
             ("/a/../../b", TargetError::AboveRoot),
             ("/%2e%2e/", TargetError::AboveRoot),
             ("//..", TargetError::AboveRoot),
+            ("/a/..;/b", TargetError::DotParameter),
+            ("/a/..;x=1", TargetError::DotParameter),
+            ("/a/.;/b", TargetError::DotParameter),
+            ("/a/%2e.;/b", TargetError::DotParameter),
+            ("/a/..%3b/b", TargetError::DotParameter),
+            ("/a/.%3B/b", TargetError::DotParameter),
             ("/%", TargetError::Percent),
             ("/%4", TargetError::Percent),
             ("/%zz", TargetError::Percent),
@@ -451,7 +476,8 @@ mod tests {
         for _ in 0..random.usize(0..5) {
             let segment: String = (0..random.usize(1..6)).map(|_| PIECES[random.usize(..PIECES.len())]).collect();
             path.push('/');
-            path.push_str(if segment == "." || segment == ".." { "x" } else { &segment });
+            let dots = segment == "." || segment == ".." || is_dot_with_parameter(&segment);
+            path.push_str(if dots { "x" } else { &segment });
         }
         if path.is_empty() || random.bool() {
             path.push('/');

@@ -75,13 +75,15 @@ impl<const N: usize> Histogram<N> {
 }
 
 impl Distribution {
-    /// Adds another one with the same bounds.
-    pub fn merge(&mut self, other: &Self) {
+    /// The sum of two with the same bounds.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
         debug_assert_eq!(self.bounds, other.bounds);
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
         self.sum += other.sum;
+        self
     }
 }
 
@@ -103,8 +105,6 @@ mod tests {
             histogram.observe(Duration::from_nanos(nanos.min(1 << 40)));
         }
         assert_eq!(histogram.read().counts, [2, 2, 2]);
-        let mut both = histogram.read();
-        both.merge(&histogram.read());
-        assert_eq!(both.counts, [4, 4, 4]);
+        assert_eq!(histogram.read().merge(histogram.read()).counts, [4, 4, 4]);
     }
 }

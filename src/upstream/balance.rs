@@ -25,6 +25,7 @@ mod tests {
 
     use http::HeaderValue;
 
+    use super::super::outage::Outage;
     use super::super::{Address, EndpointId};
     use super::*;
 
@@ -34,6 +35,7 @@ mod tests {
             address: Address::Echo,
             label: "echo".into(),
             host: HeaderValue::from_static("echo"),
+            outage: Outage::default(),
         };
         Upstream {
             name: "web".into(),

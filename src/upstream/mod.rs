@@ -2,12 +2,15 @@
 
 pub mod balance;
 pub mod echo;
+pub mod outage;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::HeaderValue;
+
+use outage::Outage;
 
 /// A named group of servers that answer alike.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Endpoint {
     pub label: Arc<str>,
     /// What Host would be if the client had sent none.
     pub host: HeaderValue,
+    /// Whether it fails at present.
+    pub outage: Outage,
 }
 
 /// Identity of an endpoint for pools.

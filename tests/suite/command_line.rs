@@ -200,3 +200,30 @@ fn the_environment_fills_in_and_its_absence_is_an_error_with_its_place() {
     let set = finish(program().args(["check", "-c", &path]).env("TEST_UPSTREAM", "http://127.0.0.1:3000"), "");
     assert_eq!(set.code, Some(0), "{}", set.errors);
 }
+
+#[test]
+fn explain_says_why_and_never_shows_a_secret() {
+    let (_kept, path) = file(
+        "listeners: { default: { address: '127.0.0.1:0' } }\nupstreams: { web: echo }\nroutes:\n\
+         \x20 - name: orders\n    match: { path: '/orders/{id}', method: POST }\n    upstream: web\n    limits:\n\
+         \x20     - { name: keyed, key: 'header:x-api-key', rate: 1/s, cost: { default: 1, POST: 3 }, burst: 5,\n\
+         \x20         overrides: [{ key: [partner-secret], rate: unlimited }] }\n\
+         \x20 - { name: rest, match: { path: /* }, upstream: web }\n",
+    );
+    let explain = |more: &[&str]| tollgate(&[&["explain", "-c", &path], more].concat()).output;
+    let counted = explain(&["POST", "http://a/x/../orders/7", "-H", "x-api-key: client-secret"]);
+    for expected in ["/orders/7", "orders", "{id} = 7", "at cost 3", "rest (path /*): matches too"] {
+        assert!(counted.contains(expected), "{expected} in {counted}");
+    }
+    let overridden = explain(&["POST", "http://a/orders/7", "-H", "x-api-key: partner-secret"]);
+    assert!(overridden.contains("override 1: unlimited"), "{overridden}");
+    let missing = explain(&["POST", "http://a/orders/7"]);
+    assert!(missing.contains("no part of its key is present"), "{missing}");
+    let other = explain(&["GET", "http://a/orders/7"]);
+    assert!(other.contains("is for another method") && other.contains("rest"), "{other}");
+    let refused = explain(&["GET", "http://a/../x"]);
+    assert!(refused.contains("400"), "{refused}");
+    for output in [counted, overridden] {
+        assert!(!output.contains("secret"), "{output}");
+    }
+}

@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::support::client::{Answer, Request};
-use crate::support::interim::Upstream;
 use crate::support::tollgate::Tollgate;
+use crate::support::upstream::Upstream;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A proxy with one limit of 2 per hour, and more lines of configuration.
 fn two_per_hour(more: &str) -> Tollgate {
@@ -118,20 +120,20 @@ fn a_shadow_limit_denies_nothing_and_is_counted() {
 
 #[test]
 fn a_denied_request_never_reaches_the_upstream() {
-    let upstream = Upstream::ok();
+    let upstream = Upstream::replying(OK);
     let yaml =
         format!("listen: 127.0.0.1:0\nupstream: {}\nlimits: [{{ key: client_ip, rate: 2/h }}]\n", upstream.url());
     let proxy = Tollgate::start(&yaml);
     for _ in 0..6 {
         proxy.get("/");
     }
-    assert_eq!(upstream.hits(), 2);
+    assert_eq!(upstream.seen().len(), 2);
 }
 
 /// The body of a denied request holds a whole request; it must not be read as one.
 #[test]
 fn the_unread_body_of_a_denied_request_is_never_read_as_a_request() {
-    let upstream = Upstream::ok();
+    let upstream = Upstream::replying(OK);
     let yaml = format!(
         "listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\nlimits: [{{ name: shut, key: 'header:x-client', rate: 1/h, missing: skip }}]\n",
         upstream.url()
@@ -163,7 +165,7 @@ fn the_unread_body_of_a_denied_request_is_never_read_as_a_request() {
     let _ = client.write(b"\r\n0\r\n\r\nGET /next HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     let rest = String::from_utf8_lossy(&client.rest()).into_owned();
     assert!(rest.matches("HTTP/1.1 ").count() <= 1, "at most the answer to /next: {rest}");
-    assert!(upstream.hits() <= 5, "nothing hidden reached the upstream: {}", upstream.hits());
+    assert!(upstream.seen().len() <= 5, "nothing hidden reached the upstream: {}", upstream.seen().len());
 }
 
 #[test]
@@ -199,13 +201,9 @@ fn a_denial_over_http2_is_the_same() {
 
 #[test]
 fn the_upstreams_own_fields_are_kept() {
-    let upstream = Upstream::start(|request| {
-        use std::io::Write as _;
-        request.stream.get_mut().write_all(
-            b"HTTP/1.1 200 OK\r\nratelimit-policy: \"theirs\";q=9;w=9\r\nratelimit: \"theirs\";r=8;t=8\r\ncontent-length: 0\r\n\r\n",
-        )?;
-        Ok(true)
-    });
+    let upstream = Upstream::replying(
+        "HTTP/1.1 200 OK\r\nratelimit-policy: \"theirs\";q=9;w=9\r\nratelimit: \"theirs\";r=8;t=8\r\ncontent-length: 0\r\n\r\n",
+    );
     let yaml = format!(
         "listen: 127.0.0.1:0\nupstream: {}\nlimits: [{{ name: ours, key: client_ip, rate: 2/h }}]\n",
         upstream.url()

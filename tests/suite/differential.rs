@@ -114,6 +114,7 @@ fn asks(operation: &Operation) -> Vec<Ask<'_>> {
             algorithm: &limit.algorithm,
             subject: &limit.subject,
             cost: limit.cost,
+            least_cost: 1,
             shadow: limit.shadow,
         })
         .collect()
@@ -203,7 +204,14 @@ fn the_script_for_one_token_bucket_writes_what_the_general_one_writes() {
             one.limits[0].shadow = false;
             one.limits[0].algorithm = Algorithm::TokenBucket(*one.limits[0].algorithm.bucket());
             let mut two = asks(&one);
-            two.push(Ask { state_id: "none", algorithm: &watched, subject: &subject, cost: 0, shadow: true });
+            two.push(Ask {
+                state_id: "none",
+                algorithm: &watched,
+                subject: &subject,
+                cost: 0,
+                least_cost: 1,
+                shadow: true,
+            });
             let lean = lean.decide_at(now_us, &asks(&one)).await.unwrap();
             let general = general.decide_at(now_us, &two).await.unwrap();
             assert_eq!(

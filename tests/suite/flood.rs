@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::client::{Client, Request};
-use crate::support::interim::RedisServer;
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
 
 const CONNECTIONS: usize = 16;

@@ -6,14 +6,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use crate::support::client::{Answer, Client, Request};
-use crate::support::interim::free_port;
+use crate::support::port::Port;
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::Scripted;
+use crate::support::upstream::Upstream;
 use crate::support::{PATIENCE, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-fn in_front_of(upstream: &Scripted) -> Tollgate {
+fn in_front_of(upstream: &Upstream) -> Tollgate {
     in_front_of_url(&upstream.url(), "")
 }
 
@@ -49,7 +49,7 @@ fn tell<T>(teller: &Mutex<Sender<T>>, what: T) {
 
 #[test]
 fn a_request_arrives_with_our_fields_and_without_those_of_its_connection() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = in_front_of(&upstream);
     let request = Request::get("/a/./b/../c%7e?q=%41+1")
         .header("connection", "x-one")
@@ -97,7 +97,7 @@ fn a_request_arrives_with_our_fields_and_without_those_of_its_connection() {
 
 #[test]
 fn a_trusted_proxy_is_appended_to_what_it_says() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = in_front_of_url(&upstream.url(), "trusted_proxies: [127.0.0.0/8]\n");
     let request = Request::get("/")
         .header("x-forwarded-for", "6.6.6.6")
@@ -114,7 +114,7 @@ fn a_trusted_proxy_is_appended_to_what_it_says() {
 
 #[test]
 fn a_response_loses_the_fields_of_its_connection() {
-    let upstream = Scripted::replying(
+    let upstream = Upstream::replying(
         "HTTP/1.1 200 OK\r\nconnection: x-hop\r\nconnection: keep-alive\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\n\
          upgrade: h2c\r\nserver: them\r\ncontent-length: 2\r\n\r\nok",
     );
@@ -129,15 +129,15 @@ fn a_response_loses_the_fields_of_its_connection() {
 
 #[test]
 fn a_request_that_comes_back_is_a_loop() {
-    let port = free_port();
-    let yaml = format!("listen: 127.0.0.1:{port}\nworkers: 1\nupstream: http://127.0.0.1:{port}\n");
+    let port = Port::take();
+    let yaml = format!("listen: 127.0.0.1:{}\nworkers: 1\nupstream: {}\n", port.number(), port.url());
     let proxy = Tollgate::start(&yaml);
     assert_error(&proxy.get("/"), 508, "proxy_loop_detected");
 }
 
 #[test]
 fn connect_and_trace_are_not_forwarded() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = in_front_of(&upstream);
     let answer = proxy.client().send(&Request::new("TRACE", "/"));
     assert_eq!(answer.status, 405);
@@ -147,7 +147,7 @@ fn connect_and_trace_are_not_forwarded() {
 
 #[test]
 fn max_forwards_of_options_is_counted_down_and_ends_here_at_zero() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();
     assert_eq!(client.send(&Request::new("OPTIONS", "/").header("max-forwards", "3")).status, 200);
@@ -159,7 +159,7 @@ fn max_forwards_of_options_is_counted_down_and_ends_here_at_zero() {
 
 #[test]
 fn trailers_pass_both_ways_but_never_framing_or_limits() {
-    let upstream = Scripted::replying(
+    let upstream = Upstream::replying(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, ratelimit\r\n\r\n\
          2\r\nok\r\n0\r\nx-sum: 7\r\nratelimit: \"x\";r=9\r\n\r\n",
     );
@@ -179,7 +179,7 @@ fn trailers_pass_both_ways_but_never_framing_or_limits() {
 
 #[test]
 fn bodies_of_known_length_are_not_chunked_and_a_get_may_have_a_chunked_one() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();
     let answer = client.send(&Request::post("/", b"hello"));
@@ -200,7 +200,7 @@ fn bodies_of_known_length_are_not_chunked_and_a_get_may_have_a_chunked_one() {
 
 #[test]
 fn answers_without_a_body_leave_the_connection_usable() {
-    let upstream = Scripted::start(|peer| {
+    let upstream = Upstream::start(|peer| {
         loop {
             let request = peer.request()?;
             let path = request.line.split(' ').nth(1).unwrap_or_default();
@@ -229,14 +229,14 @@ fn answers_without_a_body_leave_the_connection_usable() {
 
 #[test]
 fn a_response_of_unknown_length_is_streamed_to_its_end() {
-    let upstream = Scripted::closing_after("HTTP/1.1 200 OK\r\n\r\nuntil the end");
+    let upstream = Upstream::closing_after("HTTP/1.1 200 OK\r\n\r\nuntil the end");
     let proxy = in_front_of(&upstream);
     assert_eq!(proxy.get("/").text(), "until the end");
 }
 
 #[test]
 fn a_response_with_two_framings_keeps_one() {
-    let upstream = Scripted::closing_after(
+    let upstream = Upstream::closing_after(
         "HTTP/1.1 200 OK\r\ncontent-length: 50\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     );
     let proxy = in_front_of(&upstream);
@@ -253,7 +253,7 @@ fn a_truncated_response_is_cut_for_the_client_too() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\nzz\r\n",
     ] {
         for reset in [false, true] {
-            let upstream = Scripted::start(move |peer| {
+            let upstream = Upstream::start(move |peer| {
                 peer.request()?;
                 peer.send(reply)?;
                 if reset { peer.reset() } else { Ok(()) }
@@ -271,13 +271,14 @@ fn a_truncated_response_is_cut_for_the_client_too() {
 
 #[test]
 fn an_upstream_that_refuses_is_502() {
-    let proxy = in_front_of_url(&format!("http://127.0.0.1:{}", free_port()), "");
+    let nobody = Port::take();
+    let proxy = in_front_of_url(&nobody.url(), "");
     assert_error(&proxy.get("/"), 502, "connection_refused");
 }
 
 #[test]
 fn an_upstream_that_hangs_up_without_an_answer_is_502_and_is_not_asked_again() {
-    let upstream = Scripted::start(|peer| peer.request().map(drop));
+    let upstream = Upstream::start(|peer| peer.request().map(drop));
     let proxy = in_front_of(&upstream);
     assert_error(&proxy.client().send(&Request::post("/", b"once")), 502, "connection_terminated");
     assert_eq!(upstream.only().body, b"once");
@@ -292,7 +293,7 @@ fn an_upstream_that_talks_garbage_is_502() {
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     ] {
-        let upstream = Scripted::replying(garbage);
+        let upstream = Upstream::replying(garbage);
         let proxy = in_front_of(&upstream);
         assert_error(&proxy.get("/"), 502, "http_protocol_error");
     }
@@ -301,7 +302,7 @@ fn an_upstream_that_talks_garbage_is_502() {
 #[test]
 fn an_upstream_that_does_not_answer_is_504_and_is_told() {
     let (closed, told) = teller();
-    let upstream = Scripted::start(move |peer| {
+    let upstream = Upstream::start(move |peer| {
         peer.request()?;
         let closing = peer.closed();
         tell(&closed, closing.is_ok());
@@ -314,7 +315,7 @@ fn an_upstream_that_does_not_answer_is_504_and_is_told() {
 
 #[test]
 fn the_response_clock_starts_when_the_request_was_sent() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = impatient(&upstream.url());
     let mut client = proxy.client();
     client.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").expect("sent");
@@ -329,7 +330,7 @@ fn the_response_clock_starts_when_the_request_was_sent() {
 
 #[test]
 fn a_pooled_connection_that_went_stale_costs_no_request_and_sends_none_twice() {
-    let upstream = Scripted::closing_after(OK);
+    let upstream = Upstream::closing_after(OK);
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();
     for _ in 0..20 {
@@ -343,7 +344,7 @@ fn a_pooled_connection_that_went_stale_costs_no_request_and_sends_none_twice() {
 
 #[test]
 fn a_request_that_was_written_to_a_pooled_connection_is_not_sent_again() {
-    let upstream = Scripted::start(|peer| {
+    let upstream = Upstream::start(|peer| {
         peer.request()?;
         peer.send(OK)?;
         peer.request().map(drop)
@@ -358,7 +359,7 @@ fn a_request_that_was_written_to_a_pooled_connection_is_not_sent_again() {
 
 #[test]
 fn bytes_after_a_response_poison_no_other_one() {
-    let upstream = Scripted::start(|peer| {
+    let upstream = Upstream::start(|peer| {
         loop {
             peer.request()?;
             peer.send(
@@ -376,13 +377,14 @@ fn bytes_after_a_response_poison_no_other_one() {
 
 #[test]
 fn the_servers_take_turns_and_one_that_is_away_is_passed_over() {
-    let (one, two) = (Scripted::replying(OK), Scripted::replying(OK));
-    let away = format!("http://127.0.0.1:{}", free_port());
+    let (one, two) = (Upstream::replying(OK), Upstream::replying(OK));
+    let away = Port::take();
     let proxy = Tollgate::start(&format!(
         "listeners: {{ default: {{ address: 127.0.0.1:0 }} }}\nworkers: 1\n\
-         upstreams: {{ web: {{ servers: [\"{}\", \"{away}\", \"{}\"] }} }}\n\
+         upstreams: {{ web: {{ servers: [\"{}\", \"{}\", \"{}\"] }} }}\n\
          routes: [{{ name: all, match: {{ path: /* }}, upstream: web }}]\n",
         one.url(),
+        away.url(),
         two.url()
     ));
     let mut client = proxy.client();
@@ -395,7 +397,7 @@ fn the_servers_take_turns_and_one_that_is_away_is_passed_over() {
 #[test]
 fn a_request_body_is_passed_on_before_it_ends() {
     let (arrived, told) = teller();
-    let upstream = Scripted::start(move |peer| {
+    let upstream = Upstream::start(move |peer| {
         peer.head()?;
         while let Some(chunk) = peer.chunk()? {
             tell(&arrived, chunk);
@@ -416,7 +418,7 @@ fn a_request_body_is_passed_on_before_it_ends() {
 
 #[test]
 fn an_answer_may_come_before_the_request_ends() {
-    let upstream = Scripted::start(|peer| {
+    let upstream = Upstream::start(|peer| {
         peer.head()?;
         peer.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")?;
         peer.closed()
@@ -433,7 +435,7 @@ fn a_client_that_leaves_cancels_its_request() {
     for reply in ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegin"] {
         let (arrived, ready) = teller();
         let (closed, told) = teller();
-        let upstream = Scripted::start(move |peer| {
+        let upstream = Upstream::start(move |peer| {
             peer.request()?;
             peer.send(reply)?;
             tell(&arrived, ());
@@ -457,7 +459,7 @@ fn a_client_that_leaves_cancels_its_request() {
 fn a_body_that_breaks_off_reaches_no_upstream_as_complete() {
     for ending in [Some("zz\r\n"), Some("5\nhello\r\n"), None] {
         let (chunks, told) = teller();
-        let upstream = Scripted::start(move |peer| {
+        let upstream = Upstream::start(move |peer| {
             peer.head()?;
             loop {
                 let chunk = peer.chunk().map_err(drop);
@@ -483,7 +485,7 @@ fn a_body_that_breaks_off_reaches_no_upstream_as_complete() {
 
 #[test]
 fn a_client_that_waits_for_100_gets_it_once_the_upstream_is_there() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();
     client.write(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n").expect("sent");
@@ -498,7 +500,8 @@ fn a_client_that_waits_for_100_gets_it_once_the_upstream_is_there() {
 fn a_client_that_waits_for_100_is_refused_without_it() {
     let expecting: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     let denied = in_front_of_url("echo", "limits: [{ key: client_ip, rate: 0/s }]\n");
-    let away = in_front_of_url(&format!("http://127.0.0.1:{}", free_port()), "");
+    let nobody = Port::take();
+    let away = in_front_of_url(&nobody.url(), "");
     for (proxy, status) in [(denied, 429), (away, 502)] {
         let mut client = proxy.client();
         client.write(expecting).expect("sent");
@@ -528,7 +531,8 @@ fn the_echo_upstream_tells_what_it_received() {
 
 #[test]
 fn retries_and_failures_are_counted() {
-    let proxy = in_front_of_url(&format!("http://127.0.0.1:{}", free_port()), "");
+    let nobody = Port::take();
+    let proxy = in_front_of_url(&nobody.url(), "");
     proxy.get("/");
     eventually("the 502 is counted", || {
         let metrics = proxy.metrics();

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, StatusCode};
 
 use crate::support::PATIENCE;
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::Scripted;
+use crate::support::upstream::Upstream;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -25,7 +25,7 @@ struct Answer {
 }
 
 /// Runs `talk` with a connection to a proxy in front of `upstream`.
-fn talking_to<F: Future>(upstream: &Scripted, talk: impl FnOnce(SendRequest<Bytes>) -> F) -> F::Output {
+fn talking_to<F: Future>(upstream: &Upstream, talk: impl FnOnce(SendRequest<Bytes>) -> F) -> F::Output {
     let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\n", upstream.url()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -71,7 +71,7 @@ fn get(uri: &str) -> Request<()> {
 
 #[test]
 fn a_request_over_http2_arrives_as_http1_with_one_framing() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let answer = talking_to(&upstream, |mut sender| async move {
         let post = Request::post("http://A.example./x/../y?q=1").header("cookie", "a=b").body(()).expect("a request");
         send(&mut sender, post, "hello").await
@@ -89,7 +89,7 @@ fn a_request_over_http2_arrives_as_http1_with_one_framing() {
 
 #[test]
 fn a_length_that_is_known_is_passed_on() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let answer = talking_to(&upstream, |mut sender| async move {
         let post = Request::post("http://a.example/").header("content-length", "5").body(()).expect("a request");
         send(&mut sender, post, "hello").await
@@ -101,7 +101,7 @@ fn a_length_that_is_known_is_passed_on() {
 
 #[test]
 fn an_authority_that_host_contradicts_is_refused() {
-    let upstream = Scripted::replying(OK);
+    let upstream = Upstream::replying(OK);
     let statuses = talking_to(&upstream, |mut sender| async move {
         let mut statuses = Vec::new();
         for (uri, host) in [
@@ -124,8 +124,24 @@ fn an_authority_that_host_contradicts_is_refused() {
 }
 
 #[test]
+fn what_http1_clients_are_refused_for_is_refused_here_too() {
+    let upstream = Upstream::replying(OK);
+    let statuses = talking_to(&upstream, |mut sender| async move {
+        let mut statuses = Vec::new();
+        for target in ["/?q=\u{e9}", "/?q=a\\b"] {
+            statuses.push(send(&mut sender, get(&format!("http://a.example{target}")), "").await.status.as_u16());
+        }
+        let twice = Request::post("http://a.example/").header("content-length", "5").header("content-length", "5");
+        statuses.push(send(&mut sender, twice.body(()).expect("a request"), "hello").await.status.as_u16());
+        statuses
+    });
+    assert_eq!(statuses, [400, 400, 400]);
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[test]
 fn trailers_pass_both_ways() {
-    let upstream = Scripted::replying(
+    let upstream = Upstream::replying(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: grpc-status\r\n\r\n\
          2\r\nok\r\n0\r\ngrpc-status: 0\r\nset-cookie: a=b\r\n\r\n",
     );
@@ -159,7 +175,7 @@ fn a_truncated_response_resets_the_stream() {
         "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
     ] {
-        let upstream = Scripted::closing_after(reply);
+        let upstream = Upstream::closing_after(reply);
         let answer =
             talking_to(&upstream, |mut sender| async move { send(&mut sender, get("http://a.example/"), "").await });
         assert!(matches!(answer.body, Err(Some(_))), "{reply:?}: {answer:?}");
@@ -171,7 +187,7 @@ fn a_stream_that_is_reset_cancels_its_request() {
     let (arrived, ready) = channel();
     let (closed, told) = channel();
     let (arrived, closed) = (Mutex::new(arrived), Mutex::new(closed));
-    let upstream = Scripted::start(move |peer| {
+    let upstream = Upstream::start(move |peer| {
         peer.request()?;
         let _ = arrived.lock().expect("no script panics").send(());
         let closing = peer.closed();
@@ -190,10 +206,10 @@ fn a_stream_that_is_reset_cancels_its_request() {
 
 #[test]
 fn many_streams_of_one_connection_get_their_own_answers() {
-    let upstream = Scripted::start(|peer| {
+    let upstream = Upstream::start(|peer| {
         loop {
             let path = peer.request()?.line.split(' ').nth(1).unwrap_or_default().to_owned();
-            peer.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len()))?;
+            peer.answer(&path)?;
         }
     });
     talking_to(&upstream, |mut sender| async move {

@@ -2,8 +2,10 @@
 
 use crate::support::client::{self, Request};
 use crate::support::eventually;
-use crate::support::interim::{Upstream, free_port};
+use crate::support::port::Port;
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
+use crate::support::upstream::Upstream;
 
 fn limited(more: &str) -> Tollgate {
     Tollgate::start(&format!(
@@ -34,12 +36,13 @@ fn every_request_is_a_line_of_the_access_log() {
 
 #[test]
 fn only_limited_requests_and_errors_are_logged_when_asked() {
-    let nobody = free_port();
+    let nobody = Port::take();
     let proxy = Tollgate::start(&format!(
         "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\naccess_log: {{ format: json, only: [limited, errors] }}\n\
-         upstreams: {{ gone: 'http://127.0.0.1:{nobody}' }}\nroutes:\n\
+         upstreams: {{ gone: '{}' }}\nroutes:\n\
          \x20 - {{ name: fine, match: {{ path: /fine }}, upstream: echo, limits: [{{ name: two, key: client_ip, rate: 2/h }}] }}\n\
-         \x20 - {{ name: gone, match: {{ path: /gone }}, upstream: gone }}\n"
+         \x20 - {{ name: gone, match: {{ path: /gone }}, upstream: gone }}\n",
+        nobody.url()
     ));
     let statuses: Vec<_> =
         ["/fine", "/fine", "/fine", "/gone"].into_iter().map(|path| proxy.get(path).status).collect();
@@ -135,10 +138,7 @@ fn the_admin_listener_asks_for_its_token_but_not_for_health() {
 
 #[test]
 fn the_request_id_goes_both_ways_and_only_a_trusted_proxy_may_choose_it() {
-    let upstream = Upstream::start(|request| {
-        let id = request.header("x-request-id").unwrap_or("none").to_owned();
-        request.answer("200 OK", &id)
-    });
+    let upstream = Upstream::answering(|peer, request| peer.answer(&request.field("x-request-id").unwrap_or_default()));
     let chosen = Request::get("/").header("x-request-id", "chosen-by-client");
     let stranger = Tollgate::start(&format!("listen: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
     let answer = stranger.client().send(&chosen);
@@ -146,4 +146,133 @@ fn the_request_id_goes_both_ways_and_only_a_trusted_proxy_may_choose_it() {
     assert_eq!(answer.text().len(), 36);
     let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\ntrusted_proxies: [127.0.0.1/32]\n", upstream.url());
     assert_eq!(Tollgate::start(&yaml).client().send(&chosen).text(), "chosen-by-client");
+}
+
+#[test]
+fn a_connection_is_active_while_a_request_is_answered_and_idle_after() {
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let upstream = Upstream::answering(move |peer, request| {
+        if request.field("x-slow").is_some() {
+            told.lock().expect("one such request").recv().map_err(std::io::Error::other)?;
+        }
+        peer.answer("done")
+    });
+    let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nupstream: {}\n", upstream.url()));
+    let connections = |state| {
+        let labels = [("listener", "default"), ("state", state)];
+        proxy.metrics().count("tollgate_connections", &labels)
+    };
+    let mut client = proxy.client();
+    client.get("/");
+    eventually("one idle connection", || (connections("idle") == 1 && connections("active") == 0).then_some(()));
+    client.write(&Request::get("/").header("x-slow", "1").bytes()).expect("sent");
+    eventually("it is active", || (connections("active") == 1 && connections("idle") == 0).then_some(()));
+    go_on.send(()).expect("the upstream waits");
+    client.answer_to("GET").expect("answered");
+    eventually("it is idle again", || (connections("idle") == 1 && connections("active") == 0).then_some(()));
+    drop(client);
+    eventually("it is gone", || (connections("idle") == 0).then_some(()));
+}
+
+#[test]
+fn connections_beyond_the_cap_of_one_address_are_closed_and_counted() {
+    let proxy = Tollgate::start(
+        "listeners: { default: { address: '127.0.0.1:0', max_connections_per_ip: 2 } }\nworkers: 2\n\
+         upstreams: { web: echo }\nroutes: [{ name: all, match: { path: /* }, upstream: web }]\n",
+    );
+    let mut kept = [proxy.client(), proxy.client()];
+    for client in &mut kept {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(proxy.client().exchange(&Request::get("/")).is_err(), "the third is closed");
+    let labels = [("listener", "default"), ("reason", "max_connections_per_ip")];
+    assert_eq!(proxy.metrics().count("tollgate_connections_refused_total", &labels), 1);
+    drop(kept);
+    eventually("there is room again", || {
+        proxy.client().exchange(&Request::get("/")).is_ok_and(|answer| answer.status == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_second_proxy_starts_beside_one_that_has_the_default_admin_address() {
+    let start = || {
+        let mut command = crate::support::tollgate::program();
+        command.args(["run", "--from", "127.0.0.1:0", "--to", "echo", "--log-format", "json"]);
+        Tollgate::spawn(command, tempfile::tempdir().expect("a directory"))
+    };
+    let proxies = [start(), start()];
+    for proxy in &proxies {
+        assert_eq!(client::get(proxy.admin(), "/readyz").status, 200);
+    }
+    assert_ne!(proxies[0].admin(), proxies[1].admin());
+}
+
+#[test]
+fn an_upstream_that_goes_and_comes_is_two_lines_of_the_log() {
+    let taken = Port::take();
+    let port = taken.number();
+    let proxy = Tollgate::start(&format!(
+        "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\nworkers: 2\n\
+         upstreams: {{ web: {{ servers: ['http://127.0.0.1:{port}'] }} }}\n\
+         routes: [{{ name: all, match: {{ path: /* }}, upstream: web }}]\n"
+    ));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 502);
+    }
+    let server = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+        }
+    });
+    eventually("the log says so", || {
+        assert_eq!(proxy.get("/").status, 204);
+        proxy.log().iter().any(|line| line.contains("answers again")).then_some(())
+    });
+    let log = proxy.log();
+    let about: Vec<_> = log.iter().filter(|line| line.contains(&format!("127.0.0.1:{port}"))).collect();
+    assert_eq!(about.len(), 2, "{about:#?}");
+    assert!(about[0].contains("upstream server fails") && about[0].contains("refused"), "{}", about[0]);
+    assert!(about[1].contains("\"failures\":20"), "{}", about[1]);
+    assert!(!log.iter().any(|line| line.contains("rejected")), "requests are the access log's: {log:#?}");
+}
+
+#[test]
+fn each_change_of_the_store_is_one_line_whatever_the_number_of_workers() {
+    let mut redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 4\nupstream: echo\nlimits: [{{ name: two, key: client_ip, rate: 1000/s }}]\n\
+         store: {{ redis: {{ url: '{}' }}, on_store_error: deny }}\n",
+        redis.url()
+    ));
+    let up = |wanted| {
+        eventually("the store is seen", || (proxy.metrics().count("tollgate_store_up", &[]) == wanted).then_some(()))
+    };
+    up(1);
+    redis.cli(&["ACL", "SETUSER", "default", "-evalsha"]);
+    // A new connection each: every worker takes a part.
+    eventually("every worker has been told", || {
+        let _ = proxy.get("/");
+        (proxy.metrics().count("tollgate_store_errors_total", &[("kind", "noperm")]) >= 8).then_some(())
+    });
+    redis.kill();
+    eventually("it is gone", || {
+        assert_eq!(proxy.get("/").status, 503);
+        (proxy.metrics().count("tollgate_store_errors_total", &[("kind", "refused")]) >= 8).then_some(())
+    });
+    redis.restart();
+    up(1);
+    let of = |message: &str| proxy.log().into_iter().filter(|line| line.contains(message)).collect::<Vec<_>>();
+    eventually("its return is logged", || (of("is back").len() == 1).then_some(()));
+    let away = of("redis is away");
+    assert_eq!((of("connected to redis").len(), away.len()), (1, 1), "{:#?}", proxy.log());
+    assert!(
+        away[0].contains("NOPERM") && away[0].contains("users.acl"),
+        "what redis says, and what to do: {}",
+        away[0]
+    );
+    assert_eq!(of("redis is still away").iter().filter(|line| line.contains("refused")).count(), 1);
+    assert!(of("rejected").is_empty(), "requests are the access log's");
 }

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -79,6 +80,10 @@ struct Numbers {
     interval: BigRational,
 }
 
+/// Those of each form in [`LIMITS`].
+static NUMBERS: LazyLock<Vec<Vec<Numbers>>> =
+    LazyLock::new(|| LIMITS.iter().map(|(_, _, forms)| forms.iter().copied().map(Numbers::of).collect()).collect());
+
 /// The whole ticks and the numerator of the rest, as they were written, and with which tick.
 #[derive(Debug, Clone)]
 struct Written {
@@ -94,7 +99,7 @@ struct Oracle {
 
 /// What the oracle makes of one ask before anything is decided.
 struct Seen {
-    numbers: Numbers,
+    numbers: &'static Numbers,
     now: BigRational,
     arrival: BigRational,
     anchored: bool,
@@ -140,10 +145,10 @@ impl Oracle {
     /// Reads the theoretical arrival time, in the limit's ticks, never before now.
     fn see(&self, asked: Asked, now_us: i64) -> Seen {
         let stated = LIMITS[asked.limit].2[asked.form];
-        let numbers = Numbers::of(stated);
+        let numbers = &NUMBERS[asked.limit][asked.form];
         let now = (whole(now_us) / whole(numbers.tick.clone())).floor();
         let state = self.states.get(&(asked.limit, stated.delay_after.is_some(), asked.subject));
-        let mut arrival = state.map_or_else(|| now.clone(), |written| read(written, &numbers, now_us, &now));
+        let mut arrival = state.map_or_else(|| now.clone(), |written| read(written, numbers, now_us, &now));
         let tolerated = (&numbers.burst * &numbers.interval).ceil() + whole(1_000_000) / whole(numbers.tick.clone());
         let anchored = arrival.floor() - &now > tolerated;
         if anchored {
@@ -179,7 +184,7 @@ impl Oracle {
     }
 
     fn commit(&mut self, asked: Asked, seen: &Seen, granted: bool) -> Answer {
-        let numbers = &seen.numbers;
+        let numbers = seen.numbers;
         let charged = granted && seen.allowed;
         let cost = whole(if charged { asked.cost } else { 0 });
         let after = &seen.arrival + cost * &numbers.interval;
@@ -284,6 +289,7 @@ fn the_memory_store_decides_exactly_as_the_definitions_say() {
                     algorithm: &forms[asked.limit][asked.form],
                     subject: &subjects[asked.subject],
                     cost: asked.cost,
+                    least_cost: 1,
                     shadow: LIMITS[asked.limit].1,
                 })
                 .collect();

@@ -372,12 +372,27 @@ fn a_body_nobody_read_is_never_taken_for_a_request() {
     assert!(answer.has("connection: close"));
     assert_eq!(client.send(&smuggled).rest(), b"");
     assert_eq!(edge.seen(), [Seen::Early]);
+    // All there but chunked, or too large to be dropped in passing.
+    let chunked = "POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let large = format!("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n{}", "a".repeat(9000));
+    for request in [chunked, &large] {
+        let answers = edge.client().send(request.as_bytes()).send(GOOD).answers();
+        assert_eq!((answers.len(), answers[0].status), (1, 429));
+        assert!(answers[0].has("connection: close"));
+        assert_eq!(edge.seen(), [Seen::Early]);
+    }
     // Chunked, and far too large to be drained.
     let mut client = edge.client();
     client.send(b"POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n");
     assert_eq!(client.answer().status, 429);
     assert_eq!(client.send(&smuggled.repeat(1000)).rest(), b"");
     assert_eq!(edge.seen(), [Seen::Early]);
+    // Read to its end, a body of any size or framing leaves the connection open.
+    let mut client = edge.client();
+    for request in [chunked, &large].map(|request| request.replace("/early", "/read")) {
+        let answer = client.send(request.as_bytes()).answer();
+        assert!(answer.status == 200 && !answer.has("connection: close"));
+    }
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::client::Request;
-use crate::support::interim::{RedisServer, Upstream, free_port};
 use crate::support::load::Load;
+use crate::support::port::Port;
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, repository, tollgate};
+use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
 
 /// The repository's own configuration, on a port that the system chooses.
@@ -76,10 +78,11 @@ fn a_configuration_error_shows_file_line_column_and_cure() {
 
 #[test]
 fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
-    let port = free_port();
+    let mut redis = RedisServer::not_started();
     let yaml = format!(
         "listen: 127.0.0.1:0\nupstream: echo\nlimits:\n  - {{ name: few, key: client_ip, rate: 3/h }}\n\
-         store:\n  redis: {{ url: redis://127.0.0.1:{port}/0, timeout: 1s }}\n  on_store_error: allow\n"
+         store:\n  redis: {{ url: '{}', timeout: 1s }}\n  on_store_error: allow\n",
+        redis.url()
     );
     let proxy = Tollgate::start(&yaml);
     for _ in 0..6 {
@@ -93,7 +96,7 @@ fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
     });
     assert!(!warning.to_string().contains('\n'));
 
-    let _redis = RedisServer::start_on(port);
+    redis.restart();
     within(Duration::from_secs(5), "the store is up", || {
         (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(())
     });
@@ -103,15 +106,15 @@ fn redis_away_at_start_is_not_fatal_and_its_return_makes_limiting_exact() {
 
 #[test]
 fn a_request_in_flight_is_finished_when_the_process_is_asked_to_end() {
-    let upstream = Upstream::start(|request| {
+    let upstream = Upstream::answering(|peer, _| {
         std::thread::sleep(Duration::from_millis(1_500));
-        request.answer("200 OK", "late")
+        peer.answer("late")
     });
     let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 10s }}\n", upstream.url());
     let mut proxy = Tollgate::start(&yaml);
     let mut client = proxy.client();
     client.write(&Request::get("/").bytes()).expect("sent");
-    eventually("the request is upstream", || (upstream.hits() == 1).then_some(()));
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
     proxy.signal("TERM");
     let answer = client.answer_to("GET").expect("the answer comes all the same");
     assert_eq!((answer.status, answer.text().as_str()), (200, "late"));
@@ -121,15 +124,15 @@ fn a_request_in_flight_is_finished_when_the_process_is_asked_to_end() {
 
 #[test]
 fn what_lasts_longer_than_the_grace_is_cut() {
-    let upstream = Upstream::start(|request| {
+    let upstream = Upstream::answering(|peer, _| {
         std::thread::sleep(Duration::from_secs(12));
-        request.answer("200 OK", "too late")
+        peer.answer("too late")
     });
     let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 1s }}\n", upstream.url());
     let mut proxy = Tollgate::start(&yaml);
     let mut client = proxy.client();
     client.write(&Request::get("/").bytes()).expect("sent");
-    eventually("the request is upstream", || (upstream.hits() == 1).then_some(()));
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
     let begun = std::time::Instant::now();
     proxy.signal("TERM");
     assert_eq!(proxy.wait(), Some(0));
@@ -181,4 +184,58 @@ fn a_configuration_from_standard_input_runs() {
     command.args(["run", "-c", "-", "--log-format", "json"]).stdin(reader);
     let proxy = Tollgate::spawn(command, directory);
     assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_a_hangup_does_not() {
+    let upstream = Upstream::answering(|peer, _| {
+        std::thread::sleep(Duration::from_secs(20));
+        peer.answer("too late")
+    });
+    let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 30s }}\n", upstream.url());
+    let mut proxy = Tollgate::start(&yaml);
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
+    proxy.signal("HUP");
+    proxy.wait_for_log("the hangup", |line| line.to_string().contains("SIGHUP"));
+    proxy.signal("TERM");
+    proxy.wait_for_log("the drain", |line| line["message"] == "draining");
+    let begun = std::time::Instant::now();
+    proxy.signal("INT");
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_closed_log_and_a_closed_access_log_stop_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("proxy.yaml");
+    let (admin, web) = (Port::take(), Port::take());
+    let yaml = format!(
+        "listen: 127.0.0.1:{}\nupstream: echo\naccess_log: {{ format: json }}\nadmin: {{ address: 127.0.0.1:{} }}\n",
+        web.number(),
+        admin.number()
+    );
+    std::fs::write(&path, yaml).expect("written");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = crate::support::tollgate::program();
+    command.args(["run", "--log-format", "json", "-c"]).arg(&path);
+    command.stdout(writer.try_clone().expect("cloned")).stderr(writer);
+    let mut child = command.spawn().expect("started");
+    let get = |port: &Port, target| {
+        let port = port.number();
+        let mut client = crate::support::client::Client::open(([127, 0, 0, 1], port).into()).ok()?;
+        client.exchange(&Request::get(target).host(&format!("127.0.0.1:{port}"))).ok()
+    };
+    eventually("it listens", || get(&web, "/"));
+    let dropped = eventually("lost lines are counted", || {
+        let metrics = crate::support::metrics::Metrics::parse(&get(&admin, "/metrics")?.text());
+        Some(metrics.count("tollgate_log_dropped_total", &[("log", "access")])).filter(|&lines| lines > 0)
+    });
+    let still = get(&web, "/").map(|answer| answer.status);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!((dropped, still), (1, Some(200)));
 }

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::client::Request;
-use crate::support::interim::RedisServer;
 use crate::support::load::{Load, Sample};
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
 use crate::support::{eventually, quantile, within};
 
@@ -62,7 +62,7 @@ fn exact_again(proxy: &Tollgate, redis: &RedisServer, attempt: usize) -> bool {
 
 /// Waits until Redis decides again; prints how long it took since it answered.
 fn assert_recovery(proxy: &Tollgate, redis: &RedisServer, what: &str) {
-    eventually("redis-server answers", || (redis.ask::<String>(&["PING"]) == "PONG").then_some(()));
+    eventually("redis-server answers", || (redis.cli(&["PING"]) == "PONG").then_some(()));
     let answers = Instant::now();
     let mut attempt = 0;
     within(Duration::from_secs(5), "exact limiting is back", || {
@@ -119,15 +119,15 @@ fn assert_degraded(policy: Policy, proxy: &Tollgate, samples: &[Sample]) {
 
 fn killed(policy: Policy) {
     let what = format!("killed, {}", policy.word());
-    let redis = RedisServer::start();
+    let mut redis = RedisServer::start();
     let proxy = Tollgate::start(&configuration(&redis, policy));
     let load = load(&proxy);
     let begun = Instant::now();
-    let port = redis.kill();
+    redis.kill();
     eventually("the store is seen to be away", || (proxy.metrics().count("tollgate_store_up", &[]) == 0).then_some(()));
     std::thread::sleep(OUTAGE);
     let ended = Instant::now();
-    let redis = RedisServer::start_on(port);
+    redis.restart();
     assert_recovery(&proxy, &redis, &what);
     let samples = load.stop();
     assert_policy(policy, &samples, (begun, ended), &what);
@@ -140,11 +140,11 @@ fn stopped(policy: Policy) {
     let proxy = Tollgate::start(&configuration(&redis, policy));
     let load = load(&proxy);
     let begun = Instant::now();
-    redis.signal("STOP");
+    redis.stop();
     eventually("the store is seen to be away", || (proxy.metrics().count("tollgate_store_up", &[]) == 0).then_some(()));
     std::thread::sleep(OUTAGE);
     let ended = Instant::now();
-    redis.signal("CONT");
+    redis.resume();
     assert_recovery(&proxy, &redis, &what);
     let samples = load.stop();
     assert_policy(policy, &samples, (begun, ended), &what);
@@ -193,7 +193,7 @@ fn flushed_scripts_are_not_noticed_under_any_policy() {
         let load = load(&proxy);
         let begun = Instant::now();
         for _ in 0..20 {
-            let _: String = redis.ask(&["SCRIPT", "FLUSH"]);
+            assert_eq!(redis.cli(&["SCRIPT", "FLUSH"]), "OK");
             std::thread::sleep(Duration::from_millis(50));
         }
         let ended = Instant::now();
@@ -211,7 +211,7 @@ fn flushed_scripts_are_not_noticed_under_any_policy() {
 /// The policy of one limit is its own business.
 #[test]
 fn a_limit_may_have_a_policy_of_its_own() {
-    let redis = RedisServer::start();
+    let mut redis = RedisServer::start();
     let yaml = format!(
         "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\nroutes:\n\
          \x20 - name: strict\n    match: {{ path: /strict }}\n    upstream: echo\n\
@@ -232,7 +232,7 @@ fn a_limit_may_have_a_policy_of_its_own() {
 /// While Redis is away, `local` still limits: not more than the burst and the rate per process.
 #[test]
 fn the_local_policy_limits_by_itself() {
-    let redis = RedisServer::start();
+    let mut redis = RedisServer::start();
     let yaml = format!(
         "listen: 127.0.0.1:0\nworkers: 2\nupstream: echo\nlimits: [{{ name: five, key: 'header:x-client', rate: 5/h }}]\n\
          store:\n  redis: {{ url: '{}' }}\n  on_store_error: local\n",

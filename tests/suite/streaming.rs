@@ -1,13 +1,12 @@
 //! Bodies of any size, event streams and many kept connections, with flat memory.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, Request};
-use crate::support::interim::Upstream;
 use crate::support::tollgate::Tollgate;
+use crate::support::upstream::Upstream;
 
 const GIB: u64 = 1 << 30;
 /// What buffers and the allocator may add while a gibibyte passes.
@@ -37,12 +36,10 @@ fn growth(proxy: &Tollgate, work: impl FnOnce() + Send) -> u64 {
 
 #[test]
 fn a_gibibyte_down_passes_with_flat_memory() {
-    let upstream = Upstream::start(|request| {
-        let stream = request.stream.get_mut();
-        stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {GIB}\r\n\r\n").as_bytes())?;
+    let upstream = Upstream::answering(|peer, _| {
+        peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {GIB}\r\n\r\n"))?;
         let block = vec![7; 1 << 16];
-        (0..GIB / (1 << 16)).try_for_each(|_| stream.write_all(&block))?;
-        Ok(true)
+        (0..GIB / (1 << 16)).try_for_each(|_| peer.send(&block))
     });
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();
@@ -63,9 +60,10 @@ fn a_gibibyte_down_passes_with_flat_memory() {
 }
 
 fn upload(head: &str, write: impl FnOnce(&mut Client) + Send) {
-    let upstream = Upstream::start(|request| {
-        let length = request.discard_body()?;
-        request.answer("200 OK", &length.to_string())
+    let upstream = Upstream::start(|peer| {
+        let head = peer.head()?;
+        let length = peer.discard_body(&head)?;
+        peer.answer(&length.to_string())
     });
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();
@@ -102,16 +100,13 @@ fn a_gibibyte_up_in_chunks_passes_with_flat_memory() {
 fn an_event_arrives_while_the_stream_stays_open() {
     let (send, events) = std::sync::mpsc::channel::<&str>();
     let events = std::sync::Mutex::new(events);
-    let upstream = Upstream::start(move |request| {
-        let stream = request.stream.get_mut();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    let upstream = Upstream::answering(move |peer, _| {
+        peer.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
         for event in events.lock().expect("one stream").iter() {
             let text = format!("data: {event}\n\n");
-            stream.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())?;
+            peer.send(format!("{:x}\r\n{text}\r\n", text.len()))?;
         }
-        stream.write_all(b"0\r\n\r\n")?;
-        Ok(true)
+        peer.send("0\r\n\r\n")
     });
     let proxy = in_front_of(&upstream);
     let mut client = proxy.client();

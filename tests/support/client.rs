@@ -36,7 +36,7 @@ pub(crate) struct Client {
 /// One GET on a connection of its own.
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
-    Client::connect(address).get(target)
+    Client::connect(address).send(&Request::get(target).host(&address.to_string()))
 }
 
 impl Request {
@@ -44,6 +44,11 @@ impl Request {
     pub(crate) fn new(method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
         Self { method, target, host: "localhost".to_owned(), headers: Vec::new(), body: None }
+    }
+
+    /// The same to another host.
+    pub(crate) fn host(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
     }
 
     /// A GET.

@@ -240,13 +240,9 @@ async fn accept_all(
             in_flight: 0.into(),
             close: false.into(),
             version: http::Version::HTTP_11.into(),
-        };
-        let connection = Connection {
-            downstream: Rc::new(downstream),
-            clocks,
             stats: Arc::new(WorkerStats::new(1, 1, 1)),
-            phase: phase.clone(),
         };
+        let connection = Connection { downstream: Rc::new(downstream), clocks, phase: phase.clone() };
         let (settings, seen) = (Rc::clone(&settings), Arc::clone(&seen));
         tokio::task::spawn_local(async move {
             connection.serve(stream, &settings, move |request, _| handle(request, Arc::clone(&seen))).await;

@@ -1,16 +1,18 @@
 //! A real redis-server on a loopback port, with every fault a test needs. Ended when dropped.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::eventually;
+use super::port::Port;
+use super::tollgate::signal;
 
 /// A running redis-server.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     directory: TempDir,
     child: Option<Child>,
@@ -28,8 +30,6 @@ pub(crate) struct TlsFiles {
     pub(crate) client: (PathBuf, PathBuf),
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
 impl RedisServer {
     /// Starts a server on a free port; nothing is persisted.
     pub(crate) fn start() -> Self {
@@ -38,35 +38,29 @@ impl RedisServer {
 
     /// The same with further arguments (`["--requirepass", "secret"]`).
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let login = None;
-        let mut server = Self { port: free_port(), arguments, directory, child: None, tls: None, login };
+        let mut server = Self::not_started();
+        server.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         server.restart();
         server
     }
 
     /// A server that is reached by TLS only, demands a client certificate, and has its own authority.
     pub(crate) fn start_with_tls() -> Self {
-        let directory = TempDir::new().unwrap();
-        let tls = make_certificates(directory.path());
-        let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let port = free_port();
-        let arguments = vec![
-            "--tls-port".to_owned(),
-            port.to_string(),
-            "--port".to_owned(),
-            "0".to_owned(),
-            "--tls-cert-file".to_owned(),
-            file("server.pem"),
-            "--tls-key-file".to_owned(),
-            file("server.key"),
-            "--tls-ca-cert-file".to_owned(),
-            file("ca.pem"),
-            "--tls-auth-clients".to_owned(),
-            "yes".to_owned(),
+        let mut server = Self::not_started();
+        let directory = server.directory.path();
+        let tls = make_certificates(directory);
+        let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+        let port = server.port().to_string();
+        let arguments = [
+            ("--tls-port", port),
+            ("--port", "0".to_owned()),
+            ("--tls-cert-file", file("server.pem")),
+            ("--tls-key-file", file("server.key")),
+            ("--tls-ca-cert-file", file("ca.pem")),
+            ("--tls-auth-clients", "yes".to_owned()),
         ];
-        let mut server = Self { port, arguments, directory, child: None, tls: Some(tls), login: None };
+        server.arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        server.tls = Some(tls);
         server.restart();
         server
     }
@@ -74,17 +68,17 @@ impl RedisServer {
     /// A port on which nothing listens yet; [`RedisServer::restart`] starts it there.
     pub(crate) fn not_started() -> Self {
         let directory = TempDir::new().unwrap();
-        Self { port: free_port(), arguments: vec![], directory, child: None, tls: None, login: None }
+        Self { port: Port::take(), arguments: vec![], directory, child: None, tls: None, login: None }
     }
 
     /// Its port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// `redis://127.0.0.1:port`.
     pub(crate) fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.port)
+        format!("{}://127.0.0.1:{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.port())
     }
 
     /// The user and password [`RedisServer::cli`] uses from now on.
@@ -97,7 +91,7 @@ impl RedisServer {
         assert!(self.child.is_none(), "it is running");
         let mut command = Command::new("redis-server");
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--daemonize", "no", "--enable-debug-command", "local"])
             .args(&self.arguments)
             .arg("--dir")
@@ -109,15 +103,13 @@ impl RedisServer {
             .stderr(Stdio::null());
         self.child =
             Some(command.spawn().expect("redis-server must be installed (Debian: apt-get install redis-server)"));
-        let deadline = Instant::now() + PATIENCE;
-        while !self.answers() {
+        eventually("redis-server answers", || {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 let said = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
                 panic!("redis-server ended at once ({status}): {said}");
             }
-            assert!(Instant::now() < deadline, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            self.answers().then_some(())
+        });
     }
 
     fn answers(&self) -> bool {
@@ -128,8 +120,8 @@ impl RedisServer {
     /// Ends it at once, as a crash does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 
@@ -144,8 +136,7 @@ impl RedisServer {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it is running").id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        signal(self.child.as_ref().expect("it is running").id(), name);
     }
 
     /// Runs redis-cli and returns what it printed, errors of the server included.
@@ -164,7 +155,7 @@ impl RedisServer {
 
     fn try_cli(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--raw"]);
+        command.args(["-h", "127.0.0.1", "-p", &self.port().to_string(), "--raw"]);
         if let Some((user, password)) = &self.login {
             command.args(["--no-auth-warning", "--user", user, "--pass", password]);
         }
@@ -183,6 +174,13 @@ impl RedisServer {
         let info = self.cli(&["INFO", "everything"]);
         let prefix = format!("{field}:");
         info.lines().find_map(|line| line.trim().strip_prefix(&prefix).map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// How often scripts were called.
+    pub(crate) fn script_calls(&self) -> u64 {
+        let calls = ["eval", "evalsha"].map(|command| self.info(&format!("cmdstat_{command}")));
+        let calls = calls.iter().filter_map(|line| line.strip_prefix("calls=")?.split(',').next()?.parse::<u64>().ok());
+        calls.sum()
     }
 
     /// Every key.
@@ -206,16 +204,8 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.kill();
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn make_certificates(directory: &Path) -> TlsFiles {

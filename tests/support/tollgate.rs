@@ -145,7 +145,7 @@ impl Tollgate {
     /// One GET on a connection of its own.
     #[track_caller]
     pub(crate) fn get(&self, target: &str) -> Answer {
-        client::get(self.web(), target)
+        self.client().get(target)
     }
 
     /// A scrape of `/metrics`.

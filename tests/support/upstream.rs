@@ -10,7 +10,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An upstream that runs a script on each connection.
-pub(crate) struct Scripted {
+pub(crate) struct Upstream {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Arrived>>>,
     connections: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ pub(crate) struct Peer {
     seen: Arc<Mutex<Vec<Arrived>>>,
 }
 
-impl Scripted {
+impl Upstream {
     /// Runs `script` on each connection, which is closed when the script ends.
     pub(crate) fn start(script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -67,6 +67,16 @@ impl Scripted {
         Self::start(move |peer| {
             peer.request()?;
             peer.send(reply)
+        })
+    }
+
+    /// Reads every request whole, then lets `answer` write to it.
+    pub(crate) fn answering(answer: impl Fn(&mut Peer, &Arrived) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::start(move |peer| {
+            loop {
+                let request = peer.request()?;
+                answer(peer, &request)?;
+            }
         })
     }
 
@@ -120,6 +130,20 @@ impl Peer {
         Ok(arrived)
     }
 
+    /// Reads a body to its end and forgets it; how long it was.
+    pub(crate) fn discard_body(&mut self, head: &Arrived) -> io::Result<u64> {
+        if let Some(length) = head.field("content-length") {
+            let length = length.parse().map_err(io::Error::other)?;
+            return io::copy(&mut (&mut self.stream).take(length), &mut io::sink());
+        }
+        let mut total = 0;
+        while let Some(chunk) = self.chunk()? {
+            total += chunk.len() as u64;
+        }
+        self.fields()?;
+        Ok(total)
+    }
+
     /// Reads a head only; nothing is kept.
     pub(crate) fn head(&mut self) -> io::Result<Arrived> {
         Ok(Arrived { line: self.line()?, fields: self.fields()?, ..Arrived::default() })
@@ -138,8 +162,14 @@ impl Peer {
     }
 
     /// Sends bytes as they are.
-    pub(crate) fn send(&mut self, bytes: &str) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes.as_bytes())
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Sends a 200 with this text as its body.
+    pub(crate) fn answer(&mut self, text: &str) -> io::Result<()> {
+        let length = text.len();
+        self.send(format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n{text}"))
     }
 
     /// Makes the end of the script a reset instead of an orderly close.

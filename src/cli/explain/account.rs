@@ -12,7 +12,7 @@ use crate::limit::key::Hashing;
 use crate::limit::plan::{Because, Reading};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::limit::store::settings::Backend;
-use crate::route::target::{canonical_host, canonical_path};
+use crate::route::target::{canonical_host, canonical_path, comparable};
 use crate::route::{Alternative, Considered, EncodedPath, Route};
 
 /// Everything there is to say.
@@ -111,11 +111,12 @@ impl Account {
         if path.encoded_separators && found.route.encoded_path == EncodedPath::Reject {
             return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)".to_owned()));
         }
+        let compared = comparable(&path.text);
         let facts = Facts {
             client_ip: request.client,
             method: &request.method,
             host: &host,
-            path: &path.text,
+            path: &compared,
             query: request.uri.query(),
             headers: &request.headers,
             params: &found.params,

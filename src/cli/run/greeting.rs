@@ -1,7 +1,7 @@
 //! What a newcomer reads at the start: what runs where, what the limits mean, what to try.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::config::{Config, sentences};
@@ -53,11 +53,13 @@ fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
         request(reachable(*address), first.map(|route| &route.matches))
     });
     let token = config.admin.as_ref().is_some_and(|admin| admin.token.is_some());
-    let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| match token {
-        false => {
-            format!("curl -s http://{}{} | grep tollgate_limit_decisions", reachable(*address), config.metrics_path)
+    let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| {
+        let address = reachable(*address);
+        if token {
+            format!("curl -i http://{address}/readyz")
+        } else {
+            format!("curl -s http://{address}{} | grep tollgate_limit_decisions", config.metrics_path)
         }
-        true => format!("curl -i http://{}/readyz", reachable(*address)),
     });
     web.into_iter().chain(admin).collect()
 }
@@ -100,12 +102,9 @@ fn is_admin(name: &str) -> bool {
     name == "admin"
 }
 
-/// An address to connect to, where the listener takes any.
+/// An address to connect to, where the listener takes any; `[::]` takes IPv4 too, and brackets are
+/// no pleasure in a shell.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }

@@ -11,6 +11,7 @@ use crate::config::file::{self, File, ServerKeys};
 use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
+use crate::upstream::outage::Outage;
 use crate::upstream::{Endpoint, EndpointId, Upstream};
 
 /// How long a response head may take unless the file says otherwise.
@@ -139,5 +140,6 @@ fn endpoint(server: Server, endpoints: &mut usize) -> Endpoint {
         address: server.address,
         label: server.label.into(),
         host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),
+        outage: Outage::default(),
     }
 }

@@ -194,6 +194,12 @@ impl Bucket {
         deficit.div_ceil(self.rate) * self.tick
     }
 
+    /// The least deficit from which it takes this long, microseconds, until the bucket is full.
+    #[must_use]
+    pub fn least_deficit(&self, reset_us: u64) -> u64 {
+        (reset_us / self.tick).checked_sub(1).map_or(0, |ticks| ticks.saturating_mul(self.rate).saturating_add(1))
+    }
+
     /// Microseconds until a request admitted at this deficit has its turn, when the first `delay_after`
     /// go through at once.
     #[must_use]

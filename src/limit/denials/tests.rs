@@ -10,7 +10,7 @@ fn tokens(rate: &str, capacity: u64) -> Algorithm {
 }
 
 fn ask<'a>(algorithm: &'a Algorithm, subject: &'a Subject, cost: u64) -> Ask<'a> {
-    Ask { state_id: "limit", algorithm, subject, cost, shadow: false }
+    Ask { state_id: "limit", algorithm, subject, cost, least_cost: 1, shadow: false }
 }
 
 fn subject(text: &str) -> Subject {
@@ -77,7 +77,9 @@ fn no_remembered_denial_differs_from_asking_the_store() {
                     return None;
                 }
                 let cost = [1, 1, random.u64(0..7), random.u64(0..1_200_000)][random.usize(0..4)];
-                Some(Ask { state_id, algorithm, subject: &subject, cost, shadow: state_id == "watched" })
+                // This worker sees all that is admitted: that others are may be left out.
+                let shadow = state_id == "watched";
+                Some(Ask { state_id, algorithm, subject: &subject, cost, least_cost: cost, shadow })
             })
             .collect();
         match denials.look(&asks, now) {
@@ -105,6 +107,101 @@ fn no_remembered_denial_differs_from_asking_the_store() {
         }
     }
     assert!(remembered > 1_000 && asked > 1_000, "{remembered} remembered, {asked} asked");
+}
+
+/// What is under way between a worker and the store: sent, then decided, then answered.
+struct UnderWay<'a> {
+    asks: Vec<Ask<'a>>,
+    permit: Permit<'a>,
+    decided: Option<Reply>,
+}
+
+/// When a store that counts in ticks admits what it told to come back after `retry_us`.
+fn admitted_at(now_us: i64, retry_us: i64, ask: &Ask<'_>) -> i64 {
+    now_us - now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed()) + retry_us
+}
+
+/// Two workers, one store, calls that take their time, overtake nothing but are given up at times: every
+/// denial from memory is one the store would give too, and who waits as told is admitted (T2).
+#[test]
+fn whatever_two_workers_do_a_remembered_denial_is_the_stores_and_its_retry_is_true() {
+    let (slow, coarse) = (tokens("3/s", 5), tokens("1000003/30d", 1_000_003));
+    let queue = Algorithm::LeakyBucket { bucket: *tokens("7/13s", 4).bucket(), delay_after: 2 };
+    // With the costs that requests have.
+    let limits: [(&str, &Algorithm, &[u64]); 5] = [
+        ("mixed", &slow, &[0, 1, 2, 5]),
+        ("dear", &slow, &[2]),
+        ("coarse", &coarse, &[1, 300_000, 1_000_003]),
+        ("queue", &queue, &[1, 3, 9]),
+        ("watched", &slow, &[1]),
+    ];
+    let mut random = fastrand::Rng::with_seed(3);
+    let (store, subject) = (MemoryStore::new(1000), subject("global"));
+    let workers = [Denials::new(), Denials::new()];
+    let mut under_way: [Vec<UnderWay<'_>>; 2] = [Vec::new(), Vec::new()];
+    let (base, mut now_us) = (Instant::now(), 1_000_000_000_000_000_i64);
+    let (mut remembered, mut exact, mut asked, mut waited) = (0, 0, 0, 0);
+    for _ in 0..200_000 {
+        now_us += [0, random.i64(0..1000), random.i64(0..20_000), random.i64(0..200_000)][random.usize(0..4)];
+        let now = base + Duration::from_micros(now_us.abs_diff(1_000_000_000_000_000));
+        let worker = random.usize(0..2);
+        let (denials, calls) = (&workers[worker], &mut under_way[worker]);
+        match random.u8(0..9) {
+            0..=2 => {
+                if let Some(call) = calls.iter_mut().find(|call| call.decided.is_none()) {
+                    call.decided = Some(store.decide_at(now_us, &call.asks));
+                }
+                continue;
+            }
+            3..=5 => {
+                if calls.first().is_some_and(|call| call.decided.is_some()) {
+                    let call = calls.remove(0);
+                    call.permit.settle_at(now, &call.asks, &Ok(call.decided.unwrap()));
+                }
+                continue;
+            }
+            6 if !calls.is_empty() && random.u8(0..8) == 0 => {
+                drop(calls.remove(random.usize(0..calls.len())));
+                continue;
+            }
+            _ if calls.len() > 4 => continue,
+            _ => {}
+        }
+        let mut asks: Vec<Ask<'_>> = Vec::new();
+        for &(state_id, algorithm, costs) in &limits {
+            if random.u8(0..3) == 0 {
+                let cost = costs[random.usize(0..costs.len())];
+                let least_cost = costs.iter().copied().find(|&cost| cost > 0).unwrap();
+                let shadow = state_id == "watched";
+                asks.push(Ask { state_id, algorithm, subject: &subject, cost, least_cost, shadow });
+            }
+        }
+        match denials.look(&asks, now) {
+            Look::Denied(answers) => {
+                let truth = store.decide_at(now_us, &asks);
+                assert!(!truth.granted, "denied, but the store admits: {asks:?}");
+                for (position, told) in answers {
+                    let (ask, right) = (&asks[position], truth.answers[position]);
+                    assert!(!right.allowed);
+                    assert_eq!(told.retry_us < 0, right.retry_us < 0, "{ask:?}");
+                    if right.retry_us >= 0 {
+                        let early = admitted_at(now_us, right.retry_us, ask) - (now_us + told.retry_us);
+                        assert!(early <= 0, "told to come back {early} µs too early: {ask:?}");
+                        assert!(told.remaining <= right.remaining, "{} of {} left", told.remaining, right.remaining);
+                        exact += usize::from(told.remaining == right.remaining);
+                    }
+                }
+                remembered += 1;
+            }
+            Look::Ask(expired) => {
+                under_way[worker].push(UnderWay { asks, permit: denials.permit(&expired, now), decided: None });
+                asked += 1;
+            }
+            Look::Wait(_) => waited += 1,
+        }
+    }
+    println!("{remembered} remembered ({exact} exact), {asked} asked, {waited} waited");
+    assert!(remembered > 1_000 && asked > 1_000 && waited > 1_000);
 }
 
 #[test]

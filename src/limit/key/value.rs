@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
+use http::{HeaderMap, Method};
 use percent_encoding::percent_decode;
 
 use super::{AmbiguousKey, Facts, KeyPart, KeyValue};
@@ -20,15 +20,28 @@ pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValu
         KeyPart::Query(name) => query(facts.query.unwrap_or_default(), name)?,
         KeyPart::Path(name) => {
             let found = facts.params.iter().find(|(param, _)| *param == &**name);
-            found.map(|(_, value)| Cow::Borrowed(value.as_bytes()))
+            found.map(|(_, value)| percent_decode(value.as_bytes()).into())
         }
         KeyPart::Host => Some(Cow::Borrowed(facts.host.as_bytes())),
-        KeyPart::Method => Some(Cow::Borrowed(facts.method.as_str().as_bytes())),
+        KeyPart::Method => Some(Cow::Borrowed(method(facts.method))),
         // The requests that matched no route are one group as well.
         KeyPart::Route => return Ok(Some(KeyValue { bytes: Cow::Borrowed(facts.route.as_bytes()), address: None })),
         KeyPart::Global => return Ok(Some(KeyValue { bytes: Cow::Borrowed(b""), address: None })),
     };
     Ok(bytes.filter(|bytes| !bytes.is_empty()).map(|bytes| KeyValue { bytes, address: None }))
+}
+
+/// A client may make up methods without end, so what is not known is one.
+fn method(method: &Method) -> &'static [u8] {
+    match *method {
+        Method::GET | Method::HEAD => b"GET",
+        Method::POST => b"POST",
+        Method::PUT => b"PUT",
+        Method::DELETE => b"DELETE",
+        Method::PATCH => b"PATCH",
+        Method::OPTIONS => b"OPTIONS",
+        _ => b"OTHER",
+    }
 }
 
 /// A field's only line, without white space around it; of Authorization what follows the scheme.

@@ -227,6 +227,12 @@ fn costs_go_by_method_and_paths_that_do_not_apply_are_free() {
 }
 
 #[test]
+fn the_least_cost_is_the_least_that_counts() {
+    let least = |default, listed| Cost { default, by_method: vec![(Method::POST, listed)] }.least();
+    assert_eq!([least(1, 5), least(5, 2), least(3, 0), least(0, 4), least(0, 0)], [1, 2, 3, 4, 1]);
+}
+
+#[test]
 fn a_shadow_limit_watches_and_denies_nothing() {
     let policies = shared(vec![Policy { mode: Mode::Shadow, ..burst("watched", 1) }, burst("enforced", 2)]);
     run(async {

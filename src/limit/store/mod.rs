@@ -21,6 +21,8 @@ pub struct Ask<'a> {
     pub subject: &'a Subject,
     /// Cost; 0 only looks. At most 2^31.
     pub cost: u64,
+    /// The least cost above 0 that any request of this limit has: whoever is denied that is denied all.
+    pub least_cost: u64,
     /// A shadow limit never affects what is granted.
     pub shadow: bool,
 }

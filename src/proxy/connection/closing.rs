@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 
 use crate::proxy::Downstream;
 use crate::proxy::inbound::{Inbound, Refusal};
-use crate::telemetry::WorkerStats;
 
 /// How long a client may take to read the last answer and close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -17,9 +16,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Ends a connection that hyper is done with; `first` when we, not the client, chose to end it.
-pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream, stats: &WorkerStats) {
+pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream) {
     let refused = inbound.refused();
-    note(refused.or(inbound.broken()), downstream, stats);
+    note(refused.or(inbound.broken()), downstream);
     let linger = refused.is_some() || inbound.unread() || first;
     let mut stream = inbound.into_stream();
     if !linger {
@@ -37,8 +36,8 @@ pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream
 }
 
 /// Ends a connection on which hyper failed: the client left, stalled, or its response broke off.
-pub(super) fn break_off(inbound: Inbound, error: &hyper::Error, downstream: &Downstream, stats: &WorkerStats) {
-    note(inbound.refused().or(inbound.broken()), downstream, stats);
+pub(super) fn break_off(inbound: Inbound, error: &hyper::Error, downstream: &Downstream) {
+    note(inbound.refused().or(inbound.broken()), downstream);
     tracing::debug!(peer = %downstream.peer, %error, "connection ended early");
     if error.is_user() || error.is_body_write_aborted() {
         // A FIN could be read as the response's proper end; a reset cannot.
@@ -46,9 +45,9 @@ pub(super) fn break_off(inbound: Inbound, error: &hyper::Error, downstream: &Dow
     }
 }
 
-fn note(refusal: Option<Refusal>, downstream: &Downstream, stats: &WorkerStats) {
+fn note(refusal: Option<Refusal>, downstream: &Downstream) {
     if let Some(refusal) = refusal {
-        stats.refused(refusal.kind());
+        downstream.stats.refused(refusal.kind());
         tracing::debug!(peer = %downstream.peer, reason = refusal.kind(), "request refused");
     }
 }

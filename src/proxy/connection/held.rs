@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use super::streams::Streams;
 use crate::proxy::Downstream;
 use crate::proxy::inbound::Gate;
+use crate::telemetry::metrics::ConnectionState;
 
 /// Who else wants to know of a request's end.
 #[derive(Debug, Clone)]
@@ -32,7 +33,11 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub(super) fn new(downstream: Rc<Downstream>, side: Side) -> Self {
-        downstream.in_flight.set(downstream.in_flight.get() + 1);
+        let others = downstream.in_flight.get();
+        downstream.in_flight.set(others + 1);
+        if others == 0 {
+            downstream.stats.became(downstream.listener, ConnectionState::Active);
+        }
         Self { downstream, side, waiting: false }
     }
 
@@ -53,6 +58,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let left = self.downstream.in_flight.get().saturating_sub(1);
         self.downstream.in_flight.set(left);
+        if left == 0 {
+            self.downstream.stats.became(self.downstream.listener, ConnectionState::Idle);
+        }
         match &self.side {
             Side::Http1(gate) => gate.responded(),
             Side::Http2(streams) => {

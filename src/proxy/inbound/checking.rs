@@ -8,6 +8,9 @@ use super::chunked::Chunked;
 use super::head::{Framing, HeadParser};
 use super::{Inbound, Stage};
 
+/// Largest head and body, together, of which hyper surely drops an unread body in one read.
+const DRAINED: usize = 8 * 1024;
+
 impl Inbound {
     /// Checks what is pending; true when bytes were cleared or the stage changed.
     pub(super) fn advance(&mut self) -> bool {
@@ -60,10 +63,12 @@ impl Inbound {
             Framing::Length(length) => {
                 // A body that is here already goes along with its head.
                 let here = length.min((self.pending.len() - head.len) as u64);
-                self.let_through(head.len + usize::try_from(here).unwrap_or(0), Stage::Length(length - here));
+                let cleared = head.len + usize::try_from(here).unwrap_or(0);
+                let open = length > here || (length > 0 && cleared > DRAINED);
+                self.let_through(cleared, Stage::Length(length - here), open);
                 self.waiting.received(here);
             }
-            Framing::Chunked if head.expects => self.let_through(head.len, Stage::Chunked(Chunked::default())),
+            Framing::Chunked if head.expects => self.let_through(head.len, Stage::Chunked(Chunked::default()), true),
             Framing::Chunked => {
                 self.stage = Stage::FirstChunk { head: head.len, read: 0, body: Chunked::default() };
             }
@@ -84,12 +89,13 @@ impl Inbound {
             return false;
         }
         let (cleared, body) = (*head + *read, std::mem::take(body));
-        self.let_through(cleared, Stage::Chunked(body));
+        self.let_through(cleared, Stage::Chunked(body), true);
         true
     }
 
-    /// Clears a head and what of its body was checked with it.
-    fn let_through(&mut self, cleared: usize, body: Stage) {
+    /// Clears a head and what of its body was checked with it; `open` when hyper could not drop the
+    /// rest of the body in passing.
+    fn let_through(&mut self, cleared: usize, body: Stage, open: bool) {
         self.cleared = cleared;
         self.stage = body;
         self.responding = true;
@@ -97,7 +103,7 @@ impl Inbound {
         self.fresh = false;
         self.waiting.reset();
         self.gate.busy.store(true, Ordering::Relaxed);
-        self.gate.open.store(true, Ordering::Relaxed);
+        self.gate.open.store(open, Ordering::Relaxed);
         self.end_message();
     }
 
@@ -119,7 +125,6 @@ impl Inbound {
         };
         if ended {
             self.stage = Stage::Head(HeadParser::default());
-            self.gate.open.store(false, Ordering::Relaxed);
             self.waiting.reset();
         }
     }

@@ -94,6 +94,8 @@ impl Inbound {
 
     /// While a response is being written: reads ahead a little, so that a client that leaves is seen.
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper looks beyond a message only when it has read all of it.
+        self.gate.open.store(false, Ordering::Relaxed);
         while !self.ended && self.pending.len() < AHEAD {
             ready!(self.poll_fill(cx))?;
         }

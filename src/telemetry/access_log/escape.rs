@@ -1,5 +1,7 @@
 //! Client bytes in log lines: printable ASCII as it is, everything else escaped, all of it bounded.
 
+use std::io::Write as _;
+
 /// Stands for what was cut off.
 const CUT: &[u8] = b"...";
 
@@ -52,8 +54,11 @@ impl Writer<'_> {
             ' '..='~' => self.push(&[u8::try_from(c).unwrap_or(b'?')]),
             _ => {
                 let mut units = [0; 2];
-                let escaped: String = c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect();
-                self.push(escaped.as_bytes())
+                let mut escaped = Vec::with_capacity(12);
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(escaped, "\\u{unit:04x}");
+                }
+                self.push(&escaped)
             }
         }
     }

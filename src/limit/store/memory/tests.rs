@@ -11,7 +11,7 @@ fn subject(text: &str) -> Subject {
 }
 
 fn ask<'a>(state_id: &'a str, algorithm: &'a Algorithm, subject: &'a Subject, cost: u64) -> Ask<'a> {
-    Ask { state_id, algorithm, subject, cost, shadow: false }
+    Ask { state_id, algorithm, subject, cost, least_cost: 1, shadow: false }
 }
 
 const NOW: i64 = 1_700_000_000_000_000;
@@ -143,7 +143,8 @@ fn many_threads_admit_exactly_the_burst_and_what_was_earned() {
                         if reply.granted {
                             times.push(reply.now_us);
                         }
-                        if reply.now_us > until {
+                        // What was earned while no thread ran is spent first.
+                        if reply.now_us > until && !reply.granted {
                             return times;
                         }
                     }

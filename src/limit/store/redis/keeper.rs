@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::super::super::algorithm::{Algorithm, Bucket};
 use super::super::super::key::Subject;
 use super::super::super::stats::StoreErrorKind;
 use super::super::Ask;
 use super::connection::{ConnectError, Connection, Driver};
+use super::log::Said;
 use super::script::Script;
 use super::{State, tls};
 
@@ -43,7 +44,7 @@ pub(super) async fn keep(state: Rc<State>) {
                     wait = FIRST_WAIT;
                 }
                 state.lost(cause);
-                log.away(cause, "the connection is given up");
+                log.failing(cause);
                 cause
             }
             Err(error) => {
@@ -76,7 +77,7 @@ async fn connect(state: &State, tls: &mut Option<Arc<ClientConfig>>) -> Result<(
 }
 
 /// Watches a published connection until it has to be replaced; says why, and whether it ever passed the probes.
-async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &mut Log) -> (StoreErrorKind, bool) {
+async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &mut Log<'_>) -> (StoreErrorKind, bool) {
     let mut proven = false;
     let cause = loop {
         let was_closed = state.breaker.borrow().is_closed();
@@ -84,6 +85,10 @@ async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &
             tokio::select! {
                 () = driver.ended() => break StoreErrorKind::Reset,
                 () = state.attention.notified() => {}
+            }
+            let opened = state.breaker.borrow().cause();
+            if let Some(cause) = opened {
+                log.failing(cause);
             }
             if state.scripts_missing.take() {
                 reload(state, connection).await;
@@ -113,9 +118,9 @@ fn needs_another_connection(cause: StoreErrorKind) -> bool {
 }
 
 /// One probe; why it failed, if it did.
-async fn probe(state: &State, connection: &Connection, log: &mut Log) -> Option<StoreErrorKind> {
+async fn probe(state: &State, connection: &Connection, log: &mut Log<'_>) -> Option<StoreErrorKind> {
     let subject = Subject::from_slice(b"~probe");
-    let ask = Ask { state_id: "~probe", algorithm: &PROBE, subject: &subject, cost: 1, shadow: false };
+    let ask = Ask { state_id: "~probe", algorithm: &PROBE, subject: &subject, cost: 1, least_cost: 1, shadow: false };
     match state.ask(connection, state.settings.timeout, state.clock(), &[ask]).await {
         Ok(_) => {
             let closed = state.breaker.borrow_mut().probe_succeeded(Instant::now());
@@ -127,7 +132,7 @@ async fn probe(state: &State, connection: &Connection, log: &mut Log) -> Option<
         }
         Err(kind) => {
             state.probe_failed(kind);
-            log.away(kind, "a probe failed");
+            log.failing(kind);
             Some(kind)
         }
     }
@@ -143,38 +148,29 @@ async fn reload(state: &State, connection: &Connection) {
     }
 }
 
-/// Tells when the store goes and comes, once each.
-struct Log {
+/// Tells when the store goes and comes.
+struct Log<'a> {
+    state: &'a State,
     store: String,
     said: Said,
 }
 
-#[derive(PartialEq, Eq)]
-enum Said {
-    Nothing,
-    Back,
-    Away(StoreErrorKind),
-}
+impl<'a> Log<'a> {
+    fn new(state: &'a State) -> Self {
+        Self { state, store: state.settings.display_url(), said: Said::default() }
+    }
 
-impl Log {
-    fn new(state: &State) -> Self {
-        Self { store: state.settings.display_url(), said: Said::Nothing }
+    /// Decisions or probes failed for this cause.
+    fn failing(&mut self, cause: StoreErrorKind) {
+        let reason = self.state.reason(cause);
+        self.away(cause, &reason);
     }
 
     fn away(&mut self, cause: StoreErrorKind, error: &str) {
-        if !matches!(self.said, Said::Away(_)) {
-            warn!(store = %self.store, cause = cause.label(), error, "redis is away, on_store_error applies");
-        } else if self.said != Said::Away(cause) {
-            info!(store = %self.store, cause = cause.label(), error, "redis is still away");
-        }
-        self.said = Said::Away(cause);
+        self.state.stats.store_log.away(&mut self.said, &self.store, cause, error);
     }
 
     fn back(&mut self) {
-        match self.said {
-            Said::Away(_) => info!(store = %self.store, "redis is back, limits are exact again"),
-            Said::Nothing | Said::Back => info!(store = %self.store, "connected to redis"),
-        }
-        self.said = Said::Back;
+        self.state.stats.store_log.back(&mut self.said, &self.store);
     }
 }

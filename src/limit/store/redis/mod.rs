@@ -7,6 +7,7 @@
 pub mod command;
 pub mod connection;
 mod keeper;
+pub mod log;
 mod pipeline;
 mod reply;
 pub mod script;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use redis::Value;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -59,6 +61,8 @@ struct State {
     unanswered_since: Cell<Option<Instant>>,
     /// Set once a server refused to read its clock inside scripts.
     own_clock: Cell<bool>,
+    /// The last error that the server itself told, in its words.
+    refusal: RefCell<String>,
 }
 
 impl RedisStore {
@@ -79,6 +83,7 @@ impl RedisStore {
             unanswered: Cell::new(0),
             unanswered_since: Cell::new(None),
             own_clock: Cell::new(false),
+            refusal: RefCell::default(),
         });
         let keeper = tokio::task::spawn_local(keeper::keep(Rc::clone(&state)));
         Rc::new(Self { state, keeper })
@@ -195,7 +200,20 @@ impl State {
             self.stats.store_calls.increment();
             value = connection.send(&script.by_text(prefix, now_us, asks)).await?;
         }
+        if let Value::ServerError(error) = &value {
+            *self.refusal.borrow_mut() = format!("{} {}", error.code(), error.details().unwrap_or_default());
+        }
         script::read_reply(value, asks)
+    }
+
+    /// What happened, for the log: the server's own words where it said any.
+    fn reason(&self, cause: StoreErrorKind) -> String {
+        match cause {
+            StoreErrorKind::Refused => "there is no connection".to_owned(),
+            StoreErrorKind::Reset => "the connection ended".to_owned(),
+            StoreErrorKind::Timeout => format!("no answer within {} ms", self.settings.timeout.as_millis()),
+            _ => self.refusal.borrow().clone(),
+        }
     }
 
     fn use_own_clock(&self) {

@@ -11,7 +11,7 @@ const LEAKY: Algorithm =
     Algorithm::LeakyBucket { bucket: Bucket { capacity: 5, rate: 3, period: 1_000_000, tick: 1 }, delay_after: 2 };
 
 fn ask<'a>(algorithm: &'a Algorithm, subject: &'a Subject, shadow: bool) -> Ask<'a> {
-    Ask { state_id: "api", algorithm, subject, cost: 2, shadow }
+    Ask { state_id: "api", algorithm, subject, cost: 2, least_cost: 1, shadow }
 }
 
 fn words(call: &Command) -> Vec<String> {
