@@ -111,7 +111,7 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, SocketAddr)])
         }
         tokio::select! {
             () = server.shutdown() => {}
-            signal = signals.end() => tracing::warn!(signal, "second signal, stopping at once"),
+            signal = signals.end_again() => tracing::warn!(signal, "second signal, stopping at once"),
         }
         server.stop();
         server.wait();

@@ -1,8 +1,12 @@
 //! Signals: the first TERM or INT drains, the second ends at once; HUP changes nothing yet.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A signal within this time of the one before is no second thought.
+const ECHO: Duration = Duration::from_millis(300);
 
 /// The signals this process acts on. Needs a runtime with I/O.
 #[derive(Debug)]
@@ -29,6 +33,18 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
         })
+    }
+
+    /// Waits for another TERM or INT after the first. One that follows at once is the first told
+    /// twice, as when a process and its group are both signalled.
+    pub async fn end_again(&mut self) -> &'static str {
+        let first = Instant::now();
+        loop {
+            let signal = self.end().await;
+            if first.elapsed() >= ECHO {
+                return signal;
+            }
+        }
     }
 
     /// Waits for TERM or INT and returns its name. Others are logged and otherwise ignored.

@@ -4,6 +4,7 @@
 mod access;
 mod answer;
 pub mod metrics;
+mod stalling;
 
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +17,7 @@ use http::{HeaderMap, Method, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -25,6 +26,7 @@ use crate::telemetry::exposition::Format;
 use access::Access;
 use answer::Answer;
 use metrics::Sources;
+use stalling::Stalling;
 
 /// Connections open at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -84,7 +86,7 @@ impl Admin {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(Stalling::new(stream), service)
             .await;
         if let Err(error) = ended {
             tracing::debug!(%error, "admin connection ended");

@@ -1,6 +1,8 @@
 //! One test for each fault that was found after it had been believed not to be there.
 
-use crate::support::client::Request;
+use std::io::Write;
+
+use crate::support::client::{Request, get};
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
@@ -150,4 +152,21 @@ fn a_response_in_a_coding_nobody_asked_for_is_502() {
             "{coding}"
         );
     }
+}
+
+#[test]
+fn clients_that_do_not_read_do_not_take_the_admin_listener_from_others() {
+    let proxy = Tollgate::start("listen: 127.0.0.1:0\nupstream: echo\n");
+    let requests = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
+    let silent: Vec<_> = (0..256)
+        .map(|_| {
+            let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            stream.set_recv_buffer_size(1024).unwrap();
+            stream.connect(&proxy.admin().into()).unwrap();
+            (&stream).write_all(&requests).unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(get(proxy.admin(), "/healthz").status, 200);
+    drop(silent);
 }

@@ -243,9 +243,29 @@ fn a_second_signal_ends_at_once_and_a_hangup_does_not() {
     proxy.signal("TERM");
     proxy.wait_for_log("the drain", |line| line["message"] == "draining");
     let begun = std::time::Instant::now();
-    proxy.signal("INT");
+    eventually("the end", || {
+        proxy.signal("INT");
+        proxy.log().iter().any(|line| line.contains("second signal")).then_some(())
+    });
     assert_eq!(proxy.wait(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_signal_that_arrives_twice_at_once_still_drains() {
+    let upstream = Upstream::answering(|peer, _| {
+        std::thread::sleep(Duration::from_secs(1));
+        peer.answer("in time")
+    });
+    let yaml = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 30s }}\n", upstream.url());
+    let mut proxy = Tollgate::start(&yaml);
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("the request is upstream", || (upstream.seen().len() == 1).then_some(()));
+    proxy.signal("TERM");
+    proxy.signal("INT");
+    assert_eq!(client.answer_to("GET").expect("an answer").text(), "in time");
+    assert_eq!(proxy.wait(), Some(0));
 }
 
 #[test]

@@ -334,6 +334,53 @@ fn a_cheaper_request_asks_and_a_dearer_one_is_told_to_wait_longer() {
 }
 
 #[test]
+fn a_dearer_denial_does_not_displace_a_cheaper_one_that_still_lasts() {
+    let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
+    let denials = with_denial(&ask(&limit, &subject, 1), Duration::ZERO);
+    // Sent before the cheaper one was answered.
+    denials.permit(&[], Instant::now()).settle(&[ask(&limit, &subject, 4)], &Ok(reply(answer(4_000_000, 0))));
+    assert!(matches!(denials.look(&[ask(&limit, &subject, 1)], Instant::now()), Look::Denied(_)));
+}
+
+#[test]
+fn what_others_wait_for_is_not_forgotten_by_an_admission_or_for_want_of_room() {
+    let limit = tokens("1/s", 5);
+    let denials = Denials::new();
+    let set = |subject: &Subject| set_of(denials.fingerprints.of(&ask(&limit, subject, 1)));
+    let first = subject("first");
+    let crowd = (0..).map(|n| subject(&format!("ip={n}"))).filter(|other| set(other) == set(&first));
+    let crowd: Vec<_> = std::iter::once(first.clone()).chain(crowd.take(WAYS)).collect();
+    let long_ago = Instant::now().checked_sub(LONG_AGO).unwrap();
+    let mut permits = Vec::new();
+    for subject in &crowd[..WAYS] {
+        let asks = [ask(&limit, subject, 1)];
+        denials.permit(&[], long_ago).settle_at(long_ago, &asks, &Ok(reply(answer(1_000_000, 0))));
+        let Look::Ask(expired) = denials.look(&asks, Instant::now()) else { panic!("it has run out") };
+        permits.push(denials.permit(&expired, Instant::now()));
+    }
+    let waits = |subject| matches!(denials.look(&[ask(&limit, subject, 1)], Instant::now()), Look::Wait(_));
+    assert!(crowd[..WAYS].iter().all(waits));
+    denials.permit(&[], Instant::now()).settle(&[ask(&limit, &first, 1)], &Ok(reply(answer(0, 3))));
+    denials.permit(&[], Instant::now()).settle(&[ask(&limit, &crowd[WAYS], 1)], &Ok(reply(answer(1_000_000, 0))));
+    assert!(crowd[..WAYS].iter().all(waits), "each is still being asked for");
+}
+
+#[test]
+fn when_everything_is_forgotten_those_who_wait_ask_for_themselves() {
+    let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
+    let asks = [ask(&limit, &subject, 1)];
+    let denials = with_denial(&asks[0], LONG_AGO);
+    run(async {
+        let _permit = denials.recall(&asks, soon()).await;
+        let (next, ()) = tokio::join!(denials.recall(&asks, soon()), async {
+            others().await;
+            denials.follow(1);
+        });
+        assert!(matches!(next, Ok(Recall::Ask(_))));
+    });
+}
+
+#[test]
 fn a_store_that_was_away_makes_everything_forgotten() {
     let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
     let asks = [ask(&limit, &subject, 1)];

@@ -282,6 +282,35 @@ fn without_a_place_to_wait_nothing_is_asked() {
 }
 
 #[test]
+fn what_costs_nothing_needs_no_place_to_wait() {
+    let free = Cost { default: 1, by_method: vec![(Method::HEAD, 0)] };
+    let policies = shared(vec![Policy { cost: free, ..leaky("l", "1/d", 1) }]);
+    run(async {
+        let limiter = limiter(Backend::Memory);
+        let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
+        let head = Request { method: Method::HEAD, ..request() };
+        assert_eq!(limiter.check(&policies, &head.facts()).await.outcome, PASS);
+    });
+}
+
+#[test]
+fn of_several_remembered_denials_the_longest_is_told_and_never_is_longer() {
+    let policies = shared(vec![burst("a", 1), burst("b", 1), burst("c", 1)]);
+    run(async {
+        let (limiter, request) = (limiter(Backend::Memory), request());
+        let plan = Plan::new(&policies, &request.facts(), &Hashing::Raw).unwrap();
+        let told = |retries: [i64; 3]| {
+            let answer = |retry_us| Answer { allowed: false, remaining: 0, retry_us, reset_us: 1 };
+            let answers: Vec<_> = retries.into_iter().map(answer).enumerate().collect();
+            limiter.deny_again(&plan, &answers).outcome
+        };
+        let after = |us| Outcome::Denied { retry_after: Some(Duration::from_micros(us)) };
+        assert_eq!([told([5, 9, 2]), told([9, 1, 1])], [after(9), after(9)]);
+        assert_eq!(told([5, -1, 2]), Outcome::Denied { retry_after: None });
+    });
+}
+
+#[test]
 fn without_redis_each_limit_does_what_it_says() {
     let with = |allowing: OnStoreError, mode| {
         let policies = shared(vec![burst("local", 1), Policy { on_store_error: allowing, mode, ..burst("other", 1) }]);

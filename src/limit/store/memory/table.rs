@@ -76,7 +76,9 @@ impl Table {
         }
         let mut evicted = false;
         if self.len >= self.bound {
-            evicted = self.evict(index, now_us);
+            // Not beside the new one: that would drive what lasts and what does not apart, until some samples
+            // hold only what lasts.
+            evicted = self.evict(self.home(fingerprint >> 96), now_us);
         } else if (self.len + 1) * 4 > self.slots.len() * 3 {
             self.resize(self.slots.len() * 2);
         }
@@ -196,6 +198,21 @@ mod tests {
         }
         (0..20).for_each(|_| table.sweep(10_000, i64::MAX));
         assert_eq!((table.len, table.slots.len()), (0, SMALLEST));
+    }
+
+    #[test]
+    fn a_flood_of_fresh_states_does_not_push_out_those_that_last_longer() {
+        let mut table = Table::new(100);
+        let mut random = fastrand::Rng::with_seed(3);
+        let lasting: Vec<u128> = (0..20).map(|_| random.u128(1..)).collect();
+        for &fingerprint in &lasting {
+            table.put(fingerprint, state(1_000_000), 0);
+        }
+        for _ in 0..2_000 {
+            table.put(random.u128(1..), state(1_000), 0);
+        }
+        let kept = lasting.iter().filter(|&&fingerprint| table.find(fingerprint).is_some()).count();
+        assert!(kept >= 15, "{kept} of 20");
     }
 
     #[test]

@@ -70,6 +70,10 @@ fn a_state_named_twice_in_one_decision_is_not_spent_twice() {
     let reply = store.decide_at(NOW + 1_000_000, &twice);
     assert_eq!((reply.granted, reply.answers[0].allowed, reply.retry_us), (false, true, 2_000_000));
     assert!(store.decide_at(NOW + 3_000_000, &twice).granted);
+    let thrice = [1, 2, 2].map(|cost| ask("thrice", &limit, &key, cost));
+    let reply = store.decide_at(NOW, &thrice);
+    let left: Vec<_> = reply.answers.iter().map(|answer| answer.remaining).collect();
+    assert_eq!((reply.granted, left), (true, vec![4, 2, 0]), "each is read as the one before left it");
 }
 
 #[test]
