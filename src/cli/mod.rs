@@ -45,8 +45,9 @@ Exit codes: 0 done, 1 invalid configuration or fatal error, 2 wrong usage.";
 /// What every subcommand understands.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
-    /// Configuration file, `-` for standard input [default: ./proxy.yaml, then /etc/tollgate/proxy.yaml]
-    #[arg(short, long, global = true, value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    /// Configuration file, `-` for standard input [default: TOLLGATE_CONFIG, ./proxy.yaml, then
+    /// /etc/tollgate/proxy.yaml]
+    #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What the process log shows: error, warn, info, debug, trace, or filters such as tollgate=debug
     #[arg(long = "log", global = true, value_name = "LEVEL", help_heading = "Output")]
@@ -118,7 +119,7 @@ impl Cli {
     fn dispatch(&self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match &self.command {
-            None if global.config.is_none() && find_default().is_none() => Ok(usage(&no_file())),
+            None if global.named().is_none() && find_default().is_none() => Ok(usage(&no_file())),
             None => run::run(&run::Args::default(), global),
             Some(Command::Run(args)) => run::run(args, global),
             Some(Command::Check(args)) => check::run(args, global),
@@ -142,12 +143,18 @@ impl Global {
     /// # Errors
     /// When a named file is missing, or none is named and there is none to find.
     pub fn origin(&self) -> anyhow::Result<Origin> {
-        match &self.config {
+        match self.named() {
             Some(path) if path.as_os_str() == "-" => Ok(Origin::Stdin),
-            Some(path) if path.exists() => Ok(Origin::File(path.clone())),
+            Some(path) if path.exists() => Ok(Origin::File(path)),
             Some(path) => anyhow::bail!("there is no configuration file at {}", path.display()),
             None => find_default().map(Origin::File).ok_or_else(no_file),
         }
+    }
+
+    /// The file named on the command line or in the environment, where an empty name is none.
+    fn named(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os("TOLLGATE_CONFIG").filter(|name| !name.is_empty());
+        self.config.clone().or_else(|| variable().map(PathBuf::from))
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", requires = "to", default_value = ":8080", help_heading = "Quick form")]
     from: String,
     /// Where requests go: http://HOST:PORT, or `echo`, which answers with the request
-    #[arg(long, value_name = "URL", help_heading = "Quick form")]
+    #[arg(long, value_name = "URL", conflicts_with = "config", help_heading = "Quick form")]
     to: Option<String>,
     /// A limit: KEY RATE [burst N], such as 'global 100/s burst 200'; may be repeated
     #[arg(long = "limit", value_name = "LIMIT", requires = "to", help_heading = "Quick form")]

@@ -155,6 +155,7 @@ impl Rejection<'_> {
             Self::BadBody => (400, Downstream, "bad_body", "http_request_error", "The request body broke off or is badly framed."),
             Self::SlowBody => (408, Downstream, "slow_body", "http_request_error", "The request body came too slowly."),
             Self::NoRoute => (404, Downstream, "no_route", "http_request_denied", "Nothing is served under this host and path."),
+            Self::Limited(Limited { retry_after: None, .. }) => (429, Downstream, "limited", "http_request_denied", "Waiting does not help: the limit admits no such request, or a field that it counts by is missing."),
             Self::Limited(_) => (429, Downstream, "limited", "http_request_denied", "The request rate is over the limit."),
             Self::StoreUnavailable => (503, Proxy, "store_unavailable", "proxy_internal_response", "Requests cannot be counted at the moment."),
             Self::Overflow => (503, Proxy, "overflow", "proxy_internal_response", "Too many requests are waiting for their turn."),

@@ -192,6 +192,10 @@ fn output_survives_a_closed_pipe() {
 fn the_configuration_is_found_beside_the_program_and_by_the_environment() {
     let (kept, path) = file(VALID);
     assert_eq!(finish(program().arg("check").current_dir(kept.path()), "").code, Some(0));
+    let empty = finish(program().arg("check").current_dir(kept.path()).env("TOLLGATE_CONFIG", ""), "");
+    assert_eq!(empty.code, Some(0), "an empty name is none");
+    let both = tollgate(&["run", "-c", &path, "--to", "echo", "--print-config"]);
+    assert_eq!(both.code, Some(2), "a file and the quick form exclude each other");
     assert_eq!(finish(program().arg("check").env("TOLLGATE_CONFIG", &path), "").code, Some(0));
     assert_eq!(finish(program().args(["check", "-c", "-"]), VALID).code, Some(0));
     let first = repository().join("proxy.yaml").display().to_string();
@@ -226,7 +230,7 @@ fn explain_says_why_and_never_shows_a_secret() {
     let overridden = explain(&["POST", "http://a/orders/7", "-H", "x-api-key: partner-secret"]);
     assert!(overridden.contains("override 1: unlimited"), "{overridden}");
     let missing = explain(&["POST", "http://a/orders/7"]);
-    assert!(missing.contains("no part of its key is present"), "{missing}");
+    assert!(missing.contains("the request does not carry its key"), "{missing}");
     let other = explain(&["GET", "http://a/orders/7"]);
     assert!(other.contains("is for another method") && other.contains("rest"), "{other}");
     let refused = explain(&["GET", "http://a/../x"]);

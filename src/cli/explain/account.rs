@@ -168,7 +168,9 @@ impl LimitAccount {
         };
         match Reading::of(policy, facts, hashing) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
-            Ok(Reading::Skipped) => account.because = Some("no part of its key is present (missing: skip)".to_owned()),
+            Ok(Reading::Skipped) => {
+                account.because = Some("the request does not carry its key (missing: skip)".to_owned())
+            }
             Ok(Reading::Keyed { subject, terms, because }) => {
                 account.effect = effect(terms, policy.mode);
                 account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
@@ -200,8 +202,10 @@ fn reason(because: Because, terms: &Terms) -> Option<String> {
     match because {
         Because::Own => None,
         Because::Override(position) => Some(format!("override {}: {}", position + 1, sentences::terms(terms))),
-        Because::Missing if *terms == Terms::Deny => Some("no part of its key is present (missing: deny)".to_owned()),
-        Because::Missing => Some("no part of its key is present (missing: client_ip)".to_owned()),
+        Because::Missing if *terms == Terms::Deny => {
+            Some("the request does not carry its key (missing: deny)".to_owned())
+        }
+        Because::Missing => Some("the request does not carry its key (missing: client_ip)".to_owned()),
     }
 }
 
