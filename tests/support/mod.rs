@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod load;
 pub(crate) mod metrics;
+pub(crate) mod monitor;
 pub(crate) mod port;
 pub(crate) mod redis_server;
 pub(crate) mod tollgate;
