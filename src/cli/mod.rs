@@ -45,7 +45,7 @@ Exit codes: 0 done, 1 invalid configuration or fatal error, 2 wrong usage.";
 /// What every subcommand understands.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Global {
-    /// Configuration file, `-` for standard input [default: TOLLGATE_CONFIG, ./proxy.yaml, then
+    /// Configuration file, `-` for standard input [default: `$TOLLGATE_CONFIG`, ./proxy.yaml, then
     /// /etc/tollgate/proxy.yaml]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -169,7 +169,7 @@ impl LimitAccount {
         match Reading::of(policy, facts, hashing) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
             Ok(Reading::Skipped) => {
-                account.because = Some("the request does not carry its key (missing: skip)".to_owned())
+                account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
             Ok(Reading::Keyed { subject, terms, because }) => {
                 account.effect = effect(terms, policy.mode);
