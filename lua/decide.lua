@@ -13,10 +13,14 @@ for i = 1, #KEYS do
       if not string.find(text.err, 'WRONGTYPE', 1, true) then return text end
       text = ''
     end
-    state = { text = text }
+    state = { text = text, a = false, f = 0, u = 1, read = false, changed = false, anchor = false }
     states[key] = state
   end
-  local l = { algorithm = algorithms[ARGV[p]], shadow = ARGV[p + 1] == '1', cost = tonumber(ARGV[p + 2]), state = state, ok = 0, retry = 0, wait = 0 }
+  -- Every field is named here so that the table is allocated once.
+  local l = {
+    algorithm = algorithms[ARGV[p]], shadow = ARGV[p + 1] == '1', cost = tonumber(ARGV[p + 2]), state = state,
+    ok = 0, retry = 0, wait = 0, period = 0, rate = 0, tick = 0, full = 0, before = 0, after = 0,
+  }
   l.algorithm.judge(l, state, p + 3)
   limits[i] = l
   if not l.shadow then
@@ -34,13 +38,12 @@ local reply = { granted, now, granted * wait, retry }
 for i = 1, #limits do
   local l = limits[i]
   local state = l.state
-  reply[#reply + 1] = l.ok
-  l.algorithm.report(l, charged and l.after or l.before, reply)
+  l.algorithm.report(l, charged and l.after or l.before, reply, i * 4)
   if charged and state.changed then
     l.algorithm.write(KEYS[i], state)
   elseif state.anchor and ARGV[2] == '1' then
     l.algorithm.write(KEYS[i], state.anchor)
   end
-  state.changed, state.anchor = nil, nil
+  state.changed, state.anchor = false, false
 end
 return reply

@@ -3,7 +3,7 @@
 -- Parameters of a limit: C (capacity), P (period, ticks), R (tokens per period), U, delay_after.
 -- All are integers, and the configuration saw to it that every product here is below 2^53.
 
--- Reads the stored text into state.a, state.f and state.u; state.a stays nil when the text is not ours.
+-- Reads the stored text into state.a, state.f and state.u; state.a stays false when the text is not ours.
 local function parse_bucket(state, text)
   local a = tonumber(text)
   if a then
@@ -86,10 +86,13 @@ local function write_bucket(key, state)
   redis.call('SET', key, value, 'PXAT', 1 - floor(-a * tick / 1000))
 end
 
-local function report_bucket(l, d, reply)
-  reply[#reply + 1] = d < l.full and floor((l.full - d) / l.period) or 0
-  reply[#reply + 1] = l.retry
-  reply[#reply + 1] = -floor(-d / l.rate) * l.tick
+-- Appends the four integers of limit `l`, whose deficit is now d, after the first n of the reply.
+local function report_bucket(l, d, reply, n)
+  local full = l.full
+  reply[n + 1] = l.ok
+  reply[n + 2] = d < full and floor((full - d) / l.period) or 0
+  reply[n + 3] = l.retry
+  reply[n + 4] = -floor(-d / l.rate) * l.tick
 end
 
 algorithms.b = { judge = judge_bucket, write = write_bucket, report = report_bucket }
