@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::client::Request;
-use crate::support::load::Load;
+use crate::support::load::{KEPT, Load};
 use crate::support::port::Port;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, program, repository, tollgate};
@@ -202,7 +202,9 @@ fn ending_under_load_loses_no_request() {
     assert_eq!(proxy.wait(), Some(0));
     let samples = load.stop();
     let cut = samples.iter().filter_map(|sample| sample.outcome.as_ref().err());
-    let cut: Vec<_> = cut.filter(|error| !error.contains("refused") && !error.contains("reset")).collect();
+    // A new connection may come too late; one that was kept open must end with an answer that says so.
+    let late = |error: &str| !error.starts_with(KEPT) && (error.contains("refused") || error.contains("reset"));
+    let cut: Vec<_> = cut.filter(|error| !late(error)).collect();
     assert!(cut.is_empty(), "no answer is cut short: {cut:?}");
     assert!(samples.iter().all(|sample| matches!(sample.status(), 0 | 200)));
 }

@@ -32,7 +32,10 @@ pub(crate) struct Answer {
 
 /// A connection, kept open between requests.
 pub(crate) struct Client {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
+    /// Whether the last answer said that it is the last.
+    closed: bool,
 }
 
 /// One GET on a connection of its own.
@@ -143,7 +146,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { address, stream: BufReader::new(stream), closed: false })
     }
 
     /// A GET and its answer.
@@ -159,13 +162,14 @@ impl Client {
     }
 
     /// Sends a request and reads its answer, or says what went wrong. A connection that the answer
-    /// closes (as each is after so many requests) is replaced by a new one.
+    /// before has closed (as each is after so many requests) is replaced by a new one.
     pub(crate) fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
+        if self.closed {
+            *self = Self::open(self.address)?;
+        }
         self.write(&request.bytes())?;
         let answer = self.answer_to(&request.method)?;
-        if answer.list("connection").contains("close") {
-            *self = Self::open(self.stream.get_ref().peer_addr()?)?;
-        }
+        self.closed = answer.list("connection").contains("close");
         Ok(answer)
     }
 

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::client::{Answer, Client, Request};
 
+/// Begins the error of a request on a connection that had been kept open for it.
+pub(crate) const KEPT: &str = "on a kept connection";
+
 /// One request of a load: when it left, when its answer was there, and the answer.
 #[derive(Debug)]
 pub(crate) struct Sample {
@@ -86,6 +89,7 @@ impl Load {
 
 fn sample(client: usize, address: SocketAddr, request: &Request, connection: &mut Option<Client>) -> Sample {
     let sent = Instant::now();
+    let kept = connection.is_some();
     let outcome = connection.take().map_or_else(|| Client::open(address), Ok).and_then(|mut open| {
         let answer = open.exchange(request)?;
         if answer.header("connection") != Some("close") {
@@ -93,5 +97,6 @@ fn sample(client: usize, address: SocketAddr, request: &Request, connection: &mu
         }
         Ok(answer)
     });
-    Sample { client, sent, received: Instant::now(), outcome: outcome.map_err(|error| error.to_string()) }
+    let tell = |error: std::io::Error| if kept { format!("{KEPT}: {error}") } else { error.to_string() };
+    Sample { client, sent, received: Instant::now(), outcome: outcome.map_err(tell) }
 }
