@@ -1,12 +1,14 @@
--- Portable Lua (5.1 and 5.4), sent as: this file, the algorithms a call needs, decide.lua.
+-- Portable Lua (5.1 and 5.4), sent as: this file, the algorithms a call needs, decide.lua (or release.lua).
 --
--- KEYS: one per limit. ARGV: now in microseconds (0: the server's clock), mode (0 look only, 1 all or
--- nothing), then eight per limit: letter of the algorithm, shadow (0 or 1), cost, five parameters.
+-- KEYS: one per limit. ARGV of a decision: now in microseconds (0: the server's clock), mode (0 look only,
+-- 1 all or nothing, K grant up to K identical requests), then nine per limit: letter of the algorithm, shadow
+-- (0 enforces, else the number of the shadow limit), cost, six parameters.
 -- Reply, integers only: granted, now_us, wait_us, retry_us (-1 never), then four per limit:
 -- ok, remaining, retry_us, reset_us.
 
 local floor = math.floor
 local algorithms = {}
+local tolerance = 1000000 -- microseconds that a clock may step back before states are re-anchored
 local now = tonumber(ARGV[1])
 if now == 0 then
   local time = redis.call('TIME')

@@ -1,6 +1,6 @@
 -- Token buckets. A state is the instant at which the bucket is full again: TAT = a + f/R ticks of U
 -- microseconds. It is stored as `a`, `a:f` or `a:f:U` (the latter when U is not 1); no key means full.
--- Parameters of a limit: C (capacity), P (period, ticks), R (tokens per period), U, delay_after.
+-- Parameters of a limit: C (capacity), P (period, ticks), R (tokens per period), U, delay_after, D (debt).
 -- All are integers, and the configuration saw to it that every product here is below 2^53.
 
 -- Reads the stored text into state.a, state.f and state.u; state.a stays false when the text is not ours.
@@ -19,9 +19,9 @@ local function parse_bucket(state, text)
 end
 
 -- The deficit d of a state in 1/R ticks (0 is full, C*P is empty), and whether the state was
--- re-anchored: one that is further ahead than a full refill and one second, or not ours, is "empty".
--- Within that second (a clock that stepped back) it is believed, and d may exceed C*P.
-local function bucket_deficit(state, t, full, rate, tick)
+-- re-anchored: one that is further ahead than the lowest state (full and debt) and one second, or not ours,
+-- is "empty". Within that second (a clock that stepped back) it is believed.
+local function bucket_deficit(state, t, full, lowest, rate, tick)
   local a, f = state.a, state.f
   if not a then return full, true end
   if state.u ~= tick then -- written in other ticks: round towards emptier
@@ -34,7 +34,7 @@ local function bucket_deficit(state, t, full, rate, tick)
   end
   local ahead = a - t
   if ahead < 0 then return 0, false end
-  if ahead > floor(1000000 / tick) - floor(-full / rate) then return full, true end
+  if ahead > floor(tolerance / tick) - floor(-lowest / rate) then return full, true end
   return ahead * rate + f, false
 end
 
@@ -46,10 +46,11 @@ end
 local function judge_bucket(l, state, p)
   local capacity, period, rate, tick = tonumber(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
   local t, full, cost = floor(now / tick), capacity * period, l.cost
+  local lowest = full + tonumber(ARGV[p + 5]) * period
   local d, reanchored = 0, false
   if state.text and not state.read then parse_bucket(state, state.text) end
   state.read = true
-  if state.text or state.a then d, reanchored = bucket_deficit(state, t, full, rate, tick) end
+  if state.text or state.a then d, reanchored = bucket_deficit(state, t, full, lowest, rate, tick) end
   l.period, l.rate, l.tick, l.full, l.before, l.after = period, rate, tick, full, d, d
   if cost == 0 then
     l.ok = 1

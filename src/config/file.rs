@@ -12,7 +12,7 @@ use super::shape::{List, Named, OneOrMany, Short, keys, words};
 use super::values::{Address, Blocks, HeaderText, LimitName, Server, Workers};
 use crate::route::{HostPattern, PathTemplate};
 use crate::units::Size;
-pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Response};
+pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };

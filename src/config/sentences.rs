@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::limit::algorithm::Algorithm;
+use crate::limit::algorithm::fixed_window::Align;
+use crate::limit::algorithm::{Algorithm, FixedWindow, Penalty};
 use crate::limit::key::{Key, KeyPart};
 use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Terms};
 use crate::units::Rate;
@@ -47,22 +48,45 @@ pub fn terms(terms: &Terms) -> String {
     match terms {
         Terms::Unlimited => "unlimited".into(),
         Terms::Deny => "denied".into(),
-        Terms::Limited(limit) => counted(limit),
+        Terms::Limited(limits) => limits.iter().map(counted).collect::<Vec<_>>().join(", and "),
     }
 }
 
 fn counted(limit: &Limit) -> String {
-    let burst = limit.algorithm.bucket().capacity;
-    let pace = pace(limit.rate);
-    match limit.algorithm {
-        Algorithm::TokenBucket(_) => format!("at most {burst} at once, then {pace}"),
+    let most = limit.algorithm.capacity();
+    let pace = limit.rate.map(pace).unwrap_or_default();
+    match &limit.algorithm {
+        Algorithm::TokenBucket(_) => format!("at most {most} at once, then {pace}"),
         Algorithm::LeakyBucket { delay_after: 1, .. } => {
-            format!("{pace}, each held for its turn, at most {burst} at once")
+            format!("{pace}, each held for its turn, at most {most} at once")
         }
         Algorithm::LeakyBucket { delay_after, .. } => {
-            format!("{delay_after} without delay, then {pace}, each held for its turn, at most {burst} at once")
+            format!("{delay_after} without delay, then {pace}, each held for its turn, at most {most} at once")
+        }
+        Algorithm::FixedWindow(window) => format!("at most {most} per {}", aligned(window)),
+        Algorithm::SlidingWindow(window) => {
+            format!("about {most} in every {}, by two weighted counts", micros(window.window_us()))
+        }
+        Algorithm::SlidingLog(log) => format!("at most {most} in every {}", micros(log.window_us)),
+        Algorithm::InFlight(_) => format!("at most {most} under way at once"),
+        Algorithm::Penalty(penalty) => {
+            let Penalty { after, block_us, max_us, .. } = *penalty;
+            format!("{after} denials block for {}, doubling up to {}", micros(block_us), micros(max_us))
         }
     }
+}
+
+fn aligned(window: &FixedWindow) -> String {
+    let length = micros(window.window_us);
+    match &window.align {
+        Align::Utc => format!("{length} of the clock (UTC)"),
+        Align::Zone(zone) => format!("{length} of the clock ({})", zone.name()),
+        Align::FirstRequest => format!("{length} from the first request"),
+    }
+}
+
+fn micros(micros: u64) -> String {
+    spoken(Duration::from_micros(micros))
 }
 
 /// `one each 10 ms`, `5 each 7 s` where the quotient is not whole.

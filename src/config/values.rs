@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use super::shape::{Problem, Word};
+use crate::limit::algorithm::fixed_window::Align;
+use crate::limit::algorithm::zone::Zone;
 use crate::limit::policy::PathPattern;
 use crate::route::{HostPattern, PathTemplate, target};
 use crate::units::{Rate, Size, parse_duration};
@@ -95,8 +97,6 @@ pub(super) enum Allowance {
 }
 
 impl Word for Allowance {
-    const INSTEAD_OF_A_LIST: Option<&str> = Some("write one limit for each rate; a request must pass all of them");
-
     fn parse(text: &str) -> Result<Self, Problem> {
         if text.trim() == "unlimited" {
             return Ok(Self::Unlimited);
@@ -106,6 +106,30 @@ impl Word for Allowance {
 
     fn schema() -> Json {
         pattern("^(unlimited|[0-9]+ ?/ ?([0-9]+(us|ms|s|m|h|d))*(us|ms|s|m|h|d)?|.*\\$\\{.*)$")
+    }
+}
+
+/// Where fixed windows begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Alignment(pub(super) Align);
+
+impl Word for Alignment {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let align = match text {
+            "clock" | "UTC" => Some(Align::Utc),
+            "first_request" => Some(Align::FirstRequest),
+            zone => Zone::find(zone).map(Align::Zone),
+        };
+        align.map(Self).ok_or_else(|| {
+            Problem::new(
+                format!("`{text}` is no alignment and no time zone"),
+                "write clock, first_request, or a zone of the IANA database such as Europe/Berlin",
+            )
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "examples": ["clock", "first_request", "Europe/Berlin"] })
     }
 }
 

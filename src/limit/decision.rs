@@ -127,7 +127,8 @@ impl<'a> Verdict<'a> {
     /// The counted, enforced limit with the least share of its burst left (the first of equals).
     #[must_use]
     pub fn tightest(&self) -> Option<&Decision<'a>> {
-        let counted = |decision: &&Decision<'a>| decision.is_enforced() && decision.capacity() > 0;
+        let counted =
+            |decision: &&Decision<'a>| decision.is_enforced() && decision.is_quota() && decision.capacity() > 0;
         // a/b < c/d without division: a·d < c·b.
         let share = |a: &Decision<'a>, b: &Decision<'a>| u128::from(a.remaining) * u128::from(b.capacity());
         self.decisions.iter().filter(counted).reduce(|a, b| if share(b, a) < share(a, b) { b } else { a })
@@ -184,10 +185,16 @@ impl<'a> Decision<'a> {
         self.limit.is_some_and(|limit| matches!(limit.algorithm, Algorithm::LeakyBucket { .. }))
     }
 
+    /// Whether it tells of a quota; a penalty tells of none.
+    #[must_use]
+    pub fn is_quota(&self) -> bool {
+        self.limit.is_some_and(|limit| !matches!(limit.algorithm, Algorithm::Penalty(_)))
+    }
+
     /// The burst of the limit that was counted; 0 when none was.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.limit.filter(|_| self.is_counted()).map_or(0, |limit| limit.algorithm.bucket().capacity)
+        self.limit.filter(|_| self.is_counted()).map_or(0, |limit| limit.algorithm.capacity())
     }
 }
 

@@ -155,8 +155,8 @@ impl Denials {
         }
         let mut awaited = None;
         let sets = self.sets.borrow();
-        for (position, ask) in asks.iter().enumerate().filter(|(_, ask)| !ask.shadow && ask.cost > 0) {
-            let name = self.fingerprints.of(ask);
+        for (position, ask) in asks.iter().enumerate().filter(|(_, ask)| ask.is_remembered()) {
+            let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
             let Some(denial) = sets[set_of(name)].iter().find(|denial| denial.name == name) else { continue };
             if now < denial.until {
                 if ask.cost >= denial.cost {
@@ -199,10 +199,9 @@ impl Denials {
         let frozen = if ask.cost <= ask.least_cost {
             until
         } else {
-            let bucket = ask.algorithm.bucket();
-            sent + call.lasting(ask, bucket.retry_us(bucket.least_deficit(answer.reset_us), ask.least_cost))
+            sent + call.lasting(ask, ask.algorithm.surely_denied_us(&answer, ask.least_cost))
         };
-        let name = self.fingerprints.of(ask);
+        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
         let denial = Denial { name, cost: ask.cost, until, frozen, answered, answer, flight: None, free: 0 };
         let set = &mut self.sets.borrow_mut()[set_of(name)];
         if let Some(old) = set.iter_mut().find(|old| old.name == name) {
@@ -257,11 +256,11 @@ impl Permit<'_> {
             return;
         }
         let call = Call { sent: self.sent, answered, now_us: reply.now_us };
-        for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| !ask.shadow && ask.cost > 0) {
+        for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| ask.is_remembered()) {
             if !answer.allowed {
                 self.denials.remember(ask, *answer, call);
             } else if self.denials.len.get() > 0 {
-                let name = self.denials.fingerprints.of(ask);
+                let name = self.denials.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
                 let flight = self.flights.iter().find(|(claimed, _)| *claimed == name);
                 self.denials.admitted(name, flight.map(|(_, flight)| &**flight), answer.remaining / ask.cost);
             }
@@ -316,7 +315,7 @@ impl Call {
             return LONGEST;
         }
         // What was said of a tick began with the tick.
-        let begun = self.now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed());
+        let begun = self.now_us.rem_euclid(ask.algorithm.tick_us().cast_signed());
         u64::try_from(retry_us - begun).map_or(Duration::ZERO, Duration::from_micros).min(LONGEST)
     }
 }
@@ -328,25 +327,22 @@ impl Denial {
         if now < self.frozen || known.retry_us < 0 {
             return known;
         }
-        let bucket = ask.algorithm.bucket();
-        let emptied = bucket.empty();
         Answer {
             allowed: false,
             remaining: 0,
-            retry_us: known.retry_us.max(bucket.retry_us(emptied, ask.cost)),
-            reset_us: known.reset_us.max(bucket.reset_us(emptied)),
+            retry_us: known.retry_us.max(ask.algorithm.longest_retry_us(ask.cost)),
+            reset_us: known.reset_us.max(ask.algorithm.longest_reset_us()),
         }
     }
 
     /// The remembered answer, counted down and for this ask's cost.
     fn counted_down(&self, ask: &Ask<'_>, now: Instant) -> Answer {
         let elapsed = u64::try_from(now.saturating_duration_since(self.answered).as_micros()).unwrap_or(u64::MAX);
-        let bucket = ask.algorithm.bucket();
-        let retry_us = if ask.cost == self.cost {
-            self.answer.retry_us
-        } else {
+        let retry_us = match ask.algorithm.bucket() {
+            _ if ask.cost == self.cost => self.answer.retry_us,
             // The deficit at the answer, rounded up to a tick: a larger cost waits longer.
-            bucket.retry_us((self.answer.reset_us / bucket.tick).saturating_mul(bucket.rate), ask.cost)
+            Some(bucket) => bucket.retry_us((self.answer.reset_us / bucket.tick).saturating_mul(bucket.rate), ask.cost),
+            None => ask.algorithm.longest_retry_us(ask.cost),
         };
         let left = |us: u64| us.saturating_sub(elapsed).max(1);
         Answer {

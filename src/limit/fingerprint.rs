@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::store::Ask;
+use super::algorithm::Algorithm;
 
 /// Draws fingerprints under one random key.
 #[derive(Debug, Clone)]
@@ -19,14 +19,15 @@ impl Fingerprints {
         Self(SipHasher13::new_with_keys(random(), random()))
     }
 
-    /// The name of the state that an ask reads: algorithm, state id and subject; never 0.
+    /// The name of a subject's state of a limit: algorithm, window, state id and subject; never 0.
     #[must_use]
-    pub fn of(&self, ask: &Ask<'_>) -> u128 {
+    pub fn of(&self, state_id: &str, algorithm: &Algorithm, subject: &[u8]) -> u128 {
         let mut hasher = self.0;
-        hasher.write_u32(u32::from(ask.algorithm.letter()));
-        hasher.write(ask.state_id.as_bytes());
+        hasher.write_u32(u32::from(algorithm.letter()));
+        hasher.write_u64(algorithm.window_us());
+        hasher.write(state_id.as_bytes());
         hasher.write_u8(0xff); // never part of UTF-8: ends the id
-        hasher.write(ask.subject);
+        hasher.write(subject);
         hasher.finish128().as_u128().max(1)
     }
 }

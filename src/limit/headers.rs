@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use smallvec::SmallVec;
 
+use super::algorithm::Algorithm;
 use super::decision::{Decision, Outcome, Verdict};
 
 /// Which rate-limit fields responses carry.
@@ -59,12 +60,16 @@ impl Verdict<'_> {
         let (mut policies, mut limits) = (Line::new(), Line::new());
         for decision in self.decisions.iter().filter(|decision| is_shown(decision)) {
             let Some(limit) = decision.limit else { continue };
-            let bucket = limit.algorithm.bucket();
-            let full = whole_seconds(Duration::from_micros(bucket.reset_us(bucket.empty())));
-            begin_item(&mut policies, &decision.policy.name);
-            push_number(&mut policies, b";q=", bucket.capacity);
-            push_number(&mut policies, b";w=", full);
-            begin_item(&mut limits, &decision.policy.name);
+            let name = [&*decision.policy.name, &*limit.suffix];
+            begin_item(&mut policies, name);
+            push_number(&mut policies, b";q=", limit.algorithm.capacity());
+            if matches!(limit.algorithm, Algorithm::InFlight(_)) {
+                policies.extend_from_slice(b";qu=\"concurrent-requests\"");
+            } else {
+                let full = Duration::from_micros(limit.algorithm.fill_us());
+                push_number(&mut policies, b";w=", whole_seconds(full));
+            }
+            begin_item(&mut limits, name);
             push_number(&mut limits, b";r=", decision.remaining);
             if let Some(seconds) = time_of(decision) {
                 push_number(&mut limits, b";t=", seconds);
@@ -90,7 +95,7 @@ impl Verdict<'_> {
 
 /// Whether a decision has an item in the fields.
 fn is_shown(decision: &Decision<'_>) -> bool {
-    decision.is_counted() && (decision.is_enforced() || decision.policy.shadow_headers)
+    decision.is_counted() && decision.is_quota() && (decision.is_enforced() || decision.policy.shadow_headers)
 }
 
 /// `t`: seconds over which what remains may be spent without exceeding the rate; on a denial the
@@ -99,10 +104,14 @@ fn time_of(decision: &Decision<'_>) -> Option<u64> {
     if !decision.allowed {
         return decision.retry_after.map(whole_seconds);
     }
-    let bucket = decision.limit?.algorithm.bucket();
-    let ticks = (u128::from(decision.remaining) * u128::from(bucket.period)).div_ceil(u128::from(bucket.rate));
-    let seconds = (ticks * u128::from(bucket.tick)).div_ceil(1_000_000);
-    Some(u64::try_from(seconds).unwrap_or(u64::MAX).max(1))
+    let algorithm = &decision.limit?.algorithm;
+    let micros = match algorithm {
+        Algorithm::InFlight(_) => return None,
+        // What is left may be spent until the window ends.
+        Algorithm::FixedWindow(_) => u64::try_from(decision.reset_after.as_micros()).unwrap_or(u64::MAX),
+        _ => algorithm.spend_us(decision.remaining),
+    };
+    Some(micros.div_ceil(1_000_000).max(1))
 }
 
 /// Whole seconds, rounded up, at least 1.
@@ -119,12 +128,12 @@ fn rounded_up(duration: Duration) -> u64 {
 type Line = SmallVec<[u8; 128]>;
 
 /// Begins a list item with a name as a structured field's string (RFC 9651 §3.3.3).
-fn begin_item(line: &mut Line, name: &str) {
+fn begin_item(line: &mut Line, name: [&str; 2]) {
     if !line.is_empty() {
         line.extend_from_slice(b", ");
     }
     line.push(b'"');
-    for byte in name.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+    for byte in name.into_iter().flat_map(str::bytes).filter(|byte| matches!(byte, b' '..=b'~')) {
         if matches!(byte, b'"' | b'\\') {
             line.push(b'\\');
         }

@@ -26,6 +26,8 @@ pub(super) struct Planned<'a> {
     pub(super) limit: &'a Limit,
     pub(super) cost: u64,
     pub(super) subject: Subject,
+    /// 0 enforces; see [`Ask::shadow`].
+    pub(super) shadow: u8,
 }
 
 /// What a policy makes of a request, before anything is counted.
@@ -102,12 +104,20 @@ impl<'a> Plan<'a> {
         match terms {
             Terms::Unlimited => {}
             Terms::Deny => self.denied.push(Decision::uncounted(policy, None, Allowed::No, Source::Store)),
-            Terms::Limited(limit) => {
-                let cost = policy.cost.of(facts.method);
-                self.counted.push(Planned { policy, limit, cost, subject });
-            }
+            Terms::Limited(limits) => self.count(policy, limits, policy.cost.of(facts.method), &subject),
         }
         Ok(())
+    }
+
+    /// Adds every limit of a policy.
+    fn count(&mut self, policy: &'a Policy, limits: &'a [Limit], cost: u64, subject: &Subject) {
+        let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
+        let shadow = if policy.mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
+        for limit in limits {
+            let is_penalty = matches!(limit.algorithm, Algorithm::Penalty(_));
+            let cost = if is_penalty { cost.min(1) } else { cost };
+            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), shadow });
+        }
     }
 
     /// Whether an enforced leaky bucket may make the request wait.
@@ -134,8 +144,10 @@ impl<'a> Planned<'a> {
             algorithm: &self.limit.algorithm,
             subject: &self.subject,
             cost: self.cost,
-            least_cost: self.policy.cost.least(),
-            shadow: self.policy.mode == Mode::Shadow,
+            least_cost: self.policy.cost.least().min(self.cost.max(1)),
+            shadow: self.shadow,
+            refundable: false,
+            slot: "",
         }
     }
 

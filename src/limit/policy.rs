@@ -46,17 +46,19 @@ pub enum Terms {
     Unlimited,
     /// `rate: 0/s`: denied without a store call and without a Retry-After.
     Deny,
-    /// Counted.
-    Limited(Limit),
+    /// Counted: by each of these, which are charged together (several rates of one limit).
+    Limited(Vec<Limit>),
 }
 
 /// One state per key, and the algorithm that reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// `<policy>` or `<policy>@<override>`: no state is read with another limit's numbers.
+    /// `<policy>[@tier or override][~period]`: no state is read with another limit's numbers.
     pub state_id: Arc<str>,
-    /// The rate as the file states it, for people.
-    pub rate: Rate,
+    /// What tells it from the policy's other rates, `~<period>`; empty where there is one.
+    pub suffix: Box<str>,
+    /// The rate as the file states it, for people; `None` for requests in flight and penalties.
+    pub rate: Option<Rate>,
     /// How it counts.
     pub algorithm: Algorithm,
 }

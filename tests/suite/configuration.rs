@@ -94,7 +94,38 @@ fn every_mistake_has_its_place_and_its_cure() {
         (&limits("{ key: client_ip }"), "3:12", &["this limit has no rate"]),
         (&limits("{ key: clientip, rate: 1/s }"), "3:17", &["`clientip`", "did you mean `client_ip`?"]),
         (&limits("{ key: client_ip, rate: 100 }"), "3:34", &["`100` is not a rate", "such as 100/s"]),
-        (&limits("{ key: client_ip, rate: [5/s, 9/m] }"), "3:28", &["found a list", "one limit for each rate"]),
+        (&limits("{ key: client_ip, rate: [5/s, 9/s] }"), "3:40", &["same period", "keep the smaller"]),
+        (&limits("{ key: client_ip, rate: [5/s, unlimited] }"), "3:40", &["stands alone"]),
+        (&limits("{ key: client_ip, rate: [5/s, 9/m], burst: 3 }"), "3:46", &["belongs to none", "one limit for each"]),
+        (&limits("{ key: client_ip, in_flight: 5, rate: 5/s }"), "3:42", &["beside `in_flight`", "two limits"]),
+        (&limits("{ key: client_ip, in_flight: 5, cost: 2 }"), "3:42", &["one place", "0 or 1"]),
+        (&limits("{ key: client_ip, in_flight: 0 }"), "3:39", &["admits nothing"]),
+        (&limits("{ key: client_ip, rate: 5/s, slot_ttl: 5s }"), "3:39", &["belongs to in_flight"]),
+        (&limits("{ key: client_ip, rate: 5/s, align: clock }"), "3:39", &["belongs to fixed_window"]),
+        (&limits("{ key: client_ip, rate: 5/s, algorithm: fixed_window, burst: 9 }"), "3:64", &["no burst"]),
+        (
+            &limits("{ key: client_ip, rate: 5/7h, algorithm: fixed_window, align: Europe/Berlin }"),
+            "3:34",
+            &["no fixed place", "6h"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 5/h, algorithm: fixed_window, align: Nowhere/Here }"),
+            "3:71",
+            &["no time zone", "Europe/Berlin"],
+        ),
+        (&limits("{ key: client_ip, rate: 20000/h, algorithm: sliding_log }"), "3:34", &["10000", "sliding_window"]),
+        (
+            &limits("{ key: client_ip, rate: 1000000000000/366d, algorithm: sliding_window }"),
+            "3:34",
+            &["exactly", "rounder"],
+        ),
+        (&limits("{ key: client_ip, rate: unlimited, penalty: { after: 3 } }"), "3:45", &["needs a limit that denies"]),
+        (&limits("{ key: client_ip, rate: 5/s, mode: shadow, penalty: { after: 3 } }"), "3:53", &["blocks nobody"]),
+        (
+            &limits("{ key: client_ip, rate: 5/s, penalty: { block: 2h, max: 1h } }"),
+            "3:61",
+            &["shorter than the first"],
+        ),
         (&limits("{ key: client_ip, rate: 1/s, burst: 0 }"), "3:46", &["a burst of 0 admits nothing"]),
         (&limits("{ key: client_ip, rate: 1/s, burst: 2, cost: 5 }"), "3:46", &["costs 5", "`burst: 5` or more"]),
         (&limits("{ key: client_ip, rate: 1/s, cost: { get: 1 } }"), "3:47", &["did you mean `GET`?"]),
@@ -372,7 +403,7 @@ fn limits_of_every_request_come_first_and_defaults_are_what_is_documented() {
     assert_eq!(names, ["global/client_ip", "a/host"]);
     assert!(config.policies.iter().enumerate().all(|(index, policy)| policy.index == index));
     let tollgate::limit::policy::Terms::Limited(limit) = &route.policies[1].terms else { panic!("limited") };
-    assert_eq!(limit.algorithm.bucket().capacity, 5);
+    assert_eq!(limit[0].algorithm.capacity(), 5);
     assert_eq!(config.router.routes().last().unwrap().policies.len(), 1, "unmatched requests have the global ones");
     assert_eq!(config.admin.unwrap().address.to_string(), "127.0.0.1:9901");
     assert_eq!(config.listeners[0].address.to_string(), "[::]:8080");

@@ -6,28 +6,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use tollgate::limit::algorithm::{Algorithm, Bucket};
+use tollgate::limit::algorithm::fixed_window::Align;
+use tollgate::limit::algorithm::zone::Zone;
+use tollgate::limit::algorithm::{
+    Algorithm, Bucket, FixedWindow, InFlight, Penalty, Settlement, SlidingLog, SlidingWindow,
+};
 use tollgate::limit::key::Subject;
 use tollgate::limit::stats::LimitStats;
 use tollgate::limit::store::memory::MemoryStore;
 use tollgate::limit::store::redis::RedisStore;
-use tollgate::limit::store::{Ask, Reply};
+use tollgate::limit::store::{Ask, Reply, Settle};
 
 use super::redis_store::{block_on, settings, until_up};
 use crate::support::redis_server::RedisServer;
 
 /// Decisions compared.
-const DECISIONS: usize = 120_000;
+const DECISIONS: usize = 250_000;
 /// Decisions under way at once.
 const PIPELINED: usize = 256;
 /// Far in the future: no key may expire by the server's clock while the test runs (2036).
 const START_US: i64 = 2_082_758_400_123_457;
 
-/// One decision, as it was drawn.
+/// One decision, as it was drawn, and what follows it.
 #[derive(Debug, Clone)]
 struct Operation {
     now_us: i64,
     limits: Vec<Drawn>,
+    /// Unique over all decisions.
+    slot: String,
+    /// By which amount, and how much later, the first limit is settled.
+    settled: Option<(i64, i64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,22 +44,22 @@ struct Drawn {
     algorithm: Algorithm,
     subject: Subject,
     cost: u64,
-    shadow: bool,
+    shadow: u8,
 }
 
 const STATE_IDS: [&str; 5] = ["api", "api@gold", "login", "day", "burst"];
 
 fn bucket(random: &mut Rng) -> Bucket {
     let chosen = [
-        Bucket { capacity: 10, rate: 1, period: 100_000, tick: 1 },
-        Bucket { capacity: 10, rate: 3, period: 1_000_000, tick: 1 },
-        Bucket { capacity: 1, rate: 1, period: 1_000_000, tick: 1 },
-        Bucket { capacity: 100, rate: 7, period: 13_000_000, tick: 1 },
-        Bucket { capacity: 1000, rate: 1_000_003, period: 1_000_000, tick: 1 },
-        Bucket { capacity: 1_000_003, rate: 1_000_003, period: 2_592_000_000, tick: 1000 },
-        Bucket { capacity: 5, rate: 3, period: 1000, tick: 1000 },
-        Bucket { capacity: 7, rate: 2, period: 7, tick: 1_000_000 },
-        Bucket { capacity: 5, rate: 1, period: 60, tick: 10_000 },
+        Bucket { capacity: 10, rate: 1, period: 100_000, tick: 1, debt: 0 },
+        Bucket { capacity: 10, rate: 3, period: 1_000_000, tick: 1, debt: 0 },
+        Bucket { capacity: 1, rate: 1, period: 1_000_000, tick: 1, debt: 0 },
+        Bucket { capacity: 100, rate: 7, period: 13_000_000, tick: 1, debt: 0 },
+        Bucket { capacity: 1000, rate: 1_000_003, period: 1_000_000, tick: 1, debt: 0 },
+        Bucket { capacity: 1_000_003, rate: 1_000_003, period: 2_592_000_000, tick: 1000, debt: 0 },
+        Bucket { capacity: 5, rate: 3, period: 1000, tick: 1000, debt: 0 },
+        Bucket { capacity: 7, rate: 2, period: 7, tick: 1_000_000, debt: 0 },
+        Bucket { capacity: 5, rate: 1, period: 60, tick: 10_000, debt: 0 },
     ];
     if random.u8(..) < 200 {
         return chosen[random.usize(..chosen.len())];
@@ -59,36 +67,105 @@ fn bucket(random: &mut Rng) -> Bucket {
     let tick = 10_u64.pow(random.u32(0..=6));
     let capacity = random.u64(1..50);
     let rate = random.u64(1..20);
-    Bucket { capacity, rate, period: random.u64(1..=3_000_000 / tick), tick }
+    Bucket { capacity, rate, period: random.u64(1..=3_000_000 / tick), tick, debt: 0 }
 }
 
-fn draw(random: &mut Rng, now_us: i64) -> Operation {
+/// Windows, logs, slots.
+fn other(random: &mut Rng, zone: &Zone) -> Algorithm {
+    let rate = |count: u64, period: &str| format!("{count}/{period}").parse().unwrap();
+    let count = [1, 3, 10, 100][random.usize(..4)];
+    let debt = if random.bool() { 0 } else { count };
+    let period = ["100ms", "1s", "7s", "1m", "1d", "7d"][random.usize(..6)];
+    let align = match random.u8(..3) {
+        0 => Align::FirstRequest,
+        1 if Zone::suits(period_us(period)) => Align::Zone(zone.clone()),
+        _ => Align::Utc,
+    };
+    match random.u8(..4) {
+        0 => Algorithm::FixedWindow(FixedWindow::new(rate(count, period), align, debt).unwrap()),
+        1 => Algorithm::SlidingWindow(SlidingWindow::new(rate(count, period), debt).unwrap()),
+        2 => Algorithm::SlidingLog(SlidingLog::new(rate(count, period), debt).unwrap()),
+        _ => Algorithm::InFlight(InFlight { limit: count, slot_us: [1_000_000, 30_000_000][random.usize(..2)] }),
+    }
+}
+
+fn period_us(period: &str) -> u64 {
+    u64::try_from(tollgate::units::parse_duration(period).unwrap().as_micros()).unwrap()
+}
+
+fn algorithm(random: &mut Rng, zone: &Zone) -> Algorithm {
+    let with_debt = |bucket: Bucket, debt: u64| Bucket { debt: debt.min(bucket.capacity), ..bucket };
+    let bucket = with_debt(bucket(random), [0, 0, 0, 3, 1_000_000][random.usize(..5)]);
+    match random.u8(..) {
+        0..=89 => Algorithm::TokenBucket(bucket),
+        90..=139 => Algorithm::LeakyBucket { bucket, delay_after: random.u64(1..=bucket.capacity.min(4)) },
+        _ => other(random, zone),
+    }
+}
+
+fn cost(random: &mut Rng, algorithm: &Algorithm) -> u64 {
+    let capacity = algorithm.capacity();
+    match (algorithm, random.u8(..)) {
+        (_, 0..=25) => 0,
+        (Algorithm::InFlight(_), _) => 1,
+        (_, 26..=200) => random.u64(1..=1 + capacity / 4),
+        (_, 201..=240) => random.u64(1..=capacity),
+        (_, 241..=250) => capacity + 1,
+        _ => 1 << 31,
+    }
+}
+
+fn draw(random: &mut Rng, (now_us, number): (i64, usize), zone: &Zone) -> Operation {
     let count = [1, 1, 1, 2, 2, 3, 4][random.usize(..7)];
     let mut limits: Vec<Drawn> = Vec::new();
     for _ in 0..count {
-        let bucket = bucket(random);
-        let algorithm = if random.u8(..) < 120 {
-            Algorithm::LeakyBucket { bucket, delay_after: random.u64(1..=bucket.capacity.min(4)) }
-        } else {
-            Algorithm::TokenBucket(bucket)
-        };
-        let cost = match random.u8(..) {
-            0..=25 => 0,
-            26..=200 => random.u64(1..=1 + bucket.capacity / 4),
-            201..=240 => random.u64(1..=bucket.capacity),
-            241..=250 => bucket.capacity + 1,
-            _ => 1 << 31,
-        };
+        let algorithm = algorithm(random, zone);
+        let cost = cost(random, &algorithm);
         let subject = Subject::from_slice(format!("ip-{}", random.u8(..8)).as_bytes());
         let state_id = STATE_IDS[random.usize(..STATE_IDS.len())];
-        limits.push(Drawn { state_id, algorithm, subject, cost, shadow: random.u8(..) < 50 });
-        if random.u8(..) < 12 {
-            let again = limits[random.usize(..limits.len())].clone();
-            limits.push(Drawn { cost: random.u64(0..5), ..again });
+        let number = u8::try_from(limits.len() + 1).unwrap();
+        let shadow = if random.u8(..) < 50 { number } else { 0 };
+        limits.push(Drawn { state_id, algorithm, subject, cost, shadow });
+        let last = limits.len() - 1;
+        match random.u8(..) {
+            // The same state once more.
+            0..=11 => {
+                let again = limits[random.usize(..limits.len())].clone();
+                if again.shadow == 0 {
+                    limits.push(Drawn { cost: random.u64(0..2), ..again });
+                }
+            }
+            // Another rate of the same shadow limit.
+            12..=30 if shadow > 0 => {
+                let bucket = bucket(random);
+                let id = "other-rate";
+                limits.push(Drawn { state_id: id, algorithm: Algorithm::TokenBucket(bucket), ..limits[last].clone() });
+            }
+            31..=60 if shadow == 0 => {
+                let penalty = Penalty {
+                    after: random.u64(1..4),
+                    block_us: 1_500_000,
+                    max_us: 5_000_000,
+                    watches: random.usize(1..=limits.len()),
+                };
+                let algorithm = Algorithm::Penalty(penalty);
+                limits.push(Drawn { state_id: "penalty", algorithm, cost: 1, ..limits[last].clone() });
+            }
+            _ => {}
         }
     }
+    let mut seen: Vec<(_, u8)> = Vec::new();
+    limits.retain(|limit| {
+        let is_list = matches!(limit.algorithm, Algorithm::InFlight(_) | Algorithm::Penalty(_));
+        let place = (limit.state_id, limit.algorithm.letter(), limit.algorithm.window_us(), limit.subject.clone());
+        // No decision asks for two slots or two penalties of one key, nor for one state by two policies.
+        let again = seen.iter().any(|(other, shadow)| *other == place && (is_list || *shadow + limit.shadow > 0));
+        seen.push((place, limit.shadow));
+        !again
+    });
     limits.truncate(4);
-    Operation { now_us, limits }
+    let settled = (random.u8(..) < 60).then(|| (random.i64(-12..12), random.i64(0..2_000_000)));
+    Operation { now_us, limits, slot: format!("proxy:{number}"), settled }
 }
 
 /// Mostly forward by little, at times by minutes, at times back by less or more than a second.
@@ -110,23 +187,33 @@ fn asks(operation: &Operation) -> Vec<Ask<'_>> {
         .limits
         .iter()
         .map(|limit| Ask {
-            state_id: limit.state_id,
-            algorithm: &limit.algorithm,
-            subject: &limit.subject,
-            cost: limit.cost,
-            least_cost: 1,
             shadow: limit.shadow,
+            slot: &operation.slot,
+            ..Ask::new(limit.state_id, &limit.algorithm, &limit.subject, limit.cost)
         })
         .collect()
+}
+
+/// What follows a decision, and when.
+fn settles(operation: &Operation) -> Option<(i64, [Settle<'_>; 1])> {
+    let (amount, later) = operation.settled?;
+    let limit = &operation.limits[0];
+    if amount == 0 || matches!(limit.algorithm, Algorithm::Penalty(_)) {
+        return None;
+    }
+    let settlement = Settlement { amount, charged_at_us: operation.now_us, slot: &operation.slot };
+    let settle = Settle { state_id: limit.state_id, algorithm: &limit.algorithm, subject: &limit.subject, settlement };
+    Some((operation.now_us + later, [settle]))
 }
 
 fn operations(seed: u64) -> Vec<Operation> {
     let mut random = Rng::with_seed(seed);
     let mut now_us = START_US;
+    let zone = Zone::find("Europe/Berlin").unwrap();
     (0..DECISIONS)
-        .map(|_| {
+        .map(|number| {
             now_us = next_instant(&mut random, now_us);
-            draw(&mut random, now_us)
+            draw(&mut random, (now_us, number), &zone)
         })
         .collect()
 }
@@ -139,7 +226,17 @@ async fn decide_all(store: &Rc<RedisStore>, batch: &[Operation]) -> Vec<Reply> {
         .map(|operation| {
             let store = Rc::clone(store);
             tokio::task::spawn_local(async move {
-                let reply = store.decide_at(operation.now_us, &asks(&operation)).await;
+                // Both are sent before either is answered, so nothing comes between them.
+                let asks = asks(&operation);
+                let decide = store.decide_at(operation.now_us, &asks);
+                let settle = async {
+                    match &settles(&operation) {
+                        Some((now_us, settles)) => store.settle_at(*now_us, settles).await,
+                        None => Ok(()),
+                    }
+                };
+                let (reply, settled) = tokio::join!(decide, settle);
+                settled.unwrap_or_else(|kind| panic!("{kind:?} settling {operation:?}"));
                 reply.unwrap_or_else(|kind| panic!("{kind:?} at {operation:?}"))
             })
         })
@@ -170,6 +267,9 @@ fn redis_and_memory_give_the_same_answers() {
             let replies = decide_all(&store, batch).await;
             for (index, (operation, reply)) in batch.iter().zip(&replies).enumerate() {
                 let expected = memory.decide_at(operation.now_us, &asks(operation));
+                if let Some((now_us, settles)) = settles(operation) {
+                    memory.settle_at(now_us, &settles);
+                }
                 assert_eq!(reply, &expected, "seed {seed}, decision {}: {operation:?}", number * PIPELINED + index);
                 granted += usize::from(reply.granted);
                 denied += usize::from(!reply.granted);
@@ -186,6 +286,7 @@ fn the_script_for_one_token_bucket_writes_what_the_general_one_writes() {
     let servers = [RedisServer::start(), RedisServer::start()];
     let mut random = Rng::with_seed(42);
     let mut now_us = START_US;
+    let zone = Zone::find("Europe/Berlin").unwrap();
     block_on(async {
         let mut settings = [settings(&servers[0]), settings(&servers[1])];
         for settings in &mut settings {
@@ -196,22 +297,15 @@ fn the_script_for_one_token_bucket_writes_what_the_general_one_writes() {
         until_up(&lean).await;
         until_up(&general).await;
         let subject = Subject::from_slice(b"other");
-        let watched = Algorithm::TokenBucket(Bucket { capacity: 1, rate: 1, period: 1, tick: 1 });
+        let watched = Algorithm::TokenBucket(Bucket { capacity: 1, rate: 1, period: 1, tick: 1, debt: 0 });
         for _ in 0..2_000 {
             now_us = next_instant(&mut random, now_us);
-            let mut one = draw(&mut random, now_us);
+            let mut one = draw(&mut random, (now_us, 0), &zone);
             one.limits.truncate(1);
-            one.limits[0].shadow = false;
-            one.limits[0].algorithm = Algorithm::TokenBucket(*one.limits[0].algorithm.bucket());
+            one.limits[0].shadow = 0;
+            one.limits[0].algorithm = Algorithm::TokenBucket(bucket(&mut random));
             let mut two = asks(&one);
-            two.push(Ask {
-                state_id: "none",
-                algorithm: &watched,
-                subject: &subject,
-                cost: 0,
-                least_cost: 1,
-                shadow: true,
-            });
+            two.push(Ask { shadow: 1, ..Ask::new("none", &watched, &subject, 0) });
             let lean = lean.decide_at(now_us, &asks(&one)).await.unwrap();
             let general = general.decide_at(now_us, &two).await.unwrap();
             assert_eq!(

@@ -284,13 +284,15 @@ fn the_memory_store_decides_exactly_as_the_definitions_say() {
             let asks: Vec<Ask<'_>> = operation
                 .asks
                 .iter()
-                .map(|asked| Ask {
-                    state_id: LIMITS[asked.limit].0,
-                    algorithm: &forms[asked.limit][asked.form],
-                    subject: &subjects[asked.subject],
-                    cost: asked.cost,
-                    least_cost: 1,
-                    shadow: LIMITS[asked.limit].1,
+                .enumerate()
+                .map(|(position, asked)| Ask {
+                    shadow: if LIMITS[asked.limit].1 { u8::try_from(position + 1).unwrap() } else { 0 },
+                    ..Ask::new(
+                        LIMITS[asked.limit].0,
+                        &forms[asked.limit][asked.form],
+                        &subjects[asked.subject],
+                        asked.cost,
+                    )
                 })
                 .collect();
             let reply = store.decide_at(now, &asks);

@@ -15,7 +15,7 @@ use tollgate::limit::store::{Ask, Reply};
 
 use super::redis_store::{HANG, IMPATIENT, PATIENT, block_on, settings_for, until_up};
 
-const LIMIT: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 1_000_000, tick: 1 });
+const LIMIT: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 1_000_000, tick: 1, debt: 0 });
 const GRANTED: &str = "*8\r\n:1\r\n:1700000000000000\r\n:0\r\n:0\r\n:1\r\n:9\r\n:0\r\n:1000000\r\n";
 const SHA: &str = "$40\r\n0123456789012345678901234567890123456789\r\n";
 
@@ -88,9 +88,7 @@ fn word(reader: &mut impl BufRead) -> Option<String> {
 async fn take(store: &RedisStore, key: &str) -> Result<Reply, StoreErrorKind> {
     let subject = Subject::from_slice(key.as_bytes());
     let began = Instant::now();
-    let result = store
-        .decide(&[Ask { state_id: "api", algorithm: &LIMIT, subject: &subject, cost: 1, least_cost: 1, shadow: false }])
-        .await;
+    let result = store.decide(&[Ask::new("api", &LIMIT, &subject, 1)]).await;
     assert!(began.elapsed() < PATIENT + HANG, "{:?}", began.elapsed());
     result
 }

@@ -26,9 +26,11 @@ pub(crate) const IMPATIENT: Duration = Duration::from_millis(50);
 const BACK: Duration = Duration::from_secs(10);
 
 /// 5 at once, then one per hour.
-const SCARCE: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 5, rate: 1, period: 3_600_000_000, tick: 1 });
+const SCARCE: Algorithm =
+    Algorithm::TokenBucket(Bucket { capacity: 5, rate: 1, period: 3_600_000_000, tick: 1, debt: 0 });
 /// 1000 at once, then 3 per second.
-const PLENTY: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 1000, rate: 3, period: 1_000_000, tick: 1 });
+const PLENTY: Algorithm =
+    Algorithm::TokenBucket(Bucket { capacity: 1000, rate: 3, period: 1_000_000, tick: 1, debt: 0 });
 
 pub(crate) fn block_on<F: Future>(test: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -95,7 +97,7 @@ impl Subjected {
     async fn take(&self, limit: &Algorithm, key: &str) -> Result<Reply, StoreErrorKind> {
         let subject = Subject::from_slice(key.as_bytes());
         let began = Instant::now();
-        let ask = Ask { state_id: "api", algorithm: limit, subject: &subject, cost: 1, least_cost: 1, shadow: false };
+        let ask = Ask::new("api", limit, &subject, 1);
         let result = self.store.decide(&[ask]).await;
         assert!(began.elapsed() < self.timeout + HANG, "a decision took {:?}: {result:?}", began.elapsed());
         result
@@ -160,7 +162,7 @@ fn a_first_decision_waits_for_the_first_connection() {
     block_on(async {
         let subjected = Subjected::start(&settings(&server));
         let subject = Subject::from_slice(b"early");
-        let ask = Ask { state_id: "api", algorithm: &SCARCE, subject: &subject, cost: 1, least_cost: 1, shadow: false };
+        let ask = Ask::new("api", &SCARCE, &subject, 1);
         assert!(subjected.store.decide(&[ask]).await.unwrap().granted);
     });
 }
@@ -189,15 +191,10 @@ fn a_denial_changes_no_key_and_charges_no_other_limit() {
     block_on(async {
         let subjected = Subjected::connected(&settings(&server)).await;
         let subject = Subject::from_slice(b"client");
-        let ask =
-            |id, algorithm, shadow| Ask { state_id: id, algorithm, subject: &subject, cost: 1, least_cost: 1, shadow };
-        let leaky = Algorithm::LeakyBucket { bucket: *PLENTY.bucket(), delay_after: 1 };
-        let both = [
-            ask("plenty", &PLENTY, false),
-            ask("leaky", &leaky, false),
-            ask("watched", &SCARCE, true),
-            ask("scarce", &SCARCE, false),
-        ];
+        let ask = |id, algorithm, shadow| Ask { shadow, ..Ask::new(id, algorithm, &subject, 1) };
+        let leaky = Algorithm::LeakyBucket { bucket: *PLENTY.bucket().unwrap(), delay_after: 1 };
+        let both =
+            [ask("plenty", &PLENTY, 0), ask("leaky", &leaky, 0), ask("watched", &SCARCE, 1), ask("scarce", &SCARCE, 0)];
         for _ in 0..5 {
             assert!(subjected.store.decide(&both).await.unwrap().granted);
         }
@@ -218,25 +215,23 @@ fn every_key_expires_when_its_state_equals_never_seen() {
     let server = RedisServer::start();
     block_on(async {
         let subjected = Subjected::connected(&settings(&server)).await;
-        let ticks =
-            Algorithm::TokenBucket(Bucket { capacity: 1_000_003, rate: 1_000_003, period: 2_592_000_000, tick: 1000 });
+        let ticks = Algorithm::TokenBucket(Bucket {
+            capacity: 1_000_003,
+            rate: 1_000_003,
+            period: 2_592_000_000,
+            tick: 1000,
+            debt: 0,
+        });
         let start = 2_082_758_400_000_000_i64;
         for (step, limit) in [&SCARCE, &PLENTY, &ticks].into_iter().cycle().take(300).enumerate() {
             let subject = Subject::from_slice(format!("s{}", step % 7).as_bytes());
-            let ask = Ask {
-                state_id: ["a", "b", "c"][step % 3],
-                algorithm: limit,
-                subject: &subject,
-                cost: 1 + step as u64 % 2,
-                least_cost: 1,
-                shadow: false,
-            };
+            let ask = Ask::new(["a", "b", "c"][step % 3], limit, &subject, 1 + step as u64 % 2);
             let now_us = start + i64::try_from(step).unwrap() * 1_234_567;
             let reply = subjected.store.decide_at(now_us, &[ask]).await.unwrap();
             if !reply.granted {
                 continue;
             }
-            let tick = i64::try_from(limit.bucket().tick).unwrap();
+            let tick = i64::try_from(limit.bucket().unwrap().tick).unwrap();
             let neutral_us = now_us / tick * tick + i64::try_from(reply.answers[0].reset_us).unwrap();
             let key = format!("tollgate:{{s{}}}:{}:b1", step % 7, ["a", "b", "c"][step % 3]);
             let expires: i64 = server.cli(&["PEXPIRETIME", &key]).parse().unwrap();
@@ -255,7 +250,7 @@ fn a_key_that_became_full_is_gone() {
     let server = RedisServer::start();
     block_on(async {
         let subjected = Subjected::connected(&settings(&server)).await;
-        let quick = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 1000, tick: 1 });
+        let quick = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 1000, tick: 1, debt: 0 });
         for client in 0..20 {
             assert!(subjected.take(&quick, &format!("c{client}")).await.unwrap().granted);
         }
@@ -270,7 +265,7 @@ fn what_is_no_state_of_ours_counts_as_empty_and_is_replaced() {
         let subjected = Subjected::connected(&settings(&server)).await;
         let garbage = ["hello", "", "nan", "inf", "12.5", "1:2:3", "99999999999999999999", "1e300", "-:1"];
         for (index, value) in garbage.into_iter().enumerate() {
-            for limit in [&SCARCE, &Algorithm::LeakyBucket { bucket: *SCARCE.bucket(), delay_after: 1 }] {
+            for limit in [&SCARCE, &Algorithm::LeakyBucket { bucket: *SCARCE.bucket().unwrap(), delay_after: 1 }] {
                 let key = format!("tollgate:{{g{index}}}:api:{}1", limit.letter());
                 server.cli(&["SET", &key, value]);
                 let reply = subjected.take(limit, &format!("g{index}")).await.unwrap();
@@ -297,14 +292,7 @@ fn a_server_that_forgot_the_scripts_is_not_noticed() {
                     let store = Rc::clone(&subjected.store);
                     tokio::task::spawn_local(async move {
                         let subject = Subject::from_slice(b"flushed");
-                        let ask = Ask {
-                            state_id: "api",
-                            algorithm: &PLENTY,
-                            subject: &subject,
-                            cost: 1,
-                            least_cost: 1,
-                            shadow: false,
-                        };
+                        let ask = Ask::new("api", &PLENTY, &subject, 1);
                         store.decide_at(2_082_758_400_000_000, &[ask]).await
                     })
                 })
@@ -559,14 +547,7 @@ fn decisions_of_one_turn_leave_in_one_write() {
                 let store = Rc::clone(&subjected.store);
                 tokio::task::spawn_local(async move {
                     let subject = Subject::from_slice(b"turn");
-                    let ask = Ask {
-                        state_id: "api",
-                        algorithm: &PLENTY,
-                        subject: &subject,
-                        cost: 1,
-                        least_cost: 1,
-                        shadow: false,
-                    };
+                    let ask = Ask::new("api", &PLENTY, &subject, 1);
                     store.decide(&[ask]).await.unwrap()
                 })
             })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
-use crate::config::values::{Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Status};
+use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Status};
 use crate::limit::policy::PathPattern;
 
 keys! {
@@ -15,12 +15,20 @@ keys! {
         key: OneOrMany<KeyChoice>,
         /// What happens when the key is not present: `client_ip` (default), `deny` or `skip`.
         missing: Missing,
-        /// `token_bucket` (default) or `leaky_bucket` (admitted requests leave one by one).
+        /// `token_bucket` (default), `leaky_bucket` (admitted requests leave one by one), `fixed_window`, `sliding_window` or `sliding_log`.
         algorithm: AlgorithmName,
-        /// How much is earned back: `100/s`, `5/10s`, `1000/m`, `0/s` (never) or `unlimited`. Required.
-        rate: Allowance,
-        /// The most at once. Default: the count of the rate.
+        /// How much is earned back: `100/s`, `5/10s`, `1000/m`, `0/s` (never) or `unlimited`; a list of rates must all pass. Required, unless `in_flight` is given.
+        rate: OneOrMany<Allowance>,
+        /// For buckets: the most at once. Default: the count of the rate.
         burst: u64,
+        /// Instead of a rate: how many requests may be under way at once.
+        in_flight: u64,
+        /// For `in_flight`: how long a place stays taken that a dead proxy cannot give back. Default: 30s.
+        slot_ttl: Duration,
+        /// For `fixed_window`: where windows begin: `clock` (default, UTC), `first_request`, or a time zone such as `Europe/Berlin`.
+        align: Alignment,
+        /// Blocks a key that is denied again and again.
+        penalty: Penalty,
         /// For `leaky_bucket`: how many go through without delay. Default: 1.
         delay_after: u64,
         /// For `leaky_bucket`: the longest a request may be held. Default: 10s, never above the route's timeout.
@@ -61,6 +69,12 @@ words! {
         TokenBucket = "token_bucket",
         /// The same, and admitted requests are held for their turn.
         LeakyBucket = "leaky_bucket",
+        /// So much per window of the clock.
+        FixedWindow = "fixed_window",
+        /// Two neighbouring windows, weighted.
+        SlidingWindow = "sliding_window",
+        /// So much in every window, by the instant of each request.
+        SlidingLog = "sliding_log",
     }
 }
 
@@ -87,10 +101,24 @@ keys! {
     Override {
         /// Key values, or address blocks where the key is `client_ip`. Required.
         key: OneOrMany<OverrideKey>,
-        /// A rate, `0/s` (deny) or `unlimited`. Required.
-        rate: Allowance,
+        /// A rate or a list of rates, `0/s` (deny) or `unlimited`. Required, unless `in_flight` is given.
+        rate: OneOrMany<Allowance>,
         /// The most at once. Default: the count of the rate.
         burst: u64,
+        /// How many requests may be under way at once.
+        in_flight: u64,
+    }
+}
+
+keys! {
+    /// Blocks a key that is denied again and again.
+    Penalty {
+        /// Denials that block; those before a Retry-After has run out count once. Default: 3.
+        after: u64,
+        /// How long the first block lasts; each further one twice as long. Default: 10m.
+        block: Duration,
+        /// The longest block, and how long a key must keep quiet until all is forgotten. Default: 24h.
+        max: Duration,
     }
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod limits;
 mod listeners;
 mod process;
+mod rates;
 mod routes;
 mod secrets;
 mod store;

@@ -1,24 +1,31 @@
-//! Rates and bursts: from the file's words to a bucket that counts exactly.
-
-use std::time::Duration;
+//! What holds: for a limit's keys in general, and for those that an override names.
 
 use super::Check;
 use super::limits::Scope;
+use super::rates::Written;
 use crate::config::file;
-use crate::config::frames::Span;
-use crate::config::shape::{Setting, Spanned};
+use crate::config::shape::{OneOrMany, Setting, Spanned};
 use crate::config::values::{Allowance, KeyChoice};
-use crate::limit::algorithm::{Algorithm, Bucket};
+use crate::limit::algorithm::{Algorithm, Penalty};
 use crate::limit::key::KeyPart;
-use crate::limit::policy::{Cost, DEFAULT_MAX_WAIT, Limit, Override, OverrideMatch, Terms};
-use crate::units::{DurationText, Rate};
+use crate::limit::policy::{Cost, Limit, Override, OverrideMatch, Terms};
+use crate::units::DurationText;
 
-/// A rate and a burst as written, and where.
-struct Written {
-    rate: Rate,
-    burst: u64,
-    /// Where the burst stands, or the rate that implies it.
-    span: Span,
+/// What the file states for some keys.
+#[derive(Clone, Copy)]
+struct Stated<'a> {
+    rate: &'a Setting<OneOrMany<Allowance>>,
+    burst: &'a Setting<u64>,
+    in_flight: &'a Setting<u64>,
+}
+
+/// What all terms of a limit share.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    limit: &'a Spanned<file::Limit>,
+    state_id: &'a str,
+    cost: &'a Cost,
+    scope: &'a Scope<'a>,
 }
 
 impl Check<'_> {
@@ -30,19 +37,19 @@ impl Check<'_> {
         cost: &Cost,
         scope: &Scope<'_>,
     ) -> Option<Terms> {
-        if limit.rate.is_absent() {
+        if limit.rate.is_absent() && limit.in_flight.is_absent() {
             self.error(limit.span, "this limit has no rate", "write `rate: 100/s`, for example");
         }
-        let leaky = limit.algorithm.or(file::AlgorithmName::TokenBucket) == file::AlgorithmName::LeakyBucket;
-        for (key, what) in [(limit.delay_after.key(), "delay_after"), (limit.max_wait.key(), "max_wait")] {
-            if let Some(key) = key
-                && !leaky
-                && !matches!(limit.algorithm, Setting::Invalid)
-            {
-                self.error(key, format!("`{what}` belongs to leaky_bucket"), "add `algorithm: leaky_bucket`");
-            }
+        self.misplaced_keys(limit);
+        let stated = Stated { rate: &limit.rate, burst: &limit.burst, in_flight: &limit.in_flight };
+        let terms = self.terms_of(stated, Place { limit, state_id: name, cost, scope });
+        if let (Some(Terms::Unlimited | Terms::Deny), Some(key)) = (&terms, limit.penalty.key()) {
+            self.error(key, "a penalty needs a limit that denies", "write a rate such as 5/m beside it");
         }
-        self.terms_of(&limit.rate, &limit.burst, limit, (name, cost, scope))
+        if let (file::Mode::Shadow, Some(key)) = (limit.mode.or(file::Mode::Enforce), limit.penalty.key()) {
+            self.error(key, "a limit that only watches blocks nobody", "leave `penalty` out, or `mode: shadow`");
+        }
+        terms
     }
 
     pub(super) fn overrides(
@@ -58,11 +65,12 @@ impl Check<'_> {
             if given.key.is_absent() {
                 self.error(given.span, "this override has no key", "write `key: VALUE` or a list of values");
             }
-            if given.rate.is_absent() {
+            if given.rate.is_absent() && given.in_flight.is_absent() {
                 self.error(given.span, "this override has no rate", "write a rate, `0/s` or `unlimited`");
             }
             let id = format!("{name}@{}", position + 1);
-            let terms = self.terms_of(&given.rate, &given.burst, limit, (&id, cost, scope));
+            let stated = Stated { rate: &given.rate, burst: &given.burst, in_flight: &given.in_flight };
+            let terms = self.terms_of(stated, Place { limit, state_id: &id, cost, scope });
             let matches = self.override_keys(given, limit);
             overrides.push(terms.map(|terms| Override { matches, terms }));
         }
@@ -95,33 +103,110 @@ impl Check<'_> {
         matches
     }
 
-    fn terms_of(
-        &mut self,
-        rate: &Setting<Allowance>,
-        burst: &Setting<u64>,
-        limit: &Spanned<file::Limit>,
-        (state_id, cost, scope): (&str, &Cost, &Scope<'_>),
-    ) -> Option<Terms> {
-        let given = rate.spanned()?;
-        let Allowance::Rate(rate) = given.value else { return Some(self.without_burst(burst, Terms::Unlimited)) };
-        if rate.count == 0 {
-            return Some(self.without_burst(burst, Terms::Deny));
-        }
-        let burst = match burst {
-            Setting::Given { value, .. } => Some((value.value, value.span)),
-            Setting::Absent => Some((rate.count, given.span)),
-            Setting::Invalid => None,
+    fn terms_of(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
+        let limits = match stated.in_flight {
+            Setting::Absent => match self.rates(stated, place)? {
+                Terms::Limited(limits) => limits,
+                uncounted => return Some(uncounted),
+            },
+            Setting::Invalid => return None,
+            Setting::Given { value, .. } => self.slots(stated, value, place)?,
         };
-        let (burst, span) = burst?;
-        let written = Written { rate, burst, span };
-        let bucket = self.bucket(&written, cost)?;
-        let algorithm = match limit.algorithm.or(file::AlgorithmName::TokenBucket) {
-            file::AlgorithmName::TokenBucket => Algorithm::TokenBucket(bucket),
-            file::AlgorithmName::LeakyBucket => {
-                Algorithm::LeakyBucket { bucket, delay_after: self.delay_after(limit, &written, scope) }
+        Some(Terms::Limited(self.with_penalty(limits, place)))
+    }
+
+    /// `in_flight` stands instead of a rate.
+    fn slots(&mut self, stated: Stated<'_>, given: &Spanned<u64>, place: Place<'_>) -> Option<Vec<Limit>> {
+        for (key, name) in [(stated.rate.key(), "rate"), (stated.burst.key(), "burst")] {
+            if let Some(key) = key {
+                self.error(
+                    key,
+                    format!("`{name}` has no meaning beside `in_flight`"),
+                    "write two limits, one for each",
+                );
+                return None;
             }
+        }
+        let algorithm = self.in_flight(place.limit, given, place.cost);
+        Some(vec![Limit { state_id: place.state_id.into(), suffix: "".into(), rate: None, algorithm }])
+    }
+
+    fn rates(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
+        let given = stated.rate.get()?;
+        match given.0.as_slice() {
+            [] => {
+                if let Some(key) = stated.rate.key() {
+                    self.error(key, "this list has no rate", "write `rate: 100/s`, for example");
+                }
+                None
+            }
+            [one] => self.one_rate(one, stated, place),
+            several => self.several_rates(several, stated, place),
+        }
+    }
+
+    fn one_rate(&mut self, given: &Spanned<Allowance>, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
+        let Allowance::Rate(rate) = given.value else {
+            return Some(self.without_burst(stated.burst, Terms::Unlimited));
         };
-        Some(Terms::Limited(Limit { state_id: state_id.into(), rate, algorithm }))
+        if rate.count == 0 {
+            return Some(self.without_burst(stated.burst, Terms::Deny));
+        }
+        let (burst, span) = match stated.burst {
+            Setting::Given { value, key } => {
+                self.burst_of_bucket(place.limit, *key)?;
+                (value.value, value.span)
+            }
+            Setting::Absent => (rate.count, given.span),
+            Setting::Invalid => return None,
+        };
+        let written = Written { rate, burst, span };
+        let algorithm = self.algorithm(place.limit, &written, place.cost, place.scope)?;
+        let limit = Limit { state_id: place.state_id.into(), suffix: "".into(), rate: Some(rate), algorithm };
+        Some(Terms::Limited(vec![limit]))
+    }
+
+    /// Several rates are several states, told apart by their periods, and one decision.
+    fn several_rates(&mut self, given: &[Spanned<Allowance>], stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
+        if let Some(key) = stated.burst.key() {
+            self.error(
+                key,
+                "a burst beside several rates belongs to none of them",
+                "write one limit for each rate and burst",
+            );
+            return None;
+        }
+        let mut limits: Vec<Limit> = Vec::new();
+        for one in given {
+            let Allowance::Rate(rate) = one.value else {
+                self.error(one.span, "`unlimited` stands alone", "leave the other rates out, or this one");
+                return None;
+            };
+            if rate.count == 0 {
+                self.error(one.span, "`0/s` stands alone", "leave the other rates out, or this one");
+                return None;
+            }
+            let suffix = format!("~{}", DurationText(rate.period));
+            if limits.iter().any(|limit| *limit.suffix == *suffix) {
+                self.error(one.span, "two of these rates have the same period", "keep the smaller one");
+                return None;
+            }
+            let written = Written { rate, burst: rate.count, span: one.span };
+            let algorithm = self.algorithm(place.limit, &written, place.cost, place.scope)?;
+            let state_id = format!("{}{suffix}", place.state_id).into();
+            limits.push(Limit { state_id, suffix: suffix.into(), rate: Some(rate), algorithm });
+        }
+        Some(Terms::Limited(limits))
+    }
+
+    /// Windows have a count, no burst.
+    fn burst_of_bucket(&mut self, limit: &Spanned<file::Limit>, key: crate::config::frames::Span) -> Option<()> {
+        use file::AlgorithmName::{LeakyBucket, TokenBucket};
+        if matches!(limit.algorithm.or(TokenBucket), TokenBucket | LeakyBucket) {
+            return Some(());
+        }
+        self.error(key, "a window has no burst: its count is the most at once", "leave `burst` out");
+        None
     }
 
     fn without_burst(&mut self, burst: &Setting<u64>, terms: Terms) -> Terms {
@@ -131,79 +216,30 @@ impl Check<'_> {
         terms
     }
 
-    fn bucket(&mut self, written: &Written, cost: &Cost) -> Option<Bucket> {
-        if written.burst == 0 {
-            self.error(written.span, "a burst of 0 admits nothing", "write 1 or more, or `rate: 0/s` to deny");
-            return None;
-        }
-        if written.burst < cost.largest() {
-            self.error(
-                written.span,
-                format!("a burst of {} never admits a request that costs {}", written.burst, cost.largest()),
-                format!("write `burst: {}` or more", cost.largest()),
-            );
-            return None;
-        }
-        match Bucket::new(written.rate, written.burst) {
-            Ok(bucket) => Some(bucket),
-            Err(error) => {
-                self.reader.error(written.span, error.into());
-                None
-            }
-        }
+    /// Adds the penalty behind the limits that it watches.
+    fn with_penalty(&mut self, mut limits: Vec<Limit>, place: Place<'_>) -> Vec<Limit> {
+        let Some(given) = place.limit.penalty.get() else { return limits };
+        let (block, max) = self.penalty_times(given);
+        let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let after = self.number(&given.after, 3, 1..=1_000_000) as u64;
+        let penalty = Penalty { after, block_us: micros(block), max_us: micros(max), watches: limits.len() };
+        limits.push(Limit {
+            state_id: format!("{}~penalty", place.state_id).into(),
+            suffix: "~penalty".into(),
+            rate: None,
+            algorithm: Algorithm::Penalty(penalty),
+        });
+        limits
     }
 
-    /// How many requests go through without delay, once it is sure that the rest of the burst can be
-    /// held for as long as its turn takes.
-    fn delay_after(&mut self, limit: &Spanned<file::Limit>, written: &Written, scope: &Scope<'_>) -> u64 {
-        let delay_after = limit.delay_after.or(1);
-        if let Some(given) = limit.delay_after.spanned()
-            && !(1..=written.burst).contains(&given.value)
+    fn penalty_times(&mut self, given: &file::Penalty) -> (std::time::Duration, std::time::Duration) {
+        let block = self.time(&given.block, std::time::Duration::from_mins(10));
+        let max = self.time(&given.max, std::time::Duration::from_hours(24).max(block));
+        if max < block
+            && let Some(span) = given.max.key().or_else(|| given.block.key())
         {
-            self.error(given.span, "`delay_after` is at least 1 and at most the burst", "write 1, for example");
-            return 1;
+            self.error(span, "the longest block is shorter than the first", "write a `max` of at least `block`");
         }
-        let timeout = scope.timeout;
-        let max_wait = self.time(&limit.max_wait, DEFAULT_MAX_WAIT.min(timeout));
-        if let Some(given) = limit.max_wait.spanned()
-            && given.value > timeout
-        {
-            self.error(
-                given.span,
-                format!("a request cannot be held longer than its route's timeout, {}", DurationText(timeout)),
-                format!("write {} or less", DurationText(timeout)),
-            );
-            return delay_after;
-        }
-        let reachable = reachable_burst(written.rate, delay_after, max_wait);
-        if written.burst > reachable {
-            let message = format!(
-                "the last of a burst of {} would be held longer than max_wait, {}",
-                written.burst,
-                DurationText(max_wait)
-            );
-            let help =
-                format!("write `burst: {reachable}` or less, or a longer `max_wait` (never above the route's timeout)");
-            self.error(written.span, message, help);
-        }
-        delay_after
-    }
-}
-
-/// The largest burst whose last request waits `max_wait` at most: request k waits (k − D)·P/R, D being `delay_after`.
-fn reachable_burst(rate: Rate, delay_after: u64, max_wait: Duration) -> u64 {
-    let held = max_wait.as_micros() * u128::from(rate.count) / rate.period.as_micros().max(1);
-    u64::try_from(held).unwrap_or(u64::MAX).saturating_add(delay_after)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reachable_burst_counts_from_the_first_that_is_held() {
-        let rate = "10/s".parse().unwrap();
-        assert_eq!(reachable_burst(rate, 1, Duration::from_secs(1)), 11);
-        assert_eq!(reachable_burst(rate, 5, Duration::from_millis(250)), 7);
+        (block, max)
     }
 }

@@ -150,8 +150,12 @@ fn never_binds(policy: &Policy, tighter: &Policy) -> bool {
         && policy.overrides.is_empty()
         && tighter.applies.path.is_empty()
         && tighter.applies.not_path.is_empty();
-    let (Terms::Limited(limit), Terms::Limited(other)) = (&policy.terms, &tighter.terms) else { return false };
-    comparable && is_tighter(other.algorithm.bucket(), limit.algorithm.bucket())
+    let bucket = |policy: &Policy| match &policy.terms {
+        Terms::Limited(limits) if limits.len() == 1 => limits[0].algorithm.bucket().copied(),
+        _ => None,
+    };
+    let (Some(limit), Some(other)) = (bucket(policy), bucket(tighter)) else { return false };
+    comparable && is_tighter(&other, &limit)
 }
 
 /// Whether a bucket's burst and rate are both at most the other's.

@@ -13,7 +13,7 @@
 //!    if `e <= now` there is no state; else `at = ceil(e / U)`, `rem = 0` (towards emptier).
 //! 2. **Clamp.** `rem = min(rem, R − 1)`: a remainder may have been written under another rate.
 //! 3. **Re-anchor.** `ahead = at − t`; if `ahead < 0` then `d = 0`; if
-//!    `ahead > ceil(C·P / R) + 10^6 / U` (further ahead than a full refill and one second: a clock that
+//!    `ahead > ceil((C + D)·P / R) + 10^6 / U` (further ahead than a full refill and one second: a clock that
 //!    stepped back, or a lowered limit) then `d = C·P` and the state counts as *re-anchored*; else
 //!    `d = ahead·R + rem`. Within that second d may exceed C·P: the state is believed as it is, so
 //!    that retry and reset stay true (nothing is written that would shorten them).
@@ -26,7 +26,11 @@
 //!    `n = 0` nothing is written. Written is `at = t + floor(d' / R)`, `rem = d' mod R`, tick U.
 //! 6. **Answer.** `remaining = floor(max(0, C·P − d') / P)`, `reset = ceil(d' / R)` ticks; ticks become µs
 //!    by multiplication with U (so they round up to the tick).
+//!
+//! A settlement reads the state in the same way (steps 1 to 3); a refund of n gives `max(0, d − n·P)`, a
+//! further charge `min(d + n·P, (C + D)·P)`, never less than d.
 
+use super::TOLERANCE_US;
 use crate::units::Rate;
 
 /// The numbers of a bucket, checked so that every product stays exact (see [`Bucket::new`]).
@@ -40,6 +44,8 @@ pub struct Bucket {
     pub period: u64,
     /// U, microseconds per tick: a power of ten from 1 to 1,000,000.
     pub tick: u64,
+    /// D, how far a settlement may go below empty, in tokens.
+    pub debt: u64,
 }
 
 /// The stored state: TAT in ticks since 1970 and a remainder in 1/R tick, `rem < R`.
@@ -86,9 +92,6 @@ pub enum BucketError {
 /// Products stay below this: exact in the doubles of Redis' Lua with a factor of two to spare.
 const EXACT: u128 = 1 << 52;
 
-/// How far a clock may step back before states are re-anchored, µs.
-const TOLERANCE_US: u64 = 1_000_000;
-
 impl Bucket {
     /// The bucket for a rate and a capacity (`burst`), with the smallest tick that keeps it exact.
     ///
@@ -96,6 +99,14 @@ impl Bucket {
     /// When nothing would ever be admitted, or no tick keeps `C·P`, `R` per second and the time to
     /// fill below 2^52.
     pub fn new(rate: Rate, capacity: u64) -> Result<Self, BucketError> {
+        Self::with_debt(rate, capacity, 0)
+    }
+
+    /// The same where settlements may go so many tokens below empty.
+    ///
+    /// # Errors
+    /// As [`Bucket::new`], for `(C + D)·P`.
+    pub fn with_debt(rate: Rate, capacity: u64, debt: u64) -> Result<Self, BucketError> {
         if rate.count == 0 || capacity == 0 {
             return Err(BucketError::Zero { capacity, rate });
         }
@@ -107,7 +118,7 @@ impl Bucket {
             .map(|tick| {
                 let period = period_us / tick;
                 let divisor = greatest_common_divisor(period, rate.count);
-                Self { capacity, rate: rate.count / divisor, period: period / divisor, tick }
+                Self { capacity, rate: rate.count / divisor, period: period / divisor, tick, debt }
             })
             .find(Self::is_exact)
             .ok_or(too_large)
@@ -115,10 +126,10 @@ impl Bucket {
 
     /// Whether no product of a decision can leave the exact range.
     fn is_exact(&self) -> bool {
-        let empty = u128::from(self.capacity) * u128::from(self.period);
-        let fill_us = empty.div_ceil(u128::from(self.rate)) * u128::from(self.tick);
+        let lowest = (u128::from(self.capacity) + u128::from(self.debt)) * u128::from(self.period);
+        let fill_us = lowest.div_ceil(u128::from(self.rate)) * u128::from(self.tick);
         let tolerated = u128::from(TOLERANCE_US / self.tick + 2) * u128::from(self.rate);
-        empty < EXACT && fill_us < EXACT && tolerated < EXACT
+        lowest < EXACT && fill_us < EXACT && tolerated < EXACT
     }
 
     /// The deficit of an empty bucket, C·P, in 1/R ticks.
@@ -127,13 +138,19 @@ impl Bucket {
         self.capacity * self.period
     }
 
+    /// The largest deficit that a settlement leaves, `(C + D)·P`.
+    #[must_use]
+    pub fn lowest(&self) -> u64 {
+        (self.capacity + self.debt) * self.period
+    }
+
     /// Reads a stored state at `now_us` (steps 1 to 3 of the module's order of operations).
     #[must_use]
     pub fn read(&self, stored: Option<State>, now_us: i64) -> Reading {
         let full = Reading { deficit: 0, reanchored: false };
         let Some(state) = stored.and_then(|state| self.rescale(state, now_us)) else { return full };
         let Ok(ahead) = u64::try_from(state.at - self.ticks(now_us)) else { return full };
-        if ahead > self.empty().div_ceil(self.rate) + TOLERANCE_US / self.tick {
+        if ahead > self.lowest().div_ceil(self.rate) + TOLERANCE_US / self.tick {
             return Reading { deficit: self.empty(), reanchored: true };
         }
         Reading { deficit: ahead * self.rate + state.rem.min(self.rate - 1), reanchored: false }
@@ -208,6 +225,21 @@ impl Bucket {
         deficit.saturating_sub(free).div_ceil(self.rate) * self.tick
     }
 
+    /// What a refund (below 0) or a further charge makes of a state; `None` when nothing is to be written.
+    #[must_use]
+    pub fn settled(&self, stored: Option<State>, amount: i64, now_us: i64) -> Option<State> {
+        let deficit = self.read(stored, now_us).deficit;
+        let change = amount.unsigned_abs().saturating_mul(self.period);
+        let settled = if amount < 0 {
+            deficit.saturating_sub(change)
+        } else {
+            deficit.saturating_add(change).min(self.lowest().max(deficit))
+        };
+        // A full bucket is no state, by whatever clock it is read: it was full in 1970.
+        let full = State { at: 0, rem: 0, tick: self.tick };
+        (settled != deficit).then(|| if settled == 0 { full } else { self.state(settled, now_us) })
+    }
+
     /// What to store for a deficit at `now_us`.
     #[must_use]
     pub fn state(&self, deficit: u64, now_us: i64) -> State {
@@ -246,8 +278,8 @@ mod tests {
 
     #[test]
     fn the_smallest_exact_tick_is_chosen_and_the_fraction_reduced() {
-        assert_eq!(bucket("100/m", 100), Bucket { capacity: 100, rate: 1, period: 600_000, tick: 1 });
-        assert_eq!(bucket("3/s", 10), Bucket { capacity: 10, rate: 3, period: 1_000_000, tick: 1 });
+        assert_eq!(bucket("100/m", 100), Bucket { capacity: 100, rate: 1, period: 600_000, tick: 1, debt: 0 });
+        assert_eq!(bucket("3/s", 10), Bucket { capacity: 10, rate: 3, period: 1_000_000, tick: 1, debt: 0 });
         let month = bucket("1000003/30d", 1_000_003);
         assert_eq!((month.rate, month.period, month.tick), (1_000_003, 2_592_000_000, 1000));
     }
@@ -312,7 +344,7 @@ mod tests {
 
     #[test]
     fn another_tick_reads_a_state_towards_emptier_but_not_a_full_one() {
-        let bucket = Bucket { capacity: 10, rate: 1, period: 1, tick: 1_000_000 };
+        let bucket = Bucket { capacity: 10, rate: 1, period: 1, tick: 1_000_000, debt: 0 };
         let state = State { at: 1_200_000, rem: 3, tick: 1 };
         assert_eq!(bucket.read(Some(state), 100_000).deficit, 2);
         assert_eq!(bucket.read(Some(state), 1_100_000).deficit, 1);
@@ -322,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_remainder_of_a_faster_rate_is_clamped() {
-        let bucket = Bucket { capacity: 10, rate: 3, period: 7, tick: 1 };
+        let bucket = Bucket { capacity: 10, rate: 3, period: 7, tick: 1, debt: 0 };
         assert_eq!(bucket.read(Some(State { at: 5, rem: 1000, tick: 1 }), 4).deficit, 5);
     }
 

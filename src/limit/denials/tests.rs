@@ -10,7 +10,7 @@ fn tokens(rate: &str, capacity: u64) -> Algorithm {
 }
 
 fn ask<'a>(algorithm: &'a Algorithm, subject: &'a Subject, cost: u64) -> Ask<'a> {
-    Ask { state_id: "limit", algorithm, subject, cost, least_cost: 1, shadow: false }
+    Ask::new("limit", algorithm, subject, cost)
 }
 
 fn subject(text: &str) -> Subject {
@@ -60,8 +60,8 @@ async fn others() {
 #[test]
 fn no_remembered_denial_differs_from_asking_the_store() {
     let (slow, coarse) = (tokens("3/s", 5), tokens("1000003/30d", 1_000_003));
-    let queue = Algorithm::LeakyBucket { bucket: *tokens("7/13s", 4).bucket(), delay_after: 2 };
-    assert!(coarse.bucket().tick > 1);
+    let queue = Algorithm::LeakyBucket { bucket: *tokens("7/13s", 4).bucket().unwrap(), delay_after: 2 };
+    assert!(coarse.bucket().unwrap().tick > 1);
     let limits = [("slow", &slow), ("coarse", &coarse), ("queue", &queue), ("watched", &slow)];
     let mut random = fastrand::Rng::with_seed(1);
     let (store, denials, subject) = (MemoryStore::new(1000), Denials::new(), subject("global"));
@@ -79,7 +79,11 @@ fn no_remembered_denial_differs_from_asking_the_store() {
                 let cost = [1, 1, random.u64(0..7), random.u64(0..1_200_000)][random.usize(0..4)];
                 // This worker sees all that is admitted: that others are may be left out.
                 let shadow = state_id == "watched";
-                Some(Ask { state_id, algorithm, subject: &subject, cost, least_cost: cost, shadow })
+                Some(Ask {
+                    least_cost: cost,
+                    shadow: u8::from(shadow),
+                    ..Ask::new(state_id, algorithm, &subject, cost)
+                })
             })
             .collect();
         match denials.look(&asks, now) {
@@ -88,7 +92,7 @@ fn no_remembered_denial_differs_from_asking_the_store() {
                 assert!(!truth.granted);
                 for (position, told) in answers {
                     let right = truth.answers[position];
-                    let tick = asks[position].algorithm.bucket().tick.cast_signed();
+                    let tick = asks[position].algorithm.bucket().unwrap().tick.cast_signed();
                     assert!(!right.allowed);
                     assert_eq!(told.retry_us < 0, right.retry_us < 0);
                     // The store counts from the beginning of its tick.
@@ -118,7 +122,7 @@ struct UnderWay<'a> {
 
 /// When a store that counts in ticks admits what it told to come back after `retry_us`.
 fn admitted_at(now_us: i64, retry_us: i64, ask: &Ask<'_>) -> i64 {
-    now_us - now_us.rem_euclid(ask.algorithm.bucket().tick.cast_signed()) + retry_us
+    now_us - now_us.rem_euclid(ask.algorithm.bucket().unwrap().tick.cast_signed()) + retry_us
 }
 
 /// Two workers, one store, calls that take their time, overtake nothing but are given up at times: every
@@ -126,7 +130,7 @@ fn admitted_at(now_us: i64, retry_us: i64, ask: &Ask<'_>) -> i64 {
 #[test]
 fn whatever_two_workers_do_a_remembered_denial_is_the_stores_and_its_retry_is_true() {
     let (slow, coarse) = (tokens("3/s", 5), tokens("1000003/30d", 1_000_003));
-    let queue = Algorithm::LeakyBucket { bucket: *tokens("7/13s", 4).bucket(), delay_after: 2 };
+    let queue = Algorithm::LeakyBucket { bucket: *tokens("7/13s", 4).bucket().unwrap(), delay_after: 2 };
     // With the costs that requests have.
     let limits: [(&str, &Algorithm, &[u64]); 5] = [
         ("mixed", &slow, &[0, 1, 2, 5]),
@@ -173,7 +177,11 @@ fn whatever_two_workers_do_a_remembered_denial_is_the_stores_and_its_retry_is_tr
                 let cost = costs[random.usize(0..costs.len())];
                 let least_cost = costs.iter().copied().find(|&cost| cost > 0).unwrap();
                 let shadow = state_id == "watched";
-                asks.push(Ask { state_id, algorithm, subject: &subject, cost, least_cost, shadow });
+                asks.push(Ask {
+                    least_cost,
+                    shadow: u8::from(shadow),
+                    ..Ask::new(state_id, algorithm, &subject, cost)
+                });
             }
         }
         match denials.look(&asks, now) {
@@ -346,7 +354,7 @@ fn a_dearer_denial_does_not_displace_a_cheaper_one_that_still_lasts() {
 fn what_others_wait_for_is_not_forgotten_by_an_admission_or_for_want_of_room() {
     let limit = tokens("1/s", 5);
     let denials = Denials::new();
-    let set = |subject: &Subject| set_of(denials.fingerprints.of(&ask(&limit, subject, 1)));
+    let set = |subject: &Subject| set_of(denials.fingerprints.of("limit", &limit, subject));
     let first = subject("first");
     let crowd = (0..).map(|n| subject(&format!("ip={n}"))).filter(|other| set(other) == set(&first));
     let crowd: Vec<_> = std::iter::once(first.clone()).chain(crowd.take(WAYS)).collect();
@@ -395,7 +403,7 @@ fn a_store_that_was_away_makes_everything_forgotten() {
 #[test]
 fn shadow_limits_are_not_remembered() {
     let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
-    let denials = with_denial(&Ask { shadow: true, ..ask(&limit, &subject, 1) }, Duration::ZERO);
+    let denials = with_denial(&Ask { shadow: 1, ..ask(&limit, &subject, 1) }, Duration::ZERO);
     assert!(matches!(denials.look(&[ask(&limit, &subject, 1)], Instant::now()), Look::Ask(_)));
 }
 

@@ -13,7 +13,7 @@ fn policy(name: &str, rate: &str, burst: u64) -> Policy {
 fn decision(policy: &Policy, remaining: u64, retry_us: i64) -> Decision<'_> {
     let Terms::Limited(limit) = &policy.terms else { panic!("counted") };
     let answer = Answer { allowed: retry_us == 0, remaining, retry_us, reset_us: 4_000_001 };
-    Decision::of(policy, limit, 1, &answer, Source::Store)
+    Decision::of(policy, &limit[0], 1, &answer, Source::Store)
 }
 
 const ALLOWED: Outcome = Outcome::Allowed { wait: Duration::ZERO };
@@ -71,6 +71,7 @@ fn never_has_no_retry_after() {
 fn what_nobody_counted_is_not_shown_and_unavailable_says_one_second() {
     let limit = policy("l", "1/s", 5);
     let Terms::Limited(terms) = &limit.terms else { panic!("counted") };
+    let terms = &terms[0];
     let passed = Decision::uncounted(&limit, Some(terms), Allowed::Yes, Source::AllowedOnError);
     assert!(written(ALLOWED, &[passed], HeaderStyle::Both).is_empty());
     assert_eq!(written(Outcome::Unavailable, &[], HeaderStyle::None), ["retry-after: 1"]);
@@ -122,7 +123,8 @@ fn what_remains_over_its_time_never_exceeds_the_rate() {
     for (rate, burst) in [("100/s", 200_u64), ("3/s", 10), ("7/13s", 40), ("5/m", 5), ("1000003/30d", 1_000_003)] {
         let limit = policy("l", rate, burst);
         let Terms::Limited(terms) = &limit.terms else { panic!("counted") };
-        let bucket = terms.algorithm.bucket();
+        let terms = &terms[0];
+        let bucket = terms.algorithm.bucket().unwrap();
         for remaining in (0..=burst).step_by(1 + usize::try_from(burst / 50).unwrap()) {
             let time = u128::from(time_of(&decision(&limit, remaining, 0)).unwrap());
             let earned = time * 1_000_000 * u128::from(bucket.rate);

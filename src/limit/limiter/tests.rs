@@ -13,7 +13,7 @@ use crate::limit::store::settings::RedisSettings;
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
     let rate = rate.parse().unwrap();
     let algorithm = Algorithm::TokenBucket(Bucket::new(rate, burst).unwrap());
-    Terms::Limited(Limit { state_id: state_id.into(), rate, algorithm })
+    Terms::Limited(vec![Limit { state_id: state_id.into(), suffix: "".into(), rate: Some(rate), algorithm }])
 }
 
 pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
@@ -39,9 +39,9 @@ fn burst(name: &str, burst: u64) -> Policy {
 }
 
 fn leaky(name: &str, rate: &str, burst: u64) -> Policy {
-    let Terms::Limited(limit) = terms(name, rate, burst) else { panic!("counted") };
-    let algorithm = Algorithm::LeakyBucket { bucket: *limit.algorithm.bucket(), delay_after: 1 };
-    policy(name, "client_ip", Terms::Limited(Limit { algorithm, ..limit }))
+    let Terms::Limited(mut limits) = terms(name, rate, burst) else { panic!("counted") };
+    limits[0].algorithm = Algorithm::LeakyBucket { bucket: *limits[0].algorithm.bucket().unwrap(), delay_after: 1 };
+    policy(name, "client_ip", Terms::Limited(limits))
 }
 
 fn shared(policies: Vec<Policy>) -> Vec<Arc<Policy>> {

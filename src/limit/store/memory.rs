@@ -6,6 +6,8 @@
 //! slots per decision. No shard ever holds more than its share of `max_keys`: beyond that the
 //! state that is full soonest of a small sample goes, and is counted.
 
+mod others;
+mod states;
 mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +16,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Ask, Reply};
-use crate::limit::algorithm::Evaluation;
-use crate::limit::algorithm::bucket::State;
+use super::{Ask, Reply, Settle, is_charged};
+use crate::limit::algorithm::{Change, Evaluation, State};
 use crate::limit::fingerprint::Fingerprints;
-use table::Table;
+use states::{Found, States};
 
 /// Limiter state of this process, shared by its workers.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct MemoryStore {
 /// One lock and its states, on a cache line of its own.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Shard(Mutex<Table>);
+struct Shard(Mutex<States>);
 
 /// The most shards; enough that workers rarely meet.
 const SHARDS: usize = 64;
@@ -55,7 +56,7 @@ impl MemoryStore {
         let shards = 1 << wanted.ilog2();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            shards: (0..shards).map(|_| Shard(Mutex::new(Table::new(max_keys / shards)))).collect(),
+            shards: (0..shards).map(|_| Shard(Mutex::new(States::new(max_keys / shards)))).collect(),
             fingerprints: Fingerprints::new(),
             epoch_us: i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX / 2),
             started: Instant::now(),
@@ -117,35 +118,87 @@ impl MemoryStore {
         }
     }
 
+    /// Gives back, charges on top, renews or ends, each state by itself, by this store's clock.
+    pub fn settle(&self, settles: &[Settle<'_>]) {
+        self.settle_at(self.now_us(), settles);
+    }
+
+    /// The same at a given instant, microseconds since 1970.
+    pub fn settle_at(&self, now_us: i64, settles: &[Settle<'_>]) {
+        for settle in settles {
+            let name = self.fingerprints.of(settle.state_id, settle.algorithm, settle.subject);
+            let mut states = self.shards[self.shard(name)].0.lock();
+            let bucket;
+            let stored = match states.find(name, settle.algorithm) {
+                Found::Bucket(state) => {
+                    bucket = State::Bucket(state);
+                    Some(&bucket)
+                }
+                Found::Other(state) => Some(state),
+                Found::None => None,
+            };
+            if let Some(change) = settle.algorithm.settled(stored, &settle.settlement, now_us) {
+                self.write(&mut states, name, change, now_us);
+            }
+        }
+    }
+
     /// The common case: one state, one lock.
     fn decide_one(&self, now_us: i64, ask: &Ask<'_>, swept: usize) -> Reply {
-        let fingerprint = self.fingerprints.of(ask);
-        let mut table = self.shards[self.shard(fingerprint)].0.lock();
-        let evaluation = ask.algorithm.evaluate(table.find(fingerprint), ask.cost, now_us);
-        let granted = evaluation.allowed || ask.shadow;
-        if let Some(state) = ask.algorithm.written(&evaluation, granted) {
-            self.write(&mut table, fingerprint, state, now_us);
+        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        let mut states = self.shards[self.shard(name)].0.lock();
+        let mut evaluation = states.evaluate(name, ask, now_us);
+        let reply = Reply::of(std::slice::from_ref(ask), std::slice::from_mut(&mut evaluation), now_us);
+        if let Some(change) = ask.algorithm.written(&evaluation, reply.granted, ask.slot) {
+            self.write(&mut states, name, change, now_us);
         }
-        table.sweep(swept, now_us);
-        drop(table);
-        Reply::of(std::slice::from_ref(ask), &[evaluation], now_us)
+        states.sweep(swept, now_us);
+        reply
     }
 
     /// Several states: all their shards locked in index order, all evaluated, then all written.
     fn decide_all(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
-        let names: SmallVec<[u128; 4]> = asks.iter().map(|ask| self.fingerprints.of(ask)).collect();
+        let names: SmallVec<[u128; 4]> =
+            asks.iter().map(|ask| self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject)).collect();
         let mut locked = self.lock(&names);
-        let evaluations = evaluate(asks, &names, now_us, |name| table_of(&mut locked, self.shard(name)).find(name));
-        let reply = Reply::of(asks, &evaluations, now_us);
-        for ((ask, evaluation), &name) in asks.iter().zip(&evaluations).zip(&names) {
-            if let Some(state) = ask.algorithm.written(evaluation, reply.granted) {
-                self.write(table_of(&mut locked, self.shard(name)), name, state, now_us);
+        let mut evaluations = self.evaluate(asks, &names, now_us, &mut locked);
+        let reply = Reply::of(asks, &mut evaluations, now_us);
+        for (index, (ask, &name)) in asks.iter().zip(&names).enumerate() {
+            let charged = is_charged(asks, &evaluations, index, reply.granted);
+            if let Some(change) = ask.algorithm.written(&evaluations[index], charged, ask.slot) {
+                self.write(states_of(&mut locked, self.shard(name)), name, change, now_us);
             }
         }
-        for (_, table) in &mut locked {
-            table.sweep(swept, now_us);
+        for (_, states) in &mut locked {
+            states.sweep(swept, now_us);
         }
         reply
+    }
+
+    /// Evaluates every ask. A state that is asked twice in one decision is read the second time as if the
+    /// first had been charged, so that it is never spent twice.
+    fn evaluate(
+        &self,
+        asks: &[Ask<'_>],
+        names: &[u128],
+        now_us: i64,
+        locked: &mut Locked<'_>,
+    ) -> SmallVec<[Evaluation; 4]> {
+        let mut evaluations: SmallVec<[Evaluation; 4]> = smallvec![];
+        for (position, (ask, &name)) in asks.iter().zip(names).enumerate() {
+            let states = states_of(locked, self.shard(name));
+            let mut in_progress: Option<State> = None;
+            for earlier in (0..position).filter(|&earlier| names[earlier] == name) {
+                if let Some(change) = asks[earlier].algorithm.written(&evaluations[earlier], true, asks[earlier].slot) {
+                    in_progress = Some(change.applied(in_progress.or_else(|| states.owned(name, ask.algorithm))));
+                }
+            }
+            evaluations.push(match in_progress {
+                Some(state) => ask.algorithm.evaluate(Some(&state), ask.cost, now_us),
+                None => states.evaluate(name, ask, now_us),
+            });
+        }
+        evaluations
     }
 
     /// Locks the shards of these states, each once, in index order (so that no two decisions can
@@ -157,10 +210,9 @@ impl MemoryStore {
         indices.into_iter().map(|index| (index, self.shards[index].0.lock())).collect()
     }
 
-    fn write(&self, table: &mut Table, name: u128, state: State, now_us: i64) {
-        if table.put(name, state, now_us) {
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-        }
+    fn write(&self, states: &mut States, name: u128, change: Change, now_us: i64) {
+        let evicted = states.write(name, change, now_us);
+        self.evictions.fetch_add(evicted, Ordering::Relaxed);
     }
 
     /// The shard of a fingerprint: its high bits (the tables use the low ones).
@@ -171,32 +223,12 @@ impl MemoryStore {
 }
 
 /// Locked shards, in index order.
-type Locked<'a> = SmallVec<[(usize, MutexGuard<'a, Table>); 4]>;
+type Locked<'a> = SmallVec<[(usize, MutexGuard<'a, States>); 4]>;
 
-/// The table of a shard that is locked.
-fn table_of<'t>(locked: &'t mut Locked<'_>, shard: usize) -> &'t mut Table {
+/// The states of a shard that is locked.
+fn states_of<'t>(locked: &'t mut Locked<'_>, shard: usize) -> &'t mut States {
     let position = locked.binary_search_by_key(&shard, |&(index, _)| index).unwrap_or_default();
     &mut locked[position].1
-}
-
-/// Evaluates every ask. A state that is asked twice in one decision is read the second time as if the
-/// first had been charged, so that it is never spent twice.
-fn evaluate(
-    asks: &[Ask<'_>],
-    names: &[u128],
-    now_us: i64,
-    mut find: impl FnMut(u128) -> Option<State>,
-) -> SmallVec<[Evaluation; 4]> {
-    let mut evaluations: SmallVec<[Evaluation; 4]> = smallvec![];
-    for (position, (ask, &name)) in asks.iter().zip(names).enumerate() {
-        let in_progress = (0..position)
-            .rev()
-            .filter(|&earlier| names[earlier] == name)
-            .find_map(|earlier| asks[earlier].algorithm.written(&evaluations[earlier], true));
-        let stored = in_progress.or_else(|| find(name));
-        evaluations.push(ask.algorithm.evaluate(stored, ask.cost, now_us));
-    }
-    evaluations
 }
 
 #[cfg(test)]

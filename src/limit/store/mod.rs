@@ -7,7 +7,7 @@ pub mod settings;
 
 use smallvec::SmallVec;
 
-use super::algorithm::{Algorithm, Evaluation};
+use super::algorithm::{Algorithm, Evaluation, Settlement};
 use super::key::Subject;
 
 /// One limit of one decision, as a store is asked.
@@ -23,8 +23,46 @@ pub struct Ask<'a> {
     pub cost: u64,
     /// The least cost above 0 that any request of this limit has: whoever is denied that is denied all.
     pub least_cost: u64,
-    /// A shadow limit never affects what is granted.
-    pub shadow: bool,
+    /// 0 enforces. A shadow limit never affects what is granted: its states, those that have the same
+    /// number here, are charged together, when the request is granted and all of them would admit it.
+    pub shadow: u8,
+    /// Whether what is charged may be given back later: then a denial may end before its retry.
+    pub refundable: bool,
+    /// The slot to take, unique over all proxies; empty where nothing counts requests in flight.
+    pub slot: &'a str,
+}
+
+/// One state of a decision that is settled after it.
+#[derive(Debug)]
+pub struct Settle<'a> {
+    /// State id of the limit.
+    pub state_id: &'a str,
+    /// How it counts.
+    pub algorithm: &'a Algorithm,
+    /// Whose state.
+    pub subject: &'a Subject,
+    /// What happens to it.
+    pub settlement: Settlement<'a>,
+}
+
+impl<'a> Ask<'a> {
+    /// An enforced limit without refunds.
+    #[must_use]
+    pub fn new(state_id: &'a str, algorithm: &'a Algorithm, subject: &'a Subject, cost: u64) -> Self {
+        Self { state_id, algorithm, subject, cost, least_cost: 1, shadow: 0, refundable: false, slot: "" }
+    }
+
+    /// Whether it never affects what is granted.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.shadow != 0
+    }
+
+    /// Whether the memory of its denials may stand for the store.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        !self.is_shadow() && self.cost > 0 && !self.refundable && self.algorithm.denial_lasts()
+    }
 }
 
 /// What the store says of one limit.
@@ -57,23 +95,49 @@ pub struct Reply {
 
 impl Reply {
     /// The reply that these evaluations of these asks make: granted when every enforced limit allowed.
+    /// Penalties are told of denials first.
     #[must_use]
-    pub fn of(asks: &[Ask<'_>], evaluations: &[Evaluation], now_us: i64) -> Self {
-        let enforced = || asks.iter().zip(evaluations).filter(|(ask, _)| !ask.shadow).map(|(_, evaluation)| evaluation);
+    pub fn of(asks: &[Ask<'_>], evaluations: &mut [Evaluation], now_us: i64) -> Self {
+        strike(asks, evaluations);
+        let enforced =
+            || asks.iter().zip(&*evaluations).filter(|(ask, _)| !ask.is_shadow()).map(|(_, evaluation)| evaluation);
         let granted = enforced().all(|evaluation| evaluation.allowed);
         let never = enforced().any(|evaluation| evaluation.retry_us < 0);
         let retry_us = enforced().map(|evaluation| evaluation.retry_us).max().unwrap_or(0);
         let wait_us = enforced().map(|evaluation| evaluation.wait_us).max().unwrap_or(0);
+        let answers = (0..asks.len())
+            .map(|index| {
+                asks[index].algorithm.answer(&evaluations[index], is_charged(asks, evaluations, index, granted))
+            })
+            .collect();
         Self {
             granted,
             now_us,
             wait_us: if granted { wait_us } else { 0 },
             retry_us: if never { -1 } else { retry_us },
-            answers: asks
-                .iter()
-                .zip(evaluations)
-                .map(|(ask, evaluation)| ask.algorithm.answer(evaluation, granted))
-                .collect(),
+            answers,
         }
     }
+}
+
+/// Tells every penalty of the denials among the limits that it watches.
+fn strike(asks: &[Ask<'_>], evaluations: &mut [Evaluation]) {
+    for (index, ask) in asks.iter().enumerate() {
+        let Algorithm::Penalty(penalty) = ask.algorithm else { continue };
+        let watched = &evaluations[index.saturating_sub(penalty.watches)..index];
+        let denied = watched.iter().filter(|evaluation| !evaluation.allowed).map(|evaluation| evaluation.retry_us);
+        let never = denied.clone().any(|retry_us| retry_us < 0);
+        if let Some(longest) = denied.max() {
+            evaluations[index].strike(penalty, if never { -1 } else { longest });
+        }
+    }
+}
+
+/// Whether the limit at this place is charged: an enforced one when the request is granted, a shadow
+/// one when all of its states would admit it too.
+#[must_use]
+pub fn is_charged(asks: &[Ask<'_>], evaluations: &[Evaluation], index: usize, granted: bool) -> bool {
+    let shadow = asks[index].shadow;
+    let together = || asks.iter().zip(evaluations).filter(|(ask, _)| ask.shadow == shadow);
+    granted && (shadow == 0 || together().all(|(_, evaluation)| evaluation.allowed))
 }

@@ -11,7 +11,7 @@ fn subject(text: &str) -> Subject {
 }
 
 fn ask<'a>(state_id: &'a str, algorithm: &'a Algorithm, subject: &'a Subject, cost: u64) -> Ask<'a> {
-    Ask { state_id, algorithm, subject, cost, least_cost: 1, shadow: false }
+    Ask::new(state_id, algorithm, subject, cost)
 }
 
 const NOW: i64 = 1_700_000_000_000_000;
@@ -80,7 +80,7 @@ fn a_state_named_twice_in_one_decision_is_not_spent_twice() {
 fn a_shadow_limit_never_denies_and_is_charged_only_when_it_would_admit() {
     let (store, key) = (MemoryStore::new(1000), subject("global"));
     let (enforced, watched) = (tokens("1/h", 3), tokens("1/h", 2));
-    let both = [ask("e", &enforced, &key, 1), Ask { shadow: true, ..ask("s", &watched, &key, 1) }];
+    let both = [ask("e", &enforced, &key, 1), Ask { shadow: 1, ..ask("s", &watched, &key, 1) }];
     let replies: Vec<Reply> = (0..4).map(|_| store.decide_at(NOW, &both)).collect();
     let seen: Vec<_> = replies.iter().map(|r| (r.granted, r.answers[1].allowed, r.answers[1].remaining)).collect();
     assert_eq!(seen, [(true, true, 1), (true, true, 0), (true, false, 0), (false, false, 0)]);
@@ -90,7 +90,7 @@ fn a_shadow_limit_never_denies_and_is_charged_only_when_it_would_admit() {
 #[test]
 fn another_algorithm_starts_afresh() {
     let (store, key, limit) = (MemoryStore::new(1000), subject("global"), tokens("1/h", 1));
-    let leaky = Algorithm::LeakyBucket { bucket: *limit.bucket(), delay_after: 1 };
+    let leaky = Algorithm::LeakyBucket { bucket: *limit.bucket().unwrap(), delay_after: 1 };
     assert!(store.decide_at(NOW, &[ask("l", &limit, &key, 1)]).granted);
     assert!(store.decide_at(NOW, &[ask("l", &leaky, &key, 1)]).granted);
     assert!(!store.decide_at(NOW, &[ask("l", &leaky, &key, 1)]).granted);

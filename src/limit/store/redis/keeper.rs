@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT_REFUSED: Duration = Duration::from_secs(1);
 
 /// Always admits and therefore always writes; the state expires within 2 ms.
-const PROBE: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 1_000_000, rate: 1, period: 1, tick: 1 });
+const PROBE: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 1_000_000, rate: 1, period: 1, tick: 1, debt: 0 });
 
 /// Runs until it is aborted.
 pub(super) async fn keep(state: Rc<State>) {
@@ -120,7 +120,7 @@ fn needs_another_connection(cause: StoreErrorKind) -> bool {
 /// One probe; why it failed, if it did.
 async fn probe(state: &State, connection: &Connection, log: &mut Log<'_>) -> Option<StoreErrorKind> {
     let subject = Subject::from_slice(b"~probe");
-    let ask = Ask { state_id: "~probe", algorithm: &PROBE, subject: &subject, cost: 1, least_cost: 1, shadow: false };
+    let ask = Ask::new("~probe", &PROBE, &subject, 1);
     match state.ask(connection, state.deadline(), state.clock(), &[ask]).await {
         Ok(_) => {
             let closed = state.breaker.borrow_mut().probe_succeeded(Instant::now());

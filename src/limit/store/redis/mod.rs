@@ -11,6 +11,7 @@ pub mod log;
 mod pipeline;
 mod reply;
 pub mod script;
+mod settle;
 mod tls;
 
 use std::cell::{Cell, RefCell};

@@ -3,12 +3,14 @@
 //! A call sends the keys and numbers of all its limits; a reply is a flat array of integers (see
 //! `lua/prelude.lua`). Whatever else comes back is a [`StoreErrorKind`], never a decision.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use redis::{ServerError, Value};
 use smallvec::SmallVec;
 
-use super::super::super::algorithm::Algorithm;
+use super::super::super::algorithm::{Algorithm, Bucket};
 use super::super::super::stats::StoreErrorKind;
-use super::super::{Answer, Ask, Reply};
+use super::super::{Answer, Ask, Reply, Settle};
 use super::command::Command;
 
 /// A state's layout in Redis; part of the key, so that another layout starts afresh.
@@ -29,19 +31,29 @@ pub enum Script {
     TokenBuckets,
     /// Token and leaky buckets.
     Buckets,
+    /// Every algorithm.
+    All,
+    /// Refunds, further charges, slots that are renewed or end.
+    Release,
 }
 
 impl Script {
     /// Every script, in the order of [`Script`] as an index.
-    pub const ALL: [Self; 3] = [Self::OneTokenBucket, Self::TokenBuckets, Self::Buckets];
+    pub const ALL: [Self; 5] = [Self::OneTokenBucket, Self::TokenBuckets, Self::Buckets, Self::All, Self::Release];
 
     /// The smallest script that can decide these.
     #[must_use]
     pub fn for_asks(asks: &[Ask<'_>]) -> Self {
+        let is_token_bucket = |ask: &Ask<'_>| matches!(ask.algorithm, Algorithm::TokenBucket(_));
         match asks {
-            [ask] if !ask.shadow && matches!(ask.algorithm, Algorithm::TokenBucket(_)) => Self::OneTokenBucket,
-            asks if asks.iter().all(|ask| matches!(ask.algorithm, Algorithm::TokenBucket(_))) => Self::TokenBuckets,
-            _ => Self::Buckets,
+            [ask]
+                if !ask.is_shadow() && matches!(ask.algorithm, Algorithm::TokenBucket(bucket) if bucket.debt == 0) =>
+            {
+                Self::OneTokenBucket
+            }
+            asks if asks.iter().all(is_token_bucket) => Self::TokenBuckets,
+            asks if asks.iter().all(|ask| ask.algorithm.bucket().is_some()) => Self::Buckets,
+            _ => Self::All,
         }
     }
 
@@ -60,6 +72,25 @@ impl Script {
                 include_str!("../../../../lua/token_bucket.lua"),
                 include_str!("../../../../lua/leaky_bucket.lua"),
                 include_str!("../../../../lua/decide.lua")
+            ),
+            Self::All => concat!(
+                include_str!("../../../../lua/prelude.lua"),
+                include_str!("../../../../lua/token_bucket.lua"),
+                include_str!("../../../../lua/leaky_bucket.lua"),
+                include_str!("../../../../lua/fixed_window.lua"),
+                include_str!("../../../../lua/sliding_window.lua"),
+                include_str!("../../../../lua/sliding_log.lua"),
+                include_str!("../../../../lua/in_flight.lua"),
+                include_str!("../../../../lua/penalty.lua"),
+                include_str!("../../../../lua/decide.lua")
+            ),
+            Self::Release => concat!(
+                include_str!("../../../../lua/prelude.lua"),
+                include_str!("../../../../lua/token_bucket.lua"),
+                include_str!("../../../../lua/fixed_window.lua"),
+                include_str!("../../../../lua/sliding_window.lua"),
+                include_str!("../../../../lua/sliding_log.lua"),
+                include_str!("../../../../lua/release.lua")
             ),
         }
     }
@@ -83,55 +114,133 @@ impl Script {
     }
 
     fn call(self, verb: &str, script: &str, prefix: &str, (now_us, asks): (i64, &[Ask<'_>])) -> Command {
-        let keys: usize = asks.iter().map(|ask| prefix.len() + ask.subject.len() + ask.state_id.len() + 8).sum();
-        let one = if let (Self::OneTokenBucket, [ask]) = (self, asks) { Some(ask) } else { None };
-        let words = if one.is_some() { 10 } else { 5 + 9 * asks.len() };
+        let one =
+            if let (Self::OneTokenBucket, [ask]) = (self, asks) { ask.algorithm.bucket().zip(Some(ask)) } else { None };
+        let words = if one.is_some() { 10 } else { 5 + 10 * asks.len() };
+        let keys: usize = asks.iter().map(|ask| prefix.len() + ask.subject.len() + ask.state_id.len() + 24).sum();
         let mut call = Command::with_words(words, script.len() + keys + 40);
         call.word(&[verb.as_bytes()]);
         call.word(&[script.as_bytes()]);
         call.number(asks.len());
         for ask in asks {
-            write_key(&mut call, prefix, ask);
+            write_key(&mut call, prefix, ask.state_id, ask.algorithm, ask.subject);
         }
         call.number(now_us);
-        if let Some(ask) = one {
+        if let Some((bucket, ask)) = one {
             call.number(ask.cost);
-            write_bucket(&mut call, ask);
-        } else {
-            call.word(&[b"1"]);
-            for ask in asks {
-                write_limit(&mut call, ask);
-            }
+            write_bucket(&mut call, bucket);
+            return call;
+        }
+        call.word(&[b"1"]);
+        for ask in asks {
+            write_letter(&mut call, ask.algorithm);
+            call.number(ask.shadow);
+            call.number(ask.cost);
+            write_parameters(&mut call, ask.algorithm, now_us, ask.slot);
+        }
+        call
+    }
+
+    /// The call `EVALSHA sha …` that settles these.
+    #[must_use]
+    pub fn settle_by_sha(sha: &str, prefix: &str, now_us: i64, settles: &[Settle<'_>]) -> Command {
+        Self::settle("EVALSHA", sha, prefix, (now_us, settles))
+    }
+
+    /// The same call with the whole text.
+    #[must_use]
+    pub fn settle_by_text(prefix: &str, now_us: i64, settles: &[Settle<'_>]) -> Command {
+        Self::settle("EVAL", Self::Release.text(), prefix, (now_us, settles))
+    }
+
+    fn settle(verb: &str, script: &str, prefix: &str, (now_us, settles): (i64, &[Settle<'_>])) -> Command {
+        let mut call = Command::with_words(5 + 10 * settles.len(), script.len() + 200 * settles.len());
+        call.word(&[verb.as_bytes()]);
+        call.word(&[script.as_bytes()]);
+        call.number(settles.len());
+        for settle in settles {
+            write_key(&mut call, prefix, settle.state_id, settle.algorithm, settle.subject);
+        }
+        call.number(now_us);
+        call.word(&[b"1"]);
+        for Settle { algorithm, settlement, .. } in settles {
+            write_letter(&mut call, algorithm);
+            call.number(settlement.charged_at_us);
+            call.number(settlement.amount);
+            write_parameters(&mut call, algorithm, now_us, settlement.slot);
         }
         call
     }
 }
 
-/// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot.
-fn write_key(call: &mut Command, prefix: &str, ask: &Ask<'_>) {
+/// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot. A
+/// window's length stands behind it: another length is another state.
+fn write_key(call: &mut Command, prefix: &str, state_id: &str, algorithm: &Algorithm, subject: &[u8]) {
     let mut letter = [0; 4];
-    let letter = ask.algorithm.letter().encode_utf8(&mut letter).as_bytes();
-    let state_id = ask.state_id.as_bytes();
-    call.word(&[prefix.as_bytes(), b":{", ask.subject, b"}:", state_id, b":", letter, FORMAT_VERSION]);
+    let letter = algorithm.letter().encode_utf8(&mut letter).as_bytes();
+    let mut digits = itoa::Buffer::new();
+    let [dot, window]: [&[u8]; 2] = match algorithm.window_us() {
+        0 => [b"", b""],
+        window_us => [b".", digits.format(window_us).as_bytes()],
+    };
+    let state_id = state_id.as_bytes();
+    call.word(&[prefix.as_bytes(), b":{", subject, b"}:", state_id, b":", letter, FORMAT_VERSION, dot, window]);
 }
 
-fn write_limit(call: &mut Command, ask: &Ask<'_>) {
+fn write_letter(call: &mut Command, algorithm: &Algorithm) {
     let mut letter = [0; 4];
-    call.word(&[ask.algorithm.letter().encode_utf8(&mut letter).as_bytes()]);
-    call.number(u8::from(ask.shadow));
-    call.number(ask.cost);
-    write_bucket(call, ask);
-    match ask.algorithm {
-        Algorithm::TokenBucket(_) => call.number(0),
-        Algorithm::LeakyBucket { delay_after, .. } => call.number(*delay_after),
+    call.word(&[algorithm.letter().encode_utf8(&mut letter).as_bytes()]);
+}
+
+/// The six parameters of a limit (see the heads of `lua/*.lua`).
+fn write_parameters(call: &mut Command, algorithm: &Algorithm, now_us: i64, slot: &str) {
+    match algorithm {
+        Algorithm::TokenBucket(bucket) => {
+            write_bucket(call, bucket);
+            write_numbers(call, [0, bucket.debt]);
+        }
+        Algorithm::LeakyBucket { bucket, delay_after } => {
+            write_bucket(call, bucket);
+            write_numbers(call, [*delay_after, bucket.debt]);
+        }
+        Algorithm::FixedWindow(window) => {
+            // What the server's clock says is not known yet; its window is found from ours.
+            let near = if now_us == 0 { wall_clock_us() } else { now_us };
+            let (from, to) = window.window_at(near).unwrap_or_default();
+            write_numbers(
+                call,
+                [window.limit, window.window_us, from.unsigned_abs(), to.unsigned_abs(), 0, window.debt],
+            );
+        }
+        Algorithm::SlidingWindow(window) => {
+            write_numbers(call, [window.limit, window.window, window.tick, 0, 0, window.debt]);
+        }
+        Algorithm::SlidingLog(log) => write_numbers(call, [log.limit, log.window_us, 0, 0, 0, log.debt]),
+        Algorithm::InFlight(slots) => {
+            write_numbers(call, [slots.limit, slots.slot_us]);
+            call.word(&[slot.as_bytes()]);
+            write_numbers(call, [0, 0, 0]);
+        }
+        Algorithm::Penalty(penalty) => {
+            write_numbers(call, [penalty.after, penalty.block_us, penalty.max_us, penalty.watches as u64, 0, 0]);
+        }
     }
 }
 
-fn write_bucket(call: &mut Command, ask: &Ask<'_>) {
-    let bucket = ask.algorithm.bucket();
-    for number in [bucket.capacity, bucket.period, bucket.rate, bucket.tick] {
+fn write_bucket(call: &mut Command, bucket: &Bucket) {
+    write_numbers(call, [bucket.capacity, bucket.period, bucket.rate, bucket.tick]);
+}
+
+fn write_numbers<const N: usize>(call: &mut Command, numbers: [u64; N]) {
+    for number in numbers {
         call.number(number);
     }
+}
+
+/// This process' wall clock, microseconds since 1970.
+fn wall_clock_us() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_micros()).unwrap_or(1).max(1)
 }
 
 /// Reads what a script answered to `asks`.
@@ -160,7 +269,7 @@ fn reply(items: &[Value], asks: &[Ask<'_>]) -> Option<Reply> {
         retry_us: integer(&head[3], -1)?,
         answers,
     };
-    let admitted = asks.iter().zip(&reply.answers).all(|(ask, answer)| ask.shadow || answer.allowed);
+    let admitted = asks.iter().zip(&reply.answers).all(|(ask, answer)| ask.is_shadow() || answer.allowed);
     (admitted == reply.granted && !(reply.granted && reply.retry_us != 0)).then_some(reply)
 }
 

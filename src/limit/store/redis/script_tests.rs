@@ -6,12 +6,14 @@ use super::*;
 use crate::limit::algorithm::Bucket;
 use crate::limit::key::Subject;
 
-const BUCKET: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 600_000, tick: 1 });
-const LEAKY: Algorithm =
-    Algorithm::LeakyBucket { bucket: Bucket { capacity: 5, rate: 3, period: 1_000_000, tick: 1 }, delay_after: 2 };
+const BUCKET: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 600_000, tick: 1, debt: 0 });
+const LEAKY: Algorithm = Algorithm::LeakyBucket {
+    bucket: Bucket { capacity: 5, rate: 3, period: 1_000_000, tick: 1, debt: 0 },
+    delay_after: 2,
+};
 
 fn ask<'a>(algorithm: &'a Algorithm, subject: &'a Subject, shadow: bool) -> Ask<'a> {
-    Ask { state_id: "api", algorithm, subject, cost: 2, least_cost: 1, shadow }
+    Ask { shadow: u8::from(shadow), ..Ask::new("api", algorithm, subject, 2) }
 }
 
 fn words(call: &Command) -> Vec<String> {
@@ -66,6 +68,7 @@ fn several_limits_send_their_parameters_one_after_the_other() {
             "1",
             "1",
             "0",
+            "0",
             "q",
             "0",
             "2",
@@ -73,7 +76,8 @@ fn several_limits_send_their_parameters_one_after_the_other() {
             "1000000",
             "3",
             "1",
-            "2"
+            "2",
+            "0"
         ]
     );
     assert_eq!(Script::for_asks(&asks[..1]), Script::TokenBuckets, "a shadow limit needs the general script");

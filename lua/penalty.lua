@@ -1,0 +1,58 @@
+-- Penalties, stored as `strikes:length:until:blocked`: strikes since the last block, the last block's length,
+-- until when denials are no strikes, until when the key is blocked (microseconds).
+-- Parameters: strikes that block, first and longest block (microseconds), how many limits before it it watches, 0, 0.
+
+local function judge_penalty(l, state, p)
+  local longest = tonumber(ARGV[p + 2])
+  if not state.read then
+    state.read, state.longest = true, longest
+    state.strikes, state.length, state.till, state.blocked = 0, 0, 0, 0
+    local strikes, length, till, blocked = string.match(state.text or '', '^(%d+):(%d+):(%d+):(%d+)$')
+    if strikes and math.max(tonumber(till), tonumber(blocked)) + longest > now then
+      state.strikes, state.length = tonumber(strikes), tonumber(length)
+      state.till, state.blocked = tonumber(till), tonumber(blocked)
+    end
+  end
+  l.full, l.watches = tonumber(ARGV[p]), tonumber(ARGV[p + 3])
+  l.first, l.longest = tonumber(ARGV[p + 1]), longest
+  if state.blocked - now > longest + tolerance then
+    state.blocked = now + longest
+    if state.till > state.blocked then state.till = state.blocked end
+    if l.cost > 0 then state.anchor = state end
+  end
+  if l.cost > 0 and state.blocked > now then
+    l.retry = state.blocked - now
+  else
+    l.ok = 1
+  end
+end
+
+-- A limit beside it denied for `retry` (-1: for ever): perhaps a strike, perhaps a block.
+local function strike(l, state, retry)
+  if l.ok == 0 or l.cost == 0 or state.till > now then return end
+  if retry < 0 then retry = l.longest end
+  state.strikes, state.till, state.anchor = state.strikes + 1, now + retry, state
+  if state.strikes >= l.full then
+    local length = state.length == 0 and l.first or state.length * 2
+    if length > l.longest then length = l.longest end
+    state.strikes, state.length, state.blocked = 0, length, now + length
+    l.ok, l.retry = 0, length
+  end
+end
+
+local function write_penalty(key, state)
+  local text = string.format('%.0f:%.0f:%.0f:%.0f', state.strikes, state.length, state.till, state.blocked)
+  redis.call('SET', key, text, 'PXAT', 1 - floor(-(math.max(state.till, state.blocked) + state.longest) / 1000))
+end
+
+local function report_penalty(l, _, reply, n)
+  local state = l.state
+  local last = math.max(state.till, state.blocked)
+  local left = l.full - state.strikes
+  reply[n + 1] = l.ok
+  reply[n + 2] = (state.blocked > now or left < 0) and 0 or left
+  reply[n + 3] = l.retry
+  reply[n + 4] = last > 0 and last + l.longest - now or 0
+end
+
+algorithms.p = { judge = judge_penalty, write = write_penalty, report = report_penalty, strike = strike }

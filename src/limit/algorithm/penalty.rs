@@ -1,0 +1,116 @@
+//! The penalty: a key that its limits denied again and again is blocked, each time for twice as long.
+//!
+//! A strike is the first denial after the previous strike's Retry-After ran out: who waits as told is
+//! never struck, and who hammers is struck once per round, however often it hammers. So many strikes
+//! block the key; denials inside the block change nothing; everything is forgotten when a key kept
+//! quiet for the longest block.
+//!
+//! # Order of operations
+//!
+//! 1. **Read.** A state is none once `max(until, blocked) + max <= now`. A block that ends later than the longest
+//!    one and a second from now (the clock stepped back) ends the longest one from now, which is written even on a denial.
+//! 2. **Evaluate.** `ok = (n = 0) or (blocked <= now)`; `retry` = the block's end.
+//! 3. **Strike.** When ok, a limit beside it denied with retry r (never: the longest block) and `until <= now`: one
+//!    strike more, `until = now + r`. The last of so many blocks: for `block`, or twice the last time, at
+//!    most `max`; strikes begin anew. Then the penalty denies this request too, until the block's end.
+
+use super::TOLERANCE_US;
+
+/// The numbers of a penalty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Penalty {
+    /// Strikes that block, at least 1.
+    pub after: u64,
+    /// Length of the first block, microseconds.
+    pub block_us: u64,
+    /// Length of the longest, microseconds.
+    pub max_us: u64,
+    /// How many of the asks before it are the limits that it watches.
+    pub watches: usize,
+}
+
+/// What is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State {
+    /// Strikes since the last block.
+    pub strikes: u64,
+    /// Length of the last block, microseconds; 0 before the first.
+    pub length_us: u64,
+    /// Until then denials are no strikes, microseconds since 1970.
+    pub until_us: i64,
+    /// Blocked until then.
+    pub blocked_until_us: i64,
+    /// Forgotten then.
+    pub forgotten_at_us: i64,
+}
+
+/// A state at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    state: State,
+    /// How long the block lasts; 0 when there is none.
+    pub(super) blocked_us: i64,
+    /// What is to be stored, whatever is decided.
+    pub(super) written: Option<State>,
+}
+
+impl Penalty {
+    /// Reads a stored state (step 1 of the module's order of operations).
+    #[must_use]
+    pub fn read(&self, stored: Option<State>, now_us: i64) -> Reading {
+        let longest = self.max_us.cast_signed();
+        let forgotten = |state: &State| state.until_us.max(state.blocked_until_us) + longest <= now_us;
+        let mut state = stored.filter(|state| !forgotten(state)).unwrap_or_default();
+        let mut written = None;
+        if state.blocked_until_us - now_us > longest + TOLERANCE_US.cast_signed() {
+            state.blocked_until_us = now_us + longest;
+            state.until_us = state.until_us.min(state.blocked_until_us);
+            written = Some(self.sealed(state));
+        }
+        Reading { state, blocked_us: (state.blocked_until_us - now_us).max(0), written }
+    }
+
+    /// The state with the instant at which it is forgotten.
+    fn sealed(&self, state: State) -> State {
+        let last = state.until_us.max(state.blocked_until_us);
+        State { forgotten_at_us: last + self.max_us.cast_signed(), ..state }
+    }
+
+    /// A limit beside it denied (step 3). Microseconds until the block's end; 0 when that blocks nothing.
+    pub(super) fn strike(&self, reading: &mut Reading, retry_us: i64, now_us: i64) -> i64 {
+        let state = &mut reading.state;
+        if state.until_us > now_us {
+            return 0;
+        }
+        let retry_us = if retry_us < 0 { self.max_us.cast_signed() } else { retry_us };
+        state.strikes += 1;
+        state.until_us = now_us + retry_us;
+        let mut blocked_us = 0;
+        if state.strikes >= self.after {
+            let length = if state.length_us == 0 { self.block_us } else { state.length_us.saturating_mul(2) };
+            state.length_us = length.min(self.max_us);
+            state.strikes = 0;
+            state.blocked_until_us = now_us + state.length_us.cast_signed();
+            blocked_us = state.length_us.cast_signed();
+        }
+        reading.written = Some(self.sealed(reading.state));
+        blocked_us
+    }
+
+    /// Strikes left before a block, and microseconds until everything is forgotten.
+    pub(super) fn left(&self, reading: &Reading, now_us: i64) -> (u64, u64) {
+        let state = self.sealed(reading.state);
+        let seen = state.until_us.max(state.blocked_until_us) > 0;
+        let blocked = state.blocked_until_us > now_us;
+        let reset = if seen { u64::try_from(state.forgotten_at_us - now_us).unwrap_or(0) } else { 0 };
+        (if blocked { 0 } else { self.after.saturating_sub(state.strikes) }, reset)
+    }
+}
+
+impl State {
+    /// The instant from which this state equals "never seen", microseconds since 1970.
+    #[must_use]
+    pub fn full_at_us(&self) -> i64 {
+        self.forgotten_at_us
+    }
+}
