@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
-use super::denials::{Denials, Recall};
+use super::denials::Recall;
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::plan::{Plan, Planned, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
+use super::remote::{Asked, Remote};
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
@@ -26,19 +27,11 @@ pub struct Limiter {
     /// Read by the admin listener.
     stats: Arc<LimitStats>,
     /// The shared store, if there is one.
-    remote: Option<Remote>,
+    remote: Option<Rc<Remote>>,
     /// How values enter subjects.
     hashing: Hashing,
     /// Where requests wait for their turn.
     holds: HoldSpace,
-}
-
-/// The shared store and what is remembered of its denials.
-#[derive(Debug)]
-struct Remote {
-    store: Rc<RedisStore>,
-    denials: Denials,
-    timeout: Duration,
 }
 
 /// The asks of one request.
@@ -56,8 +49,7 @@ impl Limiter {
             Backend::Memory => (None, Hashing::Raw),
             Backend::Redis(redis) => {
                 let store = RedisStore::start(redis, Arc::clone(&stats));
-                let remote = Remote { store, denials: Denials::new(), timeout: redis.timeout };
-                (Some(remote), redis.hashing.clone())
+                (Some(Remote::new(store, redis.timeout)), redis.hashing.clone())
             }
         };
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
@@ -88,22 +80,42 @@ impl Limiter {
         self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
     }
 
-    async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
-        remote.denials.follow(remote.store.epoch());
+    async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
+        remote.follow();
         let deadline = Instant::now() + remote.timeout;
-        let recalled = remote.denials.recall(asks, deadline).await;
-        if let Ok(Recall::Denied(answers)) = recalled {
-            return self.deny_again(plan, &answers);
+        loop {
+            let recalled = remote.denials.recall(asks, deadline).await;
+            if let Ok(Recall::Denied(answers)) = recalled {
+                return self.deny_again(plan, &answers);
+            }
+            let Ok(hold) = self.reserve(plan) else { return overflow() };
+            let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold) };
+            let began = Instant::now();
+            let reply = match remote.ask(asks, deadline, permit).await {
+                Asked::Remembered => continue,
+                Asked::Alone(Err(_)) => return self.decide_without_store(plan, hold),
+                Asked::Alone(Ok(reply)) => reply,
+                Asked::Shared(reply) => {
+                    self.count_coalesced(plan);
+                    reply
+                }
+            };
+            self.measure(began.elapsed());
+            return self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold);
         }
-        let Ok(hold) = self.reserve(plan) else { return overflow() };
-        let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold) };
-        let sent = Instant::now();
-        let result = remote.store.decide_before(deadline, asks).await;
-        remote.denials.follow(remote.store.epoch());
-        permit.settle(asks, &result);
-        let Ok(reply) = result else { return self.decide_without_store(plan, hold) };
-        self.measure(sent.elapsed());
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+    }
+
+    /// Another request's call has answered this one: each of its limits counts that once.
+    fn count_coalesced(&self, plan: &Plan<'_>) {
+        let mut last = None;
+        for planned in &plan.counted {
+            let index = planned.policy.index;
+            if last.replace(index) != Some(index)
+                && let Some(counter) = self.stats.coalesced.get(index)
+            {
+                counter.increment();
+            }
+        }
     }
 
     /// Takes a place to wait in, when the request may have to.

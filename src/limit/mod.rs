@@ -4,6 +4,7 @@
 //! [`Verdict`]. It knows HTTP's types (headers, URI, method) but neither hyper nor routes.
 
 pub mod algorithm;
+mod coalesce;
 pub mod decision;
 pub mod denials;
 pub mod fingerprint;
@@ -13,6 +14,7 @@ pub mod key;
 pub mod limiter;
 pub mod plan;
 pub mod policy;
+mod remote;
 pub mod stats;
 pub mod store;
 

@@ -8,6 +8,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod coalescing;
 mod command_line;
 mod configuration;
 mod contract;
