@@ -243,7 +243,10 @@ fn allowance(out: &mut Lines, indent: usize, limits: &[Limit]) {
         ([rate], Some(limit)) => {
             out.pair(indent, "rate", rate);
             if limit.algorithm.bucket().is_some() {
-                out.pair(indent, "burst", limit.algorithm.capacity());
+                out.pair(indent, "burst", limit.burst());
+            }
+            if let Some(lease) = limit.lease {
+                out.pair(indent, "lease", DurationText(lease));
             }
         }
         ([], Some(limit)) => out.pair(indent, "in_flight", limit.algorithm.capacity()),

@@ -56,6 +56,10 @@ fn counted(limit: &Limit) -> String {
     let most = limit.algorithm.capacity();
     let pace = limit.rate.map(pace).unwrap_or_default();
     match &limit.algorithm {
+        Algorithm::TokenBucket(_) if limit.lease.is_some() => {
+            let lease = limit.lease.unwrap_or_default();
+            format!("at most {} at once, then {pace}, taken up to {} in advance", limit.burst(), spoken(lease))
+        }
         Algorithm::TokenBucket(_) => format!("at most {most} at once, then {pace}"),
         Algorithm::LeakyBucket { delay_after: 1, .. } => {
             format!("{pace}, each held for its turn, at most {most} at once")

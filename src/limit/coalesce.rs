@@ -101,6 +101,22 @@ impl Queues {
         }
     }
 
+    /// Queues a request whatever is under way: the question's name, where the answer will be told, and whether
+    /// nobody is asking it yet.
+    pub(super) fn queue(&self, asks: &[Ask<'_>], deadline: Instant) -> (u128, oneshot::Receiver<Word>, bool) {
+        let name = self.fingerprints.of_question(asks);
+        let (answer, receiver) = oneshot::channel();
+        let mut queues = self.by_question.borrow_mut();
+        let is_first = !queues.contains_key(&name);
+        if self.len.get() < MOST_QUEUED {
+            queues.entry(name).or_default().push_back(Waiting { answer, deadline });
+            self.len.set(self.len.get() + 1);
+        } else {
+            Waiting { answer, deadline }.tell(Word::Failed(StoreErrorKind::Timeout));
+        }
+        (name, receiver, is_first)
+    }
+
     /// The next ones to be asked for together; `None` when nobody waits: then the question is over.
     pub(super) fn take(&self, name: u128) -> Option<Vec<Waiting>> {
         let mut queues = self.by_question.borrow_mut();

@@ -4,15 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
+use super::lease::Token;
 use super::plan::{Plan, Planned, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
-use super::remote::{Asked, Remote};
+use super::remote::{Asked, Remote, Taken};
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
@@ -67,10 +68,10 @@ impl Limiter {
         if plan.counted.is_empty() {
             return self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied);
         }
-        let asks: Asks<'_> = plan.counted.iter().map(Planned::ask).collect();
         match &self.remote {
-            None => self.decide_in_memory(&plan, &asks),
-            Some(remote) => self.decide_remotely(remote, &plan, &asks).await,
+            None => self.decide_in_memory(&plan, &plan.asks()),
+            Some(remote) if plan.is_leased() => self.decide_with_leases(remote, plan).await,
+            Some(remote) => self.decide_remotely(remote, &plan, Instant::now() + remote.timeout).await,
         }
     }
 
@@ -80,18 +81,73 @@ impl Limiter {
         self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
     }
 
-    async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
-        remote.follow();
+    /// First the limits whose tokens are taken in advance, each by itself, then all others at once. Tokens of
+    /// a request that is not admitted go back.
+    async fn decide_with_leases<'a>(&self, remote: &Rc<Remote>, mut plan: Plan<'a>) -> Verdict<'a> {
         let deadline = Instant::now() + remote.timeout;
+        let leased = plan.take_leased();
+        let mut tokens: SmallVec<[_; 1]> = SmallVec::new();
+        let mut decisions: SmallVec<[Decision<'a>; 2]> = SmallVec::new();
+        for (planned, length) in &leased {
+            match remote.take(&planned.ask(), *length, deadline).await {
+                Ok(Taken::Tokens(token, answer)) => {
+                    tokens.push(token);
+                    decisions.push(planned.decision(&answer, Source::Store));
+                }
+                Ok(Taken::Denied(answer, source)) => {
+                    let retry_after = u64::try_from(answer.retry_us).ok().map(Duration::from_micros);
+                    let decision = planned.decision(&answer, source);
+                    self.count_remembered(&decision);
+                    return self.conclude(Outcome::Denied { retry_after }, smallvec![decision]);
+                }
+                Err(_) => {
+                    plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
+                    let Ok(hold) = self.reserve(&plan) else { return overflow() };
+                    return self.decide_without_store(&plan, hold);
+                }
+            }
+        }
+        let verdict = if plan.counted.is_empty() {
+            self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied)
+        } else {
+            self.decide_remotely(remote, &plan, deadline).await
+        };
+        self.add_leased(verdict, decisions, tokens)
+    }
+
+    /// Spends the tokens of an admitted request; those of another go back.
+    fn add_leased<'a>(
+        &self,
+        mut verdict: Verdict<'a>,
+        mut leased: SmallVec<[Decision<'a>; 2]>,
+        tokens: SmallVec<[Token<'_>; 1]>,
+    ) -> Verdict<'a> {
+        if matches!(verdict.outcome, Outcome::Allowed { .. }) {
+            tokens.into_iter().for_each(Token::keep);
+        } else {
+            for decision in &mut leased {
+                decision.remaining += decision.cost;
+            }
+        }
+        for decision in &leased {
+            self.stats.decided(decision.policy.index, kind_of(decision, false));
+        }
+        verdict.decisions.insert_many(0, leased);
+        verdict
+    }
+
+    async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, deadline: Instant) -> Verdict<'a> {
+        remote.follow();
+        let asks = plan.asks();
         loop {
-            let recalled = remote.denials.recall(asks, deadline).await;
+            let recalled = remote.denials.recall(&asks, deadline).await;
             if let Ok(Recall::Denied(answers)) = recalled {
                 return self.deny_again(plan, &answers);
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
             let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold) };
             let began = Instant::now();
-            let reply = match remote.ask(asks, deadline, permit).await {
+            let reply = match remote.ask(&asks, deadline, permit).await {
                 Asked::Remembered => continue,
                 Asked::Alone(Err(_)) => return self.decide_without_store(plan, hold),
                 Asked::Alone(Ok(reply)) => reply,
@@ -102,6 +158,15 @@ impl Limiter {
             };
             self.measure(began.elapsed());
             return self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold);
+        }
+    }
+
+    /// Counts a denial that needed no call.
+    fn count_remembered(&self, decision: &Decision<'_>) {
+        if decision.source == Source::Remembered
+            && let Some(counter) = self.stats.remembered.get(decision.policy.index)
+        {
+            counter.increment();
         }
     }
 
@@ -130,9 +195,7 @@ impl Limiter {
             .filter_map(|(position, answer)| Some(plan.counted.get(*position)?.decision(answer, Source::Remembered)))
             .collect();
         for decision in &decisions {
-            if let Some(counter) = self.stats.remembered.get(decision.policy.index) {
-                counter.increment();
-            }
+            self.count_remembered(decision);
         }
         let never = decisions.iter().any(|decision| decision.retry_after.is_none());
         let longest = decisions.iter().filter_map(|decision| decision.retry_after).max();

@@ -11,6 +11,7 @@ pub mod fingerprint;
 pub mod headers;
 pub mod hold;
 pub mod key;
+mod lease;
 pub mod limiter;
 pub mod plan;
 pub mod policy;

@@ -1,6 +1,7 @@
 //! What is to be asked for one request: which limits count it, under which subjects, at what cost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -118,6 +119,30 @@ impl<'a> Plan<'a> {
             let cost = if is_penalty { cost.min(1) } else { cost };
             self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), shadow });
         }
+    }
+
+    /// The questions to a store.
+    pub(super) fn asks(&self) -> SmallVec<[Ask<'_>; 2]> {
+        self.counted.iter().map(Planned::ask).collect()
+    }
+
+    /// Takes the limits out whose tokens are taken in advance, to be decided before the others.
+    pub(super) fn take_leased(&mut self) -> SmallVec<[(Planned<'a>, Duration); 1]> {
+        let mut leased = SmallVec::new();
+        let mut others = SmallVec::new();
+        for planned in self.counted.drain(..) {
+            match planned.limit.lease {
+                Some(length) if planned.cost > 0 => leased.push((planned, length)),
+                _ => others.push(planned),
+            }
+        }
+        self.counted = others;
+        leased
+    }
+
+    /// Whether tokens of any limit are taken in advance.
+    pub(super) fn is_leased(&self) -> bool {
+        self.counted.iter().any(|planned| planned.limit.lease.is_some())
     }
 
     /// Whether an enforced leaky bucket may make the request wait.

@@ -61,6 +61,24 @@ pub struct Limit {
     pub rate: Option<Rate>,
     /// How it counts.
     pub algorithm: Algorithm,
+    /// How long tokens may be spent that were taken in advance; the bucket is smaller by what that may be.
+    pub lease: Option<Duration>,
+}
+
+/// What may be earned, rounded up, while a lease of this length lasts: by so much the bucket is smaller.
+#[must_use]
+pub fn earned_during(lease: Duration, rate: Rate) -> u64 {
+    let earned = u128::from(rate.count).saturating_mul(lease.as_micros()).div_ceil(rate.period.as_micros().max(1));
+    u64::try_from(earned).unwrap_or(u64::MAX)
+}
+
+impl Limit {
+    /// The burst as the file states it.
+    #[must_use]
+    pub fn burst(&self) -> u64 {
+        let leased = self.lease.zip(self.rate).map_or(0, |(lease, rate)| earned_during(lease, rate));
+        self.algorithm.capacity() + leased
+    }
 }
 
 /// Terms for some keys.

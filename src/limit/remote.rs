@@ -4,11 +4,15 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot::Receiver;
+
 use super::coalesce::{Place, Question, Queues, Shared, Waiting, Word, told};
-use super::denials::{Denials, Permit};
+use super::decision::Source;
+use super::denials::{Denials, Permit, Recall};
+use super::lease::{Brought, Leases, Token};
 use super::stats::StoreErrorKind;
 use super::store::redis::RedisStore;
-use super::store::{Ask, Reply};
+use super::store::{Answer, Ask, Reply};
 
 /// One worker's way to the store.
 #[derive(Debug)]
@@ -17,6 +21,15 @@ pub(super) struct Remote {
     pub(super) denials: Denials,
     pub(super) timeout: Duration,
     queues: Queues,
+    leases: Leases,
+}
+
+/// What came of taking tokens of a leased limit.
+pub(super) enum Taken<'l> {
+    /// They are the request's, once all of its limits admit it.
+    Tokens(Token<'l>, Answer),
+    /// The limit denies.
+    Denied(Answer, Source),
 }
 
 /// What came of asking.
@@ -32,7 +45,7 @@ pub(super) enum Asked {
 impl Remote {
     /// A store and nothing known of it.
     pub(super) fn new(store: Rc<RedisStore>, timeout: Duration) -> Rc<Self> {
-        Rc::new(Self { store, denials: Denials::new(), timeout, queues: Queues::new() })
+        Rc::new(Self { store, denials: Denials::new(), timeout, queues: Queues::new(), leases: Leases::new() })
     }
 
     /// Forgets what was remembered of a store that has been away.
@@ -64,6 +77,85 @@ impl Remote {
         };
         self.settle(permit, asks, &result);
         Asked::Alone(result)
+    }
+
+    /// Takes tokens of a leased limit: out of the lease, or of the next call.
+    ///
+    /// # Errors
+    /// Why the store did not decide.
+    pub(super) async fn take(
+        self: &Rc<Self>,
+        ask: &Ask<'_>,
+        length: Duration,
+        deadline: Instant,
+    ) -> Result<Taken<'_>, StoreErrorKind> {
+        self.follow();
+        let (asks, name) = (std::slice::from_ref(ask), self.leases.name_of(ask));
+        loop {
+            if let Some((token, answer)) = self.leases.spend(name, ask.cost, Instant::now()) {
+                return Ok(Taken::Tokens(token, answer));
+            }
+            let mut permit = match self.denials.recall(asks, deadline).await? {
+                Recall::Denied(answers) => {
+                    let (_, answer) = answers.first().ok_or(StoreErrorKind::Protocol)?;
+                    return Ok(Taken::Denied(*answer, Source::Remembered));
+                }
+                Recall::Ask(permit) => permit,
+            };
+            let (reply, sent) = match told(self.queue_for_lease(asks, length, deadline), deadline).await {
+                Word::LookAgain => continue,
+                Word::Failed(kind) => {
+                    self.settle(permit, asks, &Err(kind));
+                    return Err(kind);
+                }
+                Word::Decided(Shared { reply, sent, .. }) => (reply, sent),
+            };
+            permit.sent_at(sent);
+            let answer = *reply.answers.first().ok_or(StoreErrorKind::Protocol)?;
+            self.settle(permit, asks, &Ok(reply));
+            return Ok(if answer.allowed {
+                Taken::Tokens(self.leases.token(name, ask.cost, sent + length), answer)
+            } else {
+                Taken::Denied(answer, Source::Store)
+            });
+        }
+    }
+
+    /// Queues for the next call of a leased limit, and starts that when none is under way.
+    fn queue_for_lease(self: &Rc<Self>, asks: &[Ask<'_>], length: Duration, deadline: Instant) -> Receiver<Word> {
+        let (name, answer, is_first) = self.queues.queue(asks, deadline);
+        if is_first {
+            let queue = Queue { remote: Rc::clone(self), name, lease: Some(length) };
+            tokio::task::spawn_local(queue.answer(Question::of(asks)));
+        }
+        answer
+    }
+
+    /// One call for all of these and for the lease.
+    async fn lease_for(&self, waiting: Vec<Waiting>, asks: &[Ask<'_>], length: Duration) {
+        let Some(ask) = asks.first() else { return };
+        let (sent, name, count) = (Instant::now(), self.leases.name_of(ask), waiting.len() as u64);
+        let spare = self.leases.worth(name, count.saturating_mul(ask.cost), sent, length) / ask.cost.max(1);
+        let deadline = waiting.iter().map(|waiting| waiting.deadline).max().unwrap_or(sent);
+        match self.store.grant_before(deadline, count.saturating_add(spare), asks).await {
+            Ok(granted) => {
+                if let Some(left) = granted.limits.first() {
+                    let tokens = |requests: u64| requests.saturating_mul(ask.cost);
+                    let spare = tokens(granted.count.saturating_sub(count));
+                    let brought = Brought { spare, taken: tokens(granted.count), next: left.next, sent };
+                    self.leases.keep(name, &brought, length);
+                }
+                for (place, waiting) in (0..).zip(waiting) {
+                    let reply = granted.reply(asks, place);
+                    waiting.tell(Word::Decided(Shared { reply, sent, is_anothers: place > 0 }));
+                }
+            }
+            Err(kind) => {
+                for waiting in waiting {
+                    waiting.tell(Word::Failed(kind));
+                }
+            }
+        }
     }
 
     fn settle(&self, permit: Permit<'_>, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
@@ -108,7 +200,7 @@ struct First<'a> {
 impl Drop for First<'_> {
     fn drop(&mut self) {
         if !self.remote.queues.ends(self.name) {
-            let queue = Queue { remote: Rc::clone(self.remote), name: self.name };
+            let queue = Queue { remote: Rc::clone(self.remote), name: self.name, lease: None };
             tokio::task::spawn_local(queue.answer(Question::of(self.asks)));
         }
     }
@@ -118,6 +210,8 @@ impl Drop for First<'_> {
 struct Queue {
     remote: Rc<Remote>,
     name: u128,
+    /// How long a lease lasts, where tokens are taken in advance.
+    lease: Option<Duration>,
 }
 
 impl Queue {
@@ -128,6 +222,8 @@ impl Queue {
                 for waiting in waiting {
                     waiting.tell(Word::LookAgain);
                 }
+            } else if let Some(length) = self.lease {
+                self.remote.lease_for(waiting, &asks, length).await;
             } else {
                 self.remote.ask_for(waiting, &asks).await;
             }

@@ -43,6 +43,30 @@ fn route(keys: &str) -> String {
 }
 
 #[test]
+fn a_lease_has_its_place_and_its_price() {
+    let bucket = "key: global, rate: 1000/s, lease: 50ms";
+    for (limit, said) in [
+        ("key: global, rate: 1000/s, burst: 50, lease: 50ms", &["takes 50 of the burst", "`burst: 51` or more"][..]),
+        ("key: global, rate: 1000/s, burst: 54, cost: 5, lease: 50ms", &["`burst: 55` or more"]),
+        ("key: global, rate: 1/h, burst: 1, lease: 1ms", &["a lease of 1ms at 1/h takes 1", "`burst: 2`"]),
+        ("key: global, rate: 1000/s, lease: 2s", &["out of bounds", "1ms to 1s"]),
+        ("key: global, rate: 1000/s, algorithm: sliding_window, lease: 50ms", &["`lease` belongs to token_bucket"]),
+        ("key: global, in_flight: 5, lease: 50ms", &["`lease` belongs to token_bucket"]),
+        (&format!("{bucket}, mode: shadow"), &["only watches"]),
+        (&format!("{bucket}, penalty: {{ after: 3 }}"), &["a penalty sees each denial"]),
+        ("key: global, rate: [1000/s, 10000/m], lease: 50ms", &["one limit for each rate"]),
+        (
+            "key: client_ip, rate: 1000/s, lease: 50ms, overrides: [{ key: 10.0.0.0/8, rate: 10/s, burst: 1 }]",
+            &["leaves too little of 1"],
+        ),
+    ] {
+        let text = frames(&limits(&format!("{{ name: leased, {limit} }}")));
+        assert!(said.iter().all(|said| text.contains(said)), "{limit}: {text}");
+    }
+    assert!(warnings(&limits(&format!("{{ {bucket} }}"))).contains("it only makes the burst smaller"));
+}
+
+#[test]
 fn every_mistake_has_its_place_and_its_cure() {
     let cases: &[(&str, &str, &[&str])] = &[
         // The whole file.

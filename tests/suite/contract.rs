@@ -10,9 +10,9 @@ use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
 
 /// A limit as a test states it: at once, and per second.
-struct Terms {
-    burst: f64,
-    rate: f64,
+pub(super) struct Terms {
+    pub(super) burst: f64,
+    pub(super) rate: f64,
 }
 
 const PER_CLIENT: Terms = Terms { burst: 50.0, rate: 200.0 };
@@ -43,7 +43,7 @@ fn saturate(proxies: &[&Tollgate]) -> Vec<Sample> {
 
 /// T1 as an inequality over every pair: an admission lies between the sending and the answer of its
 /// request, so no window from one sending to a later answer may hold more than `burst + rate · window`.
-fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
+pub(super) fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
     let mut admitted: Vec<_> = samples.iter().filter(|sample| sample.status() == 200).collect();
     admitted.sort_by_key(|sample| sample.received);
     for begin in &admitted {

@@ -21,6 +21,7 @@ mod forwarding_http2;
 mod inbound;
 mod keys;
 mod layering;
+mod leases;
 mod observability;
 mod oracle;
 mod recipes;

@@ -21,6 +21,8 @@ keys! {
         rate: OneOrMany<Allowance>,
         /// For buckets: the most at once. Default: the count of the rate.
         burst: u64,
+        /// For `token_bucket` with Redis: how long a proxy may spend tokens that it took in advance, 1ms to 1s; fewer calls for hot keys. The burst is smaller by what is earned in that time. Default: none.
+        lease: Duration,
         /// Instead of a rate: how many requests may be under way at once.
         in_flight: u64,
         /// For `in_flight`: how long a place stays taken that a dead proxy cannot give back. Default: 30s.

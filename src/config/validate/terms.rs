@@ -41,6 +41,7 @@ impl Check<'_> {
             self.error(limit.span, "this limit has no rate", "write `rate: 100/s`, for example");
         }
         self.misplaced_keys(limit);
+        self.misplaced_lease(limit);
         let stated = Stated { rate: &limit.rate, burst: &limit.burst, in_flight: &limit.in_flight };
         let terms = self.terms_of(stated, Place { limit, state_id: name, cost, scope });
         if let (Some(Terms::Unlimited | Terms::Deny), Some(key)) = (&terms, limit.penalty.key()) {
@@ -128,7 +129,7 @@ impl Check<'_> {
             }
         }
         let algorithm = self.in_flight(place.limit, given, place.cost);
-        Some(vec![Limit { state_id: place.state_id.into(), suffix: "".into(), rate: None, algorithm }])
+        Some(vec![Limit { state_id: place.state_id.into(), suffix: "".into(), rate: None, algorithm, lease: None }])
     }
 
     fn rates(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
@@ -161,8 +162,10 @@ impl Check<'_> {
             Setting::Invalid => return None,
         };
         let written = Written { rate, burst, span };
+        let (lease, burst) = self.leased(place.limit, &written, place.cost)?;
+        let written = Written { burst, ..written };
         let algorithm = self.algorithm(place.limit, &written, place.cost, place.scope)?;
-        let limit = Limit { state_id: place.state_id.into(), suffix: "".into(), rate: Some(rate), algorithm };
+        let limit = Limit { state_id: place.state_id.into(), suffix: "".into(), rate: Some(rate), algorithm, lease };
         Some(Terms::Limited(vec![limit]))
     }
 
@@ -174,6 +177,10 @@ impl Check<'_> {
                 "a burst beside several rates belongs to none of them",
                 "write one limit for each rate and burst",
             );
+            return None;
+        }
+        if let Some(key) = place.limit.lease.key() {
+            self.error(key, "a lease beside several rates belongs to none of them", "write one limit for each rate");
             return None;
         }
         let mut limits: Vec<Limit> = Vec::new();
@@ -194,7 +201,7 @@ impl Check<'_> {
             let written = Written { rate, burst: rate.count, span: one.span };
             let algorithm = self.algorithm(place.limit, &written, place.cost, place.scope)?;
             let state_id = format!("{}{suffix}", place.state_id).into();
-            limits.push(Limit { state_id, suffix: suffix.into(), rate: Some(rate), algorithm });
+            limits.push(Limit { state_id, suffix: suffix.into(), rate: Some(rate), algorithm, lease: None });
         }
         Some(Terms::Limited(limits))
     }
@@ -228,6 +235,7 @@ impl Check<'_> {
             suffix: "~penalty".into(),
             rate: None,
             algorithm: Algorithm::Penalty(penalty),
+            lease: None,
         });
         limits
     }

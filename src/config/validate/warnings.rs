@@ -59,6 +59,13 @@ impl Check<'_> {
                 "use `key: client_ip`, and list the proxies in front in `trusted_proxies`",
             );
         }
+        if matches!(config.store.backend, Backend::Memory) && is_leased(policy) {
+            self.warn(
+                span,
+                "a lease spares calls to Redis, and there are none: it only makes the burst smaller",
+                "leave `lease` out, or configure `store.redis`",
+            );
+        }
         if let Backend::Redis(redis) = &config.store.backend
             && matches!(redis.hashing, Hashing::Hashed(None))
             && parts().any(KeyPart::may_be_missing)
@@ -137,6 +144,11 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Whether tokens of this limit are taken in advance.
+fn is_leased(policy: &Policy) -> bool {
+    matches!(&policy.terms, Terms::Limited(limits) if limits.iter().any(|limit| limit.lease.is_some()))
 }
 
 /// Whether whatever `tighter` admits, `policy` admits too.

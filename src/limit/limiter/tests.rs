@@ -13,7 +13,13 @@ use crate::limit::store::settings::RedisSettings;
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
     let rate = rate.parse().unwrap();
     let algorithm = Algorithm::TokenBucket(Bucket::new(rate, burst).unwrap());
-    Terms::Limited(vec![Limit { state_id: state_id.into(), suffix: "".into(), rate: Some(rate), algorithm }])
+    Terms::Limited(vec![Limit {
+        state_id: state_id.into(),
+        suffix: "".into(),
+        rate: Some(rate),
+        algorithm,
+        lease: None,
+    }])
 }
 
 pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {

@@ -47,6 +47,9 @@ impl RedisStore {
         question: (u64, &[Ask<'_>]),
     ) -> Result<Granted, StoreErrorKind> {
         let state = &self.state;
+        if state.breaker.borrow().is_untried() {
+            let _ = tokio::time::timeout_at(deadline.into(), state.tried.notified()).await;
+        }
         let Some(connection) = state.connection() else {
             return Err(state.breaker.borrow().cause().unwrap_or(StoreErrorKind::Refused));
         };
