@@ -191,7 +191,7 @@ impl Server {
     fn spawn(&mut self, config: &Arc<Config>, sockets: Sockets, alive: &mpsc::Sender<Infallible>) -> io::Result<()> {
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
         let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
-        let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.memory), self.access_log.clone());
+        let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.fallback), self.access_log.clone());
         if let Some(socket) = sockets.echo {
             self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
         }

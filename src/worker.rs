@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::limit::Limiter;
+use crate::limit::fallback::Fallback;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub config: Arc<ArcSwap<Config>>,
     /// Limiter state: the store itself, or the fallback of an absent one.
     pub memory: Arc<MemoryStore>,
+    /// The same, as it is used while the store is away.
+    pub fallback: Arc<Fallback>,
     /// Connections open on all workers.
     pub caps: Arc<Caps>,
     /// What the workers have logged of the store.
@@ -129,9 +132,11 @@ impl Shared {
     /// What the workers of a new process share.
     #[must_use]
     pub fn new(config: &Arc<Config>, access_log: Option<AccessLog>, echo: Option<SocketAddr>) -> Self {
+        let memory = Arc::new(MemoryStore::new(config.store.max_keys));
         Self {
             config: Arc::new(ArcSwap::new(Arc::clone(config))),
-            memory: Arc::new(MemoryStore::new(config.store.max_keys)),
+            fallback: Arc::new(Fallback::new(Arc::clone(&memory))),
+            memory,
             caps: Arc::new(Caps::new(config)),
             store_log: Arc::default(),
             access_log,
@@ -190,7 +195,7 @@ impl Worker {
         let store = &shared.config.load().store;
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
-            limiter: Limiter::start(store, Arc::clone(&shared.memory), Arc::clone(&self.limit_stats)),
+            limiter: Limiter::start(store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
             pool: Pool::new(shared.echo),
             stats: Arc::clone(&self.stats),
             access_log: shared.access_log.clone(),

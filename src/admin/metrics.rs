@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::Config;
+use crate::limit::fallback::Fallback;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
-use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::settings::Backend;
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
@@ -18,7 +18,7 @@ pub struct Sources {
     /// Names: of listeners, routes, policies, endpoints.
     config: Arc<Config>,
     /// Its keys are counted.
-    memory: Arc<MemoryStore>,
+    fallback: Arc<Fallback>,
     /// Lost lines are counted.
     access_log: Option<AccessLog>,
     /// One of each per worker.
@@ -28,8 +28,8 @@ pub struct Sources {
 impl Sources {
     /// Without workers; they are added as they start.
     #[must_use]
-    pub fn new(config: Arc<Config>, memory: Arc<MemoryStore>, access_log: Option<AccessLog>) -> Self {
-        Self { config, memory, access_log, workers: Vec::new() }
+    pub fn new(config: Arc<Config>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
+        Self { config, fallback, access_log, workers: Vec::new() }
     }
 
     /// Adds a worker.
@@ -115,7 +115,7 @@ impl Sources {
             out.value(&[("limit", &policy.name)], self.limit_sum(coalesced));
         }
         out.family("tollgate_limit_keys", Kind::Gauge, "States kept in this process.");
-        out.value(&[], self.memory.len() as u64);
+        out.value(&[], self.fallback.memory.len() as u64);
         out.family("tollgate_held_requests", Kind::Gauge, "Requests held until their turn.");
         out.value(&[], self.limit_sum(|stats| stats.held.load(Ordering::Relaxed)));
     }
@@ -127,6 +127,12 @@ impl Sources {
         out.value(&[], u64::from(up));
         out.family("tollgate_store_breaker_state", Kind::Gauge, "0 closed, 1 open: a worker has stopped asking.");
         out.value(&[], u64::from(!up));
+        out.family(
+            "tollgate_proxies",
+            Kind::Gauge,
+            "Proxies last seen at the store, which share what it cannot count.",
+        );
+        out.value(&[], self.fallback.proxies());
         out.family("tollgate_store_errors", Kind::Counter, "Failed store calls, by kind.");
         for (kind, label) in StoreErrorKind::ALL {
             out.value(&[("kind", label)], self.limit_sum(|stats| stats.errors[kind as usize].value()));
@@ -246,13 +252,14 @@ pub(super) mod tests {
 
     use super::*;
     use crate::config::{Origin, parse};
+    use crate::limit::store::memory::MemoryStore;
 
     /// Two workers that have counted something of everything.
     pub(in crate::admin) fn sources() -> Sources {
         let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n";
         let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
         let routes = config.router.routes().count();
-        let mut sources = Sources::new(config, Arc::new(MemoryStore::new(10)), None);
+        let mut sources = Sources::new(config, Arc::new(Fallback::new(Arc::new(MemoryStore::new(10)))), None);
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);

@@ -8,6 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
+use super::fallback::{Fallback, IsOwed, Tending};
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::lease::Token;
@@ -25,6 +26,10 @@ use super::store::{Answer, Ask, Reply};
 pub struct Limiter {
     /// Shared by all workers: the store itself with `store: memory`, the fallback otherwise.
     memory: Arc<MemoryStore>,
+    /// What holds while the store is away.
+    fallback: Arc<Fallback>,
+    /// Keeps the fallback's knowledge of the store.
+    _tending: Option<Tending>,
     /// Read by the admin listener.
     stats: Arc<LimitStats>,
     /// The shared store, if there is one.
@@ -45,16 +50,19 @@ impl Limiter {
     /// Starts a worker's limiter on the current runtime; with Redis this spawns the task that
     /// connects (at once, in the background: a Redis that is away is not an error).
     #[must_use]
-    pub fn start(settings: &StoreSettings, memory: Arc<MemoryStore>, stats: Arc<LimitStats>) -> Rc<Self> {
+    pub fn start(settings: &StoreSettings, fallback: Arc<Fallback>, stats: Arc<LimitStats>) -> Rc<Self> {
+        let mut tending = None;
         let (remote, hashing) = match &settings.backend {
             Backend::Memory => (None, Hashing::Raw),
             Backend::Redis(redis) => {
                 let store = RedisStore::start(redis, Arc::clone(&stats));
+                tending = Some(Tending::start(Arc::clone(&fallback), Rc::clone(&store)));
                 (Some(Remote::new(store, redis.timeout)), redis.hashing.clone())
             }
         };
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
-        Rc::new(Self { memory, stats, remote, hashing, holds })
+        let memory = Arc::clone(&fallback.memory);
+        Rc::new(Self { memory, fallback, _tending: tending, stats, remote, hashing, holds })
     }
 
     /// Decides all `policies` for one request, at once.
@@ -85,12 +93,17 @@ impl Limiter {
     /// a request that is not admitted go back.
     async fn decide_with_leases<'a>(&self, remote: &Rc<Remote>, mut plan: Plan<'a>) -> Verdict<'a> {
         let deadline = Instant::now() + remote.timeout;
+        let is_owed = remote.is_owed();
         let leased = plan.take_leased();
         let mut tokens: SmallVec<[_; 1]> = SmallVec::new();
         let mut decisions: SmallVec<[Decision<'a>; 2]> = SmallVec::new();
         for (planned, length) in &leased {
-            match remote.take(&planned.ask(), *length, deadline).await {
+            let ask = planned.ask();
+            match remote.take(&ask, *length, deadline).await {
                 Ok(Taken::Tokens(token, answer)) => {
+                    if planned.policy.on_store_error == OnStoreError::Local {
+                        self.fallback.remember(&ask, &answer);
+                    }
                     tokens.push(token);
                     decisions.push(planned.decision(&answer, Source::Store));
                 }
@@ -103,7 +116,7 @@ impl Limiter {
                 Err(_) => {
                     plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
                     let Ok(hold) = self.reserve(&plan) else { return overflow() };
-                    return self.decide_without_store(&plan, hold);
+                    return self.decide_without_store(&plan, hold, is_owed);
                 }
             }
         }
@@ -138,18 +151,18 @@ impl Limiter {
 
     async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, deadline: Instant) -> Verdict<'a> {
         remote.follow();
-        let asks = plan.asks();
+        let (asks, is_owed) = (plan.asks(), remote.is_owed());
         loop {
             let recalled = remote.denials.recall(&asks, deadline).await;
             if let Ok(Recall::Denied(answers)) = recalled {
                 return self.deny_again(plan, &answers);
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
-            let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold) };
+            let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold, is_owed) };
             let began = Instant::now();
             let reply = match remote.ask(&asks, deadline, permit).await {
                 Asked::Remembered => continue,
-                Asked::Alone(Err(_)) => return self.decide_without_store(plan, hold),
+                Asked::Alone(Err(_)) => return self.decide_without_store(plan, hold, is_owed),
                 Asked::Alone(Ok(reply)) => reply,
                 Asked::Shared(reply) => {
                     self.count_coalesced(plan);
@@ -157,7 +170,17 @@ impl Limiter {
                 }
             };
             self.measure(began.elapsed());
+            self.remember(plan, &asks, &reply);
             return self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold);
+        }
+    }
+
+    /// Keeps what the store said of limits that this process may have to count by itself.
+    fn remember(&self, plan: &Plan<'_>, asks: &[Ask<'_>], reply: &Reply) {
+        for ((planned, ask), answer) in plan.counted.iter().zip(asks).zip(&reply.answers) {
+            if planned.policy.on_store_error == OnStoreError::Local {
+                self.fallback.remember(ask, answer);
+            }
         }
     }
 
@@ -203,7 +226,7 @@ impl Limiter {
     }
 
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
-    fn decide_without_store<'a>(&self, plan: &Plan<'a>, hold: Option<Hold>) -> Verdict<'a> {
+    fn decide_without_store<'a>(&self, plan: &Plan<'a>, hold: Option<Hold>, is_owed: IsOwed) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
             planned.policy.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
         };
@@ -216,7 +239,7 @@ impl Limiter {
         }
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
         let asks: Asks<'_> = plan.counted.iter().filter(|planned| is_local(planned)).map(Planned::ask).collect();
-        let reply = self.memory.decide(&asks);
+        let reply = self.fallback.decide(&asks, is_owed);
         let mut answers = reply.answers.iter();
         let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {
             Some(answer) => planned.decision(answer, Source::Local),

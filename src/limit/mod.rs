@@ -7,6 +7,7 @@ pub mod algorithm;
 mod coalesce;
 pub mod decision;
 pub mod denials;
+pub mod fallback;
 pub mod fingerprint;
 pub mod headers;
 pub mod hold;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot::Receiver;
 use super::coalesce::{Place, Question, Queues, Shared, Waiting, Word, told};
 use super::decision::Source;
 use super::denials::{Denials, Permit, Recall};
+use super::fallback::IsOwed;
 use super::lease::{Brought, Leases, Token};
 use super::stats::StoreErrorKind;
 use super::store::redis::RedisStore;
@@ -46,6 +47,11 @@ impl Remote {
     /// A store and nothing known of it.
     pub(super) fn new(store: Rc<RedisStore>, timeout: Duration) -> Rc<Self> {
         Rc::new(Self { store, denials: Denials::new(), timeout, queues: Queues::new(), leases: Leases::new() })
+    }
+
+    /// Whether a decision that begins now is made without anything being sent.
+    pub(super) fn is_owed(&self) -> IsOwed {
+        if self.store.up() { IsOwed::No } else { IsOwed::Yes }
     }
 
     /// Forgets what was remembered of a store that has been away.

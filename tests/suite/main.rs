@@ -31,4 +31,5 @@ mod regressions;
 mod smuggling;
 mod start;
 mod store_failure;
+mod store_shares;
 mod streaming;

@@ -261,7 +261,7 @@ impl State {
 }
 
 /// Euclid's algorithm; of two numbers above zero.
-fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+pub(super) fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

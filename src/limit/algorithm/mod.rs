@@ -10,6 +10,7 @@ pub mod bucket;
 pub mod fixed_window;
 pub mod in_flight;
 pub mod penalty;
+mod share;
 pub mod sliding_log;
 pub mod sliding_window;
 pub mod zone;

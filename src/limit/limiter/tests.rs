@@ -93,7 +93,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 fn limiter(backend: Backend) -> Rc<Limiter> {
     let settings = StoreSettings { backend, max_keys: 1000 };
-    Limiter::start(&settings, Arc::new(MemoryStore::new(1000)), Arc::new(LimitStats::new(4)))
+    Limiter::start(&settings, Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))), Arc::new(LimitStats::new(4)))
 }
 
 /// A Redis that is not there.

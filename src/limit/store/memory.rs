@@ -16,8 +16,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Ask, Reply, Settle, is_charged};
-use crate::limit::algorithm::{Change, Evaluation, State};
+use super::{Answer, Ask, Reply, Settle, is_charged};
+use crate::limit::algorithm::{Algorithm, Change, Evaluation, State, bucket};
 use crate::limit::fingerprint::Fingerprints;
 use states::{Found, States};
 
@@ -75,6 +75,31 @@ impl MemoryStore {
         self.decide_and_sweep(now_us, asks, 0)
     }
 
+    /// Keeps what another store said of a state, in a few bytes: when it equals "never seen", and how much of a
+    /// window is used. A bucket goes on from there; for windows see [`MemoryStore::prepare`].
+    pub fn remember(&self, ask: &Ask<'_>, answer: &Answer) {
+        if matches!(ask.algorithm, Algorithm::InFlight(_) | Algorithm::Penalty(_)) {
+            return;
+        }
+        let now_us = self.now_us();
+        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        let full_at_us = now_us.saturating_add(i64::try_from(answer.reset_us).unwrap_or(i64::MAX));
+        let is_bucket = ask.algorithm.bucket().is_some();
+        let used = if is_bucket { 0 } else { ask.algorithm.capacity().saturating_sub(answer.remaining) };
+        let mut states = self.shards[self.shard(name)].0.lock();
+        states.remember(name, bucket::State::remembered(full_at_us, used), now_us);
+        states.sweep(SWEPT, now_us);
+    }
+
+    /// Makes what was remembered of a state, or this proxy's share of it, the state itself, unless there is one
+    /// already. False when nothing is known of it and there is no room for more.
+    #[must_use]
+    pub fn prepare(&self, ask: &Ask<'_>, proxies: u64) -> bool {
+        let now_us = self.now_us();
+        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        self.shards[self.shard(name)].0.lock().prepare(name, ask.algorithm, (now_us, proxies))
+    }
+
     /// Wall clock at start plus monotonic time, microseconds since 1970.
     #[must_use]
     pub fn now_us(&self) -> i64 {
@@ -128,11 +153,11 @@ impl MemoryStore {
         for settle in settles {
             let name = self.fingerprints.of(settle.state_id, settle.algorithm, settle.subject);
             let mut states = self.shards[self.shard(name)].0.lock();
-            let bucket;
+            let stored_bucket;
             let stored = match states.find(name, settle.algorithm) {
                 Found::Bucket(state) => {
-                    bucket = State::Bucket(state);
-                    Some(&bucket)
+                    stored_bucket = State::Bucket(state);
+                    Some(&stored_bucket)
                 }
                 Found::Other(state) => Some(state),
                 Found::None => None,

@@ -85,6 +85,13 @@ impl Others {
         live
     }
 
+    /// Removes a state, if it is there.
+    pub(super) fn forget(&mut self, name: u128) {
+        if let Some(&place) = self.places.get(&name) {
+            self.remove(place);
+        }
+    }
+
     /// Looks at `budget` states and removes those that equal "never seen".
     pub(super) fn sweep(&mut self, budget: usize, now_us: i64) {
         for _ in 0..budget.min(self.list.len()) {

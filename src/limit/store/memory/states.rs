@@ -6,6 +6,9 @@ use super::table::Table;
 use crate::limit::algorithm::{Algorithm, Change, Evaluation, State, bucket};
 use crate::limit::store::Ask;
 
+/// Slots looked at to find room.
+const LOOKED_AT: usize = 16;
+
 /// The states of one shard.
 #[derive(Debug)]
 pub(super) struct States {
@@ -74,6 +77,43 @@ impl States {
             evicted += u64::from(self.others.evict(now_us));
         }
         evicted
+    }
+
+    /// Keeps what another store said; what was counted here is void then.
+    pub(super) fn remember(&mut self, name: u128, state: bucket::State, now_us: i64) {
+        self.others.forget(name);
+        if self.buckets.find(name).is_none() {
+            self.make_room(name, now_us);
+        }
+        self.buckets.put(name, state);
+    }
+
+    /// Whether this state may be counted: it is known (of a window, what was remembered becomes its
+    /// state), or there is room for it.
+    pub(super) fn prepare(&mut self, name: u128, algorithm: &Algorithm, (now_us, proxies): (i64, u64)) -> bool {
+        let remembered = self.buckets.find(name).filter(|state| state.full_at_us() > now_us);
+        if algorithm.bucket().is_some() {
+            return remembered.is_some() || self.has_room(now_us);
+        }
+        if self.others.find(name).is_some() {
+            return true;
+        }
+        let Some(known) = remembered else { return self.has_room(now_us) };
+        let used = known.rem.div_ceil(proxies.max(1));
+        if let Some(state) = algorithm.presumed(used, known.at, now_us) {
+            self.write(name, Change::Put(state), now_us);
+        }
+        true
+    }
+
+    /// Whether another state fits without any other's loss. A little is left for what keys without room share.
+    fn has_room(&mut self, now_us: i64) -> bool {
+        let most = self.bound - self.bound / 16;
+        if self.buckets.len() + self.others.weight() < most {
+            return true;
+        }
+        self.sweep(LOOKED_AT, now_us);
+        self.buckets.len() + self.others.weight() < most
     }
 
     /// Removes what is soonest full of a few states while there is no room for another.

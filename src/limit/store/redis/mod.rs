@@ -7,6 +7,7 @@
 pub mod command;
 pub mod connection;
 mod grant;
+mod heartbeat;
 mod keeper;
 pub mod log;
 mod pipeline;
