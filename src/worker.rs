@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +32,9 @@ use caps::{Caps, Permit};
 /// Polls of tasks between two looks at the sockets, while there are tasks to poll. A poll takes
 /// microseconds, so clocks stay true to a few milliseconds; tokio's 61 costs about 2 % more CPU.
 const EVENT_INTERVAL: u32 = 256;
+
+/// How long a worker goes on settling with the store once its last connection has closed.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -181,6 +185,8 @@ impl Worker {
             () = drained(&mut loops, &acceptor.open) => {}
             () = relay(self.phase.clone(), local) => {}
         }
+        // The slots of the last requests need not wait until they end by themselves.
+        let _ = tokio::time::timeout(FAREWELL, acceptor.proxy.limiter.close()).await;
         Ok(())
     }
 

@@ -109,6 +109,14 @@ impl Sources {
             let remembered = |stats: &LimitStats| stats.remembered.get(policy.index).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(remembered));
         }
+        out.family("tollgate_limit_settled", Kind::Counter, "Cost given back or charged on top after answers.");
+        for policy in &self.config.policies {
+            for (index, direction) in ["refund", "charge"].into_iter().enumerate() {
+                let settled =
+                    |stats: &LimitStats| stats.settled.get(policy.index).map_or(0, |counters| counters[index].value());
+                out.value(&[("limit", &policy.name), ("direction", direction)], self.limit_sum(settled));
+            }
+        }
         out.family("tollgate_limit_keys", Kind::Gauge, "States kept in this process.");
         out.value(&[], self.memory.len() as u64);
         out.family("tollgate_held_requests", Kind::Gauge, "Requests held until their turn.");

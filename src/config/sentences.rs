@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::{Algorithm, FixedWindow, Penalty};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Terms};
-use crate::units::Rate;
+use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Statuses, Terms};
+use crate::units::{Rate, Size};
 
 /// What a limit does, in one sentence without a full stop.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn sentence(policy: &Policy) -> String {
         text.push_str("; ");
         text.push_str(&default.into_iter().chain(costs).collect::<Vec<_>>().join(", "));
     }
+    afterwards(&mut text, policy);
     for (patterns, word) in [(&policy.applies.path, "only"), (&policy.applies.not_path, "not")] {
         if !patterns.is_empty() {
             let listed: Vec<_> = patterns.iter().map(pattern).collect();
@@ -40,6 +41,35 @@ pub fn sentence(policy: &Policy) -> String {
         text.push_str("; only watches");
     }
     text
+}
+
+/// What the answer changes.
+fn afterwards(text: &mut String, policy: &Policy) {
+    let list = |ranges: &[Statuses]| {
+        let range = |range: &Statuses| match *range {
+            Statuses { first, last } if first == last => first.to_string(),
+            Statuses { first, last } => format!("{first}-{last}"),
+        };
+        ranges.iter().map(range).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(name) = &policy.cost.header {
+        let _ = write!(text, "; the field {name} tells the cost");
+    }
+    if let Some(part) = policy.cost.body {
+        let _ = write!(text, "; one more for each {} of the body", Size(part));
+    }
+    if let Some(name) = &policy.cost.response_header {
+        let _ = write!(text, "; the answer's field {name} tells the true cost");
+    }
+    if let Some(count) = &policy.settling.count {
+        let _ = write!(text, "; only answers {} count", list(count));
+    }
+    if !policy.settling.refund.is_empty() {
+        let _ = write!(text, "; answers {} are given back", list(&policy.settling.refund));
+    }
+    if policy.settling.refund_failures {
+        text.push_str("; given back when the upstream fails");
+    }
 }
 
 /// What is allowed, in words: `at most 200 at once, then one each 10 ms`.

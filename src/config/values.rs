@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::shape::{Problem, Word};
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::zone::Zone;
-use crate::limit::policy::PathPattern;
+use crate::limit::policy::{PathPattern, Statuses};
 use crate::route::{HostPattern, PathTemplate, target};
 use crate::units::{Rate, Size, parse_duration};
 
@@ -106,6 +106,40 @@ impl Word for Allowance {
 
     fn schema() -> Json {
         pattern("^(unlimited|[0-9]+ ?/ ?([0-9]+(us|ms|s|m|h|d))*(us|ms|s|m|h|d)?|.*\\$\\{.*)$")
+    }
+}
+
+/// What stands under one key of a cost; the key decides how it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CostText(pub(super) String);
+
+impl std::ops::Deref for CostText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Status codes of answers: `401`, `4xx` or `500-503`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StatusRange(pub(super) Statuses);
+
+impl Word for StatusRange {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let code = |text: &str| text.parse::<u16>().ok().filter(|code| (100..600).contains(code));
+        let range = match (text.strip_suffix("xx"), text.split_once('-')) {
+            (Some(hundred), _) => code(&format!("{hundred}00")).map(|first| (first, first + 99)),
+            (None, Some((first, last))) => code(first).zip(code(last)).filter(|(first, last)| first <= last),
+            (None, None) => code(text).map(|code| (code, code)),
+        };
+        range.map(|(first, last)| Self(Statuses { first, last })).ok_or_else(|| {
+            Problem::new(format!("`{text}` is not a status"), "write a code such as 401, a range such as 500-503, or 4xx")
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["integer", "string"], "examples": [401, "5xx", "500-503"] })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::algorithm::Algorithm;
+use super::bill::Bill;
 use super::hold::Hold;
 use super::policy::{Limit, Mode, Policy};
 use super::store::Answer;
@@ -77,6 +78,8 @@ pub struct Verdict<'a> {
     pub decisions: SmallVec<[Decision<'a>; 2]>,
     /// The request's place while it is held.
     hold: Option<Hold>,
+    /// What it has open with its limits until it ends.
+    bill: Option<Bill>,
 }
 
 impl<'a> Verdict<'a> {
@@ -90,13 +93,25 @@ impl<'a> Verdict<'a> {
     /// A verdict over these decisions, without a place to be held in.
     #[must_use]
     pub fn new(outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Self {
-        Self { outcome, decisions, hold: None }
+        Self { outcome, decisions, hold: None, bill: None }
     }
 
     /// The same with a place, kept only as long as there is something to wait for.
     pub(super) fn held(mut self, hold: Option<Hold>) -> Self {
         self.hold = hold.filter(|_| matches!(self.outcome, Outcome::Allowed { wait } if !wait.is_zero()));
         self
+    }
+
+    /// The same with what the request has open until it ends.
+    pub(super) fn billed(mut self, bill: Option<Bill>) -> Self {
+        self.bill = bill;
+        self
+    }
+
+    /// What an admitted request has open with its limits; to be kept until it ends.
+    #[must_use]
+    pub fn take_bill(&mut self) -> Option<Bill> {
+        self.bill.take()
     }
 
     /// Holds the request until its turn (leaky buckets), then gives its place back; at once

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
+use tokio::task::JoinHandle;
 
+use super::algorithm::Algorithm;
+use super::bill::{Account, Bill, ChargedBy};
+use super::books::Books;
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::{Denials, Recall};
 use super::hold::{Hold, HoldSpace};
@@ -31,6 +35,9 @@ pub struct Limiter {
     hashing: Hashing,
     /// Where requests wait for their turn.
     holds: HoldSpace,
+    /// What requests have open until they end.
+    books: Rc<Books>,
+    keeping: JoinHandle<()>,
 }
 
 /// The shared store and what is remembered of its denials.
@@ -61,7 +68,10 @@ impl Limiter {
             }
         };
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
-        Rc::new(Self { memory, stats, remote, hashing, holds })
+        let store = remote.as_ref().map(|remote| Rc::clone(&remote.store));
+        let books = Books::new(Arc::clone(&memory), store, Arc::clone(&stats));
+        let keeping = tokio::task::spawn_local(Rc::clone(&books).keep());
+        Rc::new(Self { memory, stats, remote, hashing, holds, books, keeping })
     }
 
     /// Decides all `policies` for one request, at once.
@@ -75,20 +85,66 @@ impl Limiter {
         if plan.counted.is_empty() {
             return self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied);
         }
-        let asks: Asks<'_> = plan.counted.iter().map(Planned::ask).collect();
         match &self.remote {
-            None => self.decide_in_memory(&plan, &asks),
-            Some(remote) => self.decide_remotely(remote, &plan, &asks).await,
+            None => self.decide_in_memory(&plan),
+            Some(remote) => self.decide_remotely(remote, &plan).await,
         }
     }
 
-    fn decide_in_memory<'a>(&self, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
-        let Ok(hold) = self.reserve(plan) else { return overflow() };
-        let reply = self.memory.decide(asks);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+    /// Waits until all that ended requests owe is settled.
+    pub async fn close(&self) {
+        self.books.close().await;
     }
 
-    async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
+    fn decide_in_memory<'a>(&self, plan: &Plan<'a>) -> Verdict<'a> {
+        let Ok(hold) = self.reserve(plan) else { return overflow() };
+        let slot = self.slot(plan);
+        let asks: Asks<'_> = plan.counted.iter().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
+        let reply = self.memory.decide(&asks);
+        let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
+        let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold).billed(bill)
+    }
+
+    /// The id of the request's slots, if it takes any.
+    fn slot(&self, plan: &Plan<'_>) -> Option<Arc<str>> {
+        let takes = plan.counted.iter().any(|planned| matches!(planned.limit.algorithm, Algorithm::InFlight(_)));
+        takes.then(|| self.books.slot())
+    }
+
+    /// A bill for a request that may have something open once it is admitted.
+    fn bill(&self, plan: &Plan<'_>, slot: Option<Arc<str>>) -> Option<Bill> {
+        let slots = if slot.is_some() { plan.slots() } else { SmallVec::new() };
+        let needed = !slots.is_empty() || plan.settles();
+        needed.then(|| Bill::open(&self.books, slot.unwrap_or_else(|| Arc::from("")), slots))
+    }
+
+    /// The bill once it is known what was decided about these.
+    fn settled<'p, 'a: 'p>(
+        bill: Option<Bill>,
+        asked: impl Iterator<Item = &'p Planned<'a>>,
+        reply: &Reply,
+        charged_by: ChargedBy,
+    ) -> Option<Bill> {
+        let mut bill = bill?;
+        if !reply.granted {
+            bill.denied();
+            return None;
+        }
+        bill.granted(reply.now_us, charged_by);
+        for (planned, answer) in asked.zip(&reply.answers) {
+            if answer.allowed && planned.cost > 0 && planned.policy.settles() {
+                let account = Account::new(planned.limit, &planned.subject);
+                bill.charge(planned.policy, account, planned.cost, planned.body);
+            }
+        }
+        Some(bill)
+    }
+
+    async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>) -> Verdict<'a> {
+        let slot = self.slot(plan);
+        let asks: Asks<'_> = plan.counted.iter().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
+        let asks = asks.as_slice();
         remote.denials.follow(remote.store.epoch());
         let deadline = Instant::now() + remote.timeout;
         let recalled = remote.denials.recall(asks, deadline).await;
@@ -96,14 +152,20 @@ impl Limiter {
             return self.deny_again(plan, &answers);
         }
         let Ok(hold) = self.reserve(plan) else { return overflow() };
-        let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold) };
+        let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, slot.clone(), hold) };
         let sent = Instant::now();
+        // From here on the store may grant, whether we hear of it or not.
+        let bill = self.bill(plan, slot.clone());
         let result = remote.store.decide_before(deadline, asks).await;
         remote.denials.follow(remote.store.epoch());
         permit.settle(asks, &result);
-        let Ok(reply) = result else { return self.decide_without_store(plan, hold) };
+        let Ok(reply) = result else {
+            drop(bill);
+            return self.decide_without_store(plan, slot.clone(), hold);
+        };
         self.measure(sent.elapsed());
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+        let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold).billed(bill)
     }
 
     /// Takes a place to wait in, when the request may have to.
@@ -128,7 +190,12 @@ impl Limiter {
     }
 
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
-    fn decide_without_store<'a>(&self, plan: &Plan<'a>, hold: Option<Hold>) -> Verdict<'a> {
+    fn decide_without_store<'a>(
+        &self,
+        plan: &Plan<'a>,
+        slot: Option<Arc<str>>,
+        hold: Option<Hold>,
+    ) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
             planned.policy.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
         };
@@ -140,22 +207,28 @@ impl Limiter {
             return self.conclude(Outcome::Unavailable, refusing.map(denied).collect());
         }
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
-        let asks: Asks<'_> = plan.counted.iter().filter(|planned| is_local(planned)).map(Planned::ask).collect();
+        let local = || plan.counted.iter().filter(|planned| is_local(planned));
+        let asks: Asks<'_> = local().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
         let reply = self.memory.decide(&asks);
+        let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
+        let bill = Self::settled(bill, local(), &reply, ChargedBy::Local);
         let mut answers = reply.answers.iter();
         let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {
             Some(answer) => planned.decision(answer, Source::Local),
             None => Decision::uncounted(planned.policy, Some(planned.limit), Allowed::Yes, Source::AllowedOnError),
         });
         let decisions = with_denied(counted.collect(), &plan.denied);
-        self.conclude(outcome_of(&reply), decisions).held(hold)
+        self.conclude(outcome_of(&reply), decisions).held(hold).billed(bill)
     }
 
     /// Counts the decisions and makes the verdict.
     fn conclude<'a>(&self, outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Verdict<'a> {
         let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
-        for decision in &decisions {
-            self.stats.decided(decision.policy.index, kind_of(decision, waits));
+        // The rates of one limit are one decision.
+        for rates in decisions.chunk_by(|a, b| std::ptr::eq(a.policy, b.policy)) {
+            if let Some(decision) = rates.iter().find(|decision| !decision.allowed).or(rates.first()) {
+                self.stats.decided(decision.policy.index, kind_of(decision, waits));
+            }
         }
         Verdict::new(outcome, decisions)
     }
@@ -166,6 +239,12 @@ impl Limiter {
         let bucket = CHECK_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(CHECK_BUCKETS.len());
         self.stats.check_buckets[bucket].increment();
         self.stats.check_nanos.add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.keeping.abort();
     }
 }
 

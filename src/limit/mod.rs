@@ -4,6 +4,9 @@
 //! [`Verdict`]. It knows HTTP's types (headers, URI, method) but neither hyper nor routes.
 
 pub mod algorithm;
+pub mod bill;
+pub mod books;
+pub mod cost;
 pub mod decision;
 pub mod denials;
 pub mod fingerprint;
@@ -16,6 +19,7 @@ pub mod policy;
 pub mod stats;
 pub mod store;
 
+pub use bill::Bill;
 pub use decision::{Decision, Outcome, Source, Verdict};
 pub use key::Facts;
 pub use limiter::Limiter;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::algorithm::Algorithm;
+use super::bill::Account;
 use super::decision::{Allowed, Decision, Source};
 use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
@@ -22,12 +23,14 @@ pub(super) struct Plan<'a> {
 /// One limit that a store is to count.
 #[derive(Debug)]
 pub(super) struct Planned<'a> {
-    pub(super) policy: &'a Policy,
+    pub(super) policy: &'a Arc<Policy>,
     pub(super) limit: &'a Limit,
     pub(super) cost: u64,
     pub(super) subject: Subject,
     /// 0 enforces; see [`Ask::shadow`].
     pub(super) shadow: u8,
+    /// The part of the cost that the announced body makes.
+    pub(super) body: u64,
 }
 
 /// What a policy makes of a request, before anything is counted.
@@ -99,25 +102,42 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<(), AmbiguousKey> {
+    fn add(&mut self, policy: &'a Arc<Policy>, facts: &Facts<'_>, hashing: &Hashing) -> Result<(), AmbiguousKey> {
         let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, hashing)? else { return Ok(()) };
         match terms {
             Terms::Unlimited => {}
             Terms::Deny => self.denied.push(Decision::uncounted(policy, None, Allowed::No, Source::Store)),
-            Terms::Limited(limits) => self.count(policy, limits, policy.cost.of(facts.method), &subject),
+            Terms::Limited(limits) => self.count(policy, limits, facts, &subject),
         }
         Ok(())
     }
 
     /// Adds every limit of a policy.
-    fn count(&mut self, policy: &'a Policy, limits: &'a [Limit], cost: u64, subject: &Subject) {
+    fn count(&mut self, policy: &'a Arc<Policy>, limits: &'a [Limit], facts: &Facts<'_>, subject: &Subject) {
+        let (cost, body) = (policy.cost.of(facts), policy.cost.announced(facts));
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
         let shadow = if policy.mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
         for limit in limits {
-            let is_penalty = matches!(limit.algorithm, Algorithm::Penalty(_));
-            let cost = if is_penalty { cost.min(1) } else { cost };
-            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), shadow });
+            let cost = match limit.algorithm {
+                Algorithm::Penalty(_) | Algorithm::InFlight(_) => cost.min(1),
+                _ if policy.cost.is_dynamic() => cost.min(limit.algorithm.capacity()),
+                _ => cost,
+            };
+            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), shadow, body });
         }
+    }
+
+    /// Where the request would count among those in flight.
+    pub(super) fn slots(&self) -> SmallVec<[Account; 1]> {
+        let takes = |planned: &&Planned<'_>| {
+            planned.cost > 0 && matches!(planned.limit.algorithm, Algorithm::InFlight(_))
+        };
+        self.counted.iter().filter(takes).map(|planned| Account::new(planned.limit, &planned.subject)).collect()
+    }
+
+    /// Whether the request's end changes anything that it is charged.
+    pub(super) fn settles(&self) -> bool {
+        self.counted.iter().any(|planned| planned.cost > 0 && planned.policy.settles())
     }
 
     /// Whether an enforced leaky bucket may make the request wait.
@@ -138,7 +158,7 @@ impl<'a> Plan<'a> {
 
 impl<'a> Planned<'a> {
     /// The question to a store.
-    pub(super) fn ask(&self) -> Ask<'_> {
+    pub(super) fn ask<'x>(&'x self, slot: &'x str) -> Ask<'x> {
         Ask {
             state_id: &self.limit.state_id,
             algorithm: &self.limit.algorithm,
@@ -146,8 +166,8 @@ impl<'a> Planned<'a> {
             cost: self.cost,
             least_cost: self.policy.cost.least().min(self.cost.max(1)),
             shadow: self.shadow,
-            refundable: false,
-            slot: "",
+            refundable: self.policy.settles(),
+            slot,
         }
     }
 

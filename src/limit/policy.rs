@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 
 use super::algorithm::Algorithm;
+pub use super::cost::{Cost, Settling, Statuses};
 use super::key::Key;
 use crate::units::Rate;
 
@@ -27,6 +28,8 @@ pub struct Policy {
     pub overrides: Vec<Override>,
     /// How much a request costs.
     pub cost: Cost,
+    /// Which answers give a charge back.
+    pub settling: Settling,
     /// Whether it denies or only watches.
     pub mode: Mode,
     /// Which of the requests that reach it are counted.
@@ -79,15 +82,6 @@ pub enum OverrideMatch {
     Network(ipnet::IpNet),
     /// An exact key value (for a combined key: the value of any one part).
     Value(Box<str>),
-}
-
-/// Cost per request, by method; at most 2^31.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cost {
-    /// For methods not listed.
-    pub default: u64,
-    /// For these.
-    pub by_method: Vec<(Method, u64)>,
 }
 
 /// Whether a limit denies.
@@ -153,6 +147,14 @@ pub struct DeniedResponse {
     pub body: Box<str>,
 }
 
+impl Policy {
+    /// Whether a charge may change after the decision.
+    #[must_use]
+    pub fn settles(&self) -> bool {
+        self.cost.may_grow() || self.settling.may_refund()
+    }
+}
+
 impl Applies {
     /// Whether a request for this path is counted.
     #[must_use]
@@ -170,30 +172,6 @@ impl PathPattern {
             Self::Exact(exact) => path == &**exact,
             Self::Prefix(prefix) => path.starts_with(&**prefix) || Some(path) == prefix.strip_suffix('/'),
         }
-    }
-}
-
-impl Cost {
-    /// What a request with this method costs. HEAD costs what GET does unless it is listed, or it
-    /// would be a cheaper way to the same work.
-    #[must_use]
-    pub fn of(&self, method: &Method) -> u64 {
-        let listed = |wanted: &Method| self.by_method.iter().find(|(listed, _)| listed == wanted);
-        let found = listed(method).or_else(|| listed(&Method::GET).filter(|_| *method == Method::HEAD));
-        found.map_or(self.default, |&(_, cost)| cost)
-    }
-
-    /// The least cost above 0 that a request can have; 1 when all are free.
-    #[must_use]
-    pub fn least(&self) -> u64 {
-        let listed = self.by_method.iter().map(|&(_, cost)| cost);
-        listed.chain([self.default]).filter(|&cost| cost > 0).min().unwrap_or(1)
-    }
-
-    /// The largest cost a request can have.
-    #[must_use]
-    pub fn largest(&self) -> u64 {
-        self.by_method.iter().map(|&(_, cost)| cost).fold(self.default, u64::max)
     }
 }
 

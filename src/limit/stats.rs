@@ -158,6 +158,8 @@ pub struct LimitStats {
     pub decisions: Vec<[Counter; 8]>,
     /// Denials answered from memory of an earlier one, by policy index.
     pub remembered: Vec<Counter>,
+    /// Cost units given back and charged on top after answers, by policy index.
+    pub settled: Vec<[Counter; 2]>,
     /// Store errors by [`StoreErrorKind`].
     pub errors: [Counter; 14],
     /// Script calls sent to the store.
@@ -181,6 +183,7 @@ impl LimitStats {
         Self {
             decisions: (0..policies).map(|_| Default::default()).collect(),
             remembered: (0..policies).map(|_| Counter::default()).collect(),
+            settled: (0..policies).map(|_| Default::default()).collect(),
             store_up: AtomicU64::new(1),
             ..Self::default()
         }

@@ -1,6 +1,7 @@
 //! The story of one request.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
@@ -14,13 +15,14 @@ use super::forward::Answer;
 use super::headers::{self, Belief, Forwarded};
 use super::inbound::Pace;
 use super::record::Record;
-use super::rejection::{Asked, Limited, Rejection, is_grpc};
+use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
 use super::response_body::ResponseBody;
 use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
-use crate::limit::{Facts, Outcome, Verdict};
+use crate::limit::bill::Answered;
+use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 
@@ -48,6 +50,8 @@ struct Exchange<'a> {
     upload: Option<Rc<Upload>>,
     /// How long the request waited for its turn.
     held: Duration,
+    /// Who answered.
+    answered: Answered,
 }
 
 impl Proxy {
@@ -68,6 +72,7 @@ impl Proxy {
             body: Some(body),
             upload: None,
             held: Duration::ZERO,
+            answered: Answered::Ourselves,
         };
         let mut response = self.answer(&mut exchange, head).await;
         exchange.settle_body(&mut response).await;
@@ -106,6 +111,7 @@ impl Proxy {
         let asking = exchange.record.clock();
         let mut verdict = self.limiter.check(&route.policies, &facts).await;
         exchange.record.decided(&verdict, asking);
+        exchange.record.owes(verdict.take_bill());
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
@@ -115,6 +121,7 @@ impl Proxy {
             }
             Err(rejection) => exchange.reject(&rejection),
         };
+        exchange.settle(&route.policies, &mut response);
         verdict.write_headers(config.rate_limit_headers, response.headers_mut());
         if verdict.passed_undecided() {
             headers::mark_undecided(response.headers_mut());
@@ -189,7 +196,8 @@ impl Exchange<'_> {
     }
 
     /// The upstream's answer as the client gets it.
-    fn relay(&self, answer: Answer) -> Response<Body> {
+    fn relay(&mut self, answer: Answer) -> Response<Body> {
+        self.answered = Answered::Upstream;
         let Answer { response, lease } = answer;
         let (mut head, incoming) = response.into_parts();
         headers::prepare_response(&mut head.headers);
@@ -203,9 +211,18 @@ impl Exchange<'_> {
         Response::from_parts(head, Body::upstream(ResponseBody::new(incoming, lease, idle)))
     }
 
+    /// What the answer changes for the limits; fields that only tell them its cost go no further.
+    fn settle(&mut self, policies: &[Arc<Policy>], response: &mut Response<Body>) {
+        self.record.settle(response.status(), response.headers(), self.answered);
+        for name in policies.iter().filter_map(|policy| policy.cost.response_header.as_ref()) {
+            response.headers_mut().remove(name);
+        }
+    }
+
     /// Our own answer.
     fn reject(&mut self, rejection: &Rejection<'_>) -> Response<Body> {
         self.record.rejected(rejection);
+        self.answered = if rejection.blame() == Blame::Upstream { Answered::Failure } else { Answered::Ourselves };
         let asked = Asked { method: &self.method, grpc: self.grpc, request_id: &self.client.request_id };
         let mut response = rejection.answer(&asked);
         if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::body::BodyError;
 use super::client::Client;
@@ -15,7 +15,8 @@ use super::rejection::Rejection;
 use super::request_body::Upload;
 use super::{Body, Proxy};
 use crate::config::Config;
-use crate::limit::{Decision, Outcome, Source, Verdict};
+use crate::limit::bill::Answered;
+use crate::limit::{Bill, Decision, Outcome, Source, Verdict};
 use crate::route::Route;
 use crate::telemetry::access_log::Line;
 use crate::upstream::Endpoint;
@@ -36,6 +37,10 @@ pub(super) struct Record {
     bytes_out: u64,
     limited: bool,
     own_error: Option<&'static str>,
+    /// What the request has open with its limits; settled when it ends.
+    bill: Option<Bill>,
+    /// How much of the request's body came.
+    upload: Option<Rc<Upload>>,
     /// Only with an access log.
     entry: Option<Box<Entry>>,
 }
@@ -80,6 +85,8 @@ impl Record {
             bytes_out: 0,
             limited: false,
             own_error: None,
+            bill: None,
+            upload: None,
             entry: proxy.access_log.is_some().then(|| Box::new(Entry::begin(head, client))),
         }
     }
@@ -115,14 +122,27 @@ impl Record {
         }
     }
 
+    /// What the request has open with its limits until it ends.
+    pub(super) fn owes(&mut self, bill: Option<Bill>) {
+        self.bill = bill;
+    }
+
+    /// The answer is known: what it changes is settled.
+    pub(super) fn settle(&mut self, status: StatusCode, headers: &HeaderMap, answered: Answered) {
+        if let Some(bill) = &mut self.bill {
+            bill.answered(status, headers, answered);
+        }
+    }
+
     /// The request is about to be forwarded, after having been held for `held`.
     pub(super) fn forwarding(&mut self, held: Duration, upload: Option<Rc<Upload>>) {
         let now = Instant::now();
         self.overhead = Some((now - self.started).saturating_sub(held));
         if let Some(entry) = &mut self.entry {
             entry.forwarded = Some(now);
-            entry.upload = upload;
+            entry.upload.clone_from(&upload);
         }
+        self.upload = upload;
     }
 
     /// An endpoint was chosen.
@@ -180,6 +200,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let (Some(bill), Some(upload)) = (&mut self.bill, &self.upload) {
+            bill.received(upload.bytes());
+        }
         let total = self.started.elapsed();
         let overhead = self.overhead.unwrap_or(total);
         self.proxy.stats.request(self.route, &self.method, self.status, total);

@@ -74,6 +74,8 @@ pub struct Limited<'a> {
     pub policies: SmallVec<[&'a Policy; 2]>,
     /// Until the request would be admitted; `None`: never.
     pub retry_after: Option<Duration>,
+    /// Whether a penalty denies longest.
+    pub abnormal: bool,
 }
 
 /// Who caused it.
@@ -116,7 +118,11 @@ impl<'a> Limited<'a> {
         let mut denying: SmallVec<[&Decision<'a>; 2]> = verdict.denying().collect();
         // Never is longer than any wait.
         denying.sort_by_key(|decision| Reverse(decision.retry_after.unwrap_or(Duration::MAX)));
-        Self { policies: denying.into_iter().map(|decision| decision.policy).collect(), retry_after }
+        let abnormal = denying.first().is_some_and(|decision| !decision.is_quota() && decision.limit.is_some());
+        let mut policies: SmallVec<[&'a Policy; 2]> = denying.into_iter().map(|decision| decision.policy).collect();
+        // Several rates of one limit may deny.
+        policies.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        Self { policies, retry_after, abnormal }
     }
 }
 
@@ -156,6 +162,7 @@ impl Rejection<'_> {
             Self::SlowBody => (408, Downstream, "slow_body", "http_request_error", "The request body came too slowly."),
             Self::NoRoute => (404, Downstream, "no_route", "http_request_denied", "Nothing is served under this host and path."),
             Self::Limited(Limited { retry_after: None, .. }) => (429, Downstream, "limited", "http_request_denied", "Waiting does not help: the limit admits no such request, or a field that it counts by is missing."),
+            Self::Limited(Limited { abnormal: true, .. }) => (429, Downstream, "blocked", "http_request_denied", "Requests went on over the limit: the key is blocked for a while."),
             Self::Limited(_) => (429, Downstream, "limited", "http_request_denied", "The request rate is over the limit."),
             Self::StoreUnavailable => (503, Proxy, "store_unavailable", "proxy_internal_response", "Requests cannot be counted at the moment."),
             Self::Overflow => (503, Proxy, "overflow", "proxy_internal_response", "Too many requests are waiting for their turn."),
@@ -220,6 +227,10 @@ impl Rejection<'_> {
     fn problem(&self) -> String {
         let Facts { status, detail, .. } = self.facts();
         let (kind, title) = match self {
+            Self::Limited(Limited { abnormal: true, .. }) => (
+                "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
+                "Abnormal usage detected",
+            ),
             Self::Limited(_) => ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded"),
             Self::StoreUnavailable | Self::Overflow => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
@@ -331,7 +342,8 @@ mod tests {
             missing: Missing::Skip,
             terms: Terms::Deny,
             overrides: Vec::new(),
-            cost: Cost { default: 1, by_method: Vec::new() },
+            cost: Cost::fixed(1),
+            settling: crate::limit::policy::Settling::default(),
             mode: Mode::Enforce,
             applies: Applies::default(),
             on_store_error: OnStoreError::Local,
@@ -342,7 +354,7 @@ mod tests {
 
     fn limited<'a>(policies: &[&'a Policy], millis: Option<u64>) -> Rejection<'a> {
         let policies = policies.iter().copied().collect();
-        Rejection::Limited(Limited { policies, retry_after: millis.map(Duration::from_millis) })
+        Rejection::Limited(Limited { policies, retry_after: millis.map(Duration::from_millis), abnormal: false })
     }
 
     fn asked(method: &Method, grpc: bool) -> Asked<'_> {

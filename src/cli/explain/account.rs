@@ -174,7 +174,7 @@ impl LimitAccount {
             Ok(Reading::Keyed { subject, terms, because }) => {
                 account.effect = effect(terms, policy.mode);
                 account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
-                account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts.method));
+                account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts));
                 account.because = reason(because, terms);
             }
             Err(error) if policy.mode == Mode::Enforce => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
-use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Status};
+use crate::config::values::{Alignment, Allowance, CostText, HeaderText, KeyChoice, LimitName, OverrideKey, Status, StatusRange};
 use crate::limit::policy::PathPattern;
 
 keys! {
@@ -33,8 +33,14 @@ keys! {
         delay_after: u64,
         /// For `leaky_bucket`: the longest a request may be held. Default: 10s, never above the route's timeout.
         max_wait: Duration,
-        /// What a request costs: a number, or one per method. Default: 1.
-        cost: Short<u64, Named<u64>>,
+        /// What a request costs: a number, or keys: `default`, one per method, `header` (a request field that holds it), `body` (one more per part of this size), `response_header` (a field of the answer that holds the true cost), `max`. Default: 1.
+        cost: Short<u64, Named<CostText>>,
+        /// How far costs that are known only afterwards may go below empty. Default: the burst.
+        max_debt: u64,
+        /// Counts only requests that are answered so; all others are given back.
+        count: Count,
+        /// Gives requests back that are answered so.
+        refund: Refund,
         /// `enforce` (default) or `shadow` (counted in the metrics, denies nothing).
         mode: Mode,
         /// What a shadow limit shows.
@@ -107,6 +113,24 @@ keys! {
         burst: u64,
         /// How many requests may be under way at once.
         in_flight: u64,
+    }
+}
+
+keys! {
+    /// Which answers count.
+    Count {
+        /// Statuses: `401`, `4xx` or `500-503`. Required.
+        status: OneOrMany<StatusRange>,
+    }
+}
+
+keys! {
+    /// Which requests are given back.
+    Refund {
+        /// Statuses of the upstream's answer: `503`, `5xx` or `500-503`.
+        status: OneOrMany<StatusRange>,
+        /// Whether requests are given back that the upstream failed to answer. Default: false.
+        upstream_failure: bool,
     }
 }
 

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 
 use super::Check;
 use super::routes::Places;
 use crate::config::file;
 use crate::config::frames::Span;
-use crate::config::shape::{List, OneOrMany, Setting, Short, Spanned, Word};
+use crate::config::shape::{List, OneOrMany, Setting, Spanned};
 use crate::config::values::{KeyChoice, LimitName};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy};
+use crate::limit::policy::{Applies, DeniedResponse, Missing, Mode, PathPattern, Policy};
 use crate::route::PathTemplate;
 
 /// Where limits stand: at the top (no paths) or in a route.
@@ -31,9 +31,6 @@ pub(super) struct Known<'a> {
     pub(super) ipv6_prefix: u8,
     pub(super) store_error: file::OnStoreError,
 }
-
-/// The largest cost of one request.
-pub(super) const LARGEST_COST: u64 = 1 << 31;
 
 impl Check<'_> {
     pub(super) fn limits(
@@ -78,6 +75,7 @@ impl Check<'_> {
             },
             terms: terms?,
             overrides: overrides?,
+            settling: self.settling(limit, &cost),
             cost,
             mode,
             applies: applies(limit),
@@ -149,36 +147,6 @@ impl Check<'_> {
             |near| format!("did you mean `path:{near}`?"),
         );
         self.error(span, message, help);
-    }
-
-    fn cost(&mut self, limit: &Spanned<file::Limit>) -> Cost {
-        let mut cost = Cost { default: 1, by_method: Vec::new() };
-        let Some(given) = limit.cost.spanned() else { return cost };
-        match &given.value {
-            Short::Short(number) => cost.default = self.one_cost(*number, given.span),
-            Short::Long(named) => {
-                for (name, value) in &named.0 {
-                    let Some(value) = value.spanned() else { continue };
-                    let number = self.one_cost(value.value, value.span);
-                    if name.value == "default" {
-                        cost.default = number;
-                        continue;
-                    }
-                    match <Method as Word>::parse(&name.value) {
-                        Ok(method) => cost.by_method.push((method, number)),
-                        Err(problem) => self.reader.error(name.span, problem),
-                    }
-                }
-            }
-        }
-        cost
-    }
-
-    fn one_cost(&mut self, cost: u64, span: Span) -> u64 {
-        if cost > LARGEST_COST {
-            self.error(span, format!("a cost of {cost} is too large"), format!("write 0 to {LARGEST_COST}"));
-        }
-        cost.min(LARGEST_COST)
     }
 
     fn response(&mut self, setting: &Setting<file::Response>) -> Option<DeniedResponse> {

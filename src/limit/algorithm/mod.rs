@@ -164,6 +164,18 @@ impl Algorithm {
         }
     }
 
+    /// How far a settlement may go beyond the capacity.
+    #[must_use]
+    pub fn debt(&self) -> u64 {
+        match self {
+            Self::TokenBucket(bucket) | Self::LeakyBucket { bucket, .. } => bucket.debt,
+            Self::FixedWindow(window) => window.debt,
+            Self::SlidingWindow(window) => window.debt,
+            Self::SlidingLog(log) => log.debt,
+            Self::InFlight(_) | Self::Penalty(_) => 0,
+        }
+    }
+
     /// The unit of a state's clock, microseconds.
     #[must_use]
     pub fn tick_us(&self) -> u64 {

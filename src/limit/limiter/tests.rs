@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::key::Key;
-use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
+use crate::limit::policy::{Applies, Cost, Settling, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
 use crate::limit::store::settings::RedisSettings;
 
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
@@ -24,7 +24,8 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         missing: Missing::ClientIp { ipv6_prefix: 64 },
         terms,
         overrides: vec![],
-        cost: Cost { default: 1, by_method: vec![] },
+        cost: Cost::fixed(1),
+        settling: Settling::default(),
         mode: Mode::Enforce,
         applies: Applies::default(),
         on_store_error: OnStoreError::Local,
@@ -209,7 +210,7 @@ fn an_ambiguous_key_is_said_unless_only_a_shadow_limit_minds() {
 #[test]
 fn costs_go_by_method_and_paths_that_do_not_apply_are_free() {
     let mut limit = burst("l", 5);
-    limit.cost = Cost { default: 1, by_method: vec![(Method::POST, 4), (Method::HEAD, 0)] };
+    limit.cost = Cost { by_method: vec![(Method::POST, 4), (Method::HEAD, 0)], ..Cost::fixed(1) };
     limit.applies.not_path = vec![PathPattern::Prefix("/assets/".into())];
     let sent = |method, path| Request { method, path, ..request() };
     let said = outcomes(
@@ -228,7 +229,7 @@ fn costs_go_by_method_and_paths_that_do_not_apply_are_free() {
 
 #[test]
 fn the_least_cost_is_the_least_that_counts() {
-    let least = |default, listed| Cost { default, by_method: vec![(Method::POST, listed)] }.least();
+    let least = |default, listed| Cost { by_method: vec![(Method::POST, listed)], ..Cost::fixed(default) }.least();
     assert_eq!([least(1, 5), least(5, 2), least(3, 0), least(0, 4), least(0, 0)], [1, 2, 3, 4, 1]);
 }
 
@@ -283,7 +284,7 @@ fn without_a_place_to_wait_nothing_is_asked() {
 
 #[test]
 fn what_costs_nothing_needs_no_place_to_wait() {
-    let free = Cost { default: 1, by_method: vec![(Method::HEAD, 0)] };
+    let free = Cost { by_method: vec![(Method::HEAD, 0)], ..Cost::fixed(1) };
     let policies = shared(vec![Policy { cost: free, ..leaky("l", "1/d", 1) }]);
     run(async {
         let limiter = limiter(Backend::Memory);
