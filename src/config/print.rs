@@ -324,7 +324,8 @@ fn costs(out: &mut Lines, indent: usize, policy: &Policy) {
 }
 
 fn settling(out: &mut Lines, indent: usize, policy: &Policy) {
-    let list = |ranges: &[Statuses]| ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect::<Vec<_>>();
+    let list =
+        |ranges: &[Statuses]| ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect::<Vec<_>>();
     if let Some(count) = &policy.settling.count {
         out.line(indent, "count:");
         out.list(indent + 2, "status", list(count));

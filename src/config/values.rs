@@ -134,7 +134,10 @@ impl Word for StatusRange {
             (None, None) => code(text).map(|code| (code, code)),
         };
         range.map(|(first, last)| Self(Statuses { first, last })).ok_or_else(|| {
-            Problem::new(format!("`{text}` is not a status"), "write a code such as 401, a range such as 500-503, or 4xx")
+            Problem::new(
+                format!("`{text}` is not a status"),
+                "write a code such as 401, a range such as 500-503, or 4xx",
+            )
         })
     }
 

@@ -68,11 +68,7 @@ pub struct Bill {
 
 impl Account {
     pub(super) fn new(limit: &Limit, subject: &Subject) -> Self {
-        Self {
-            state_id: Arc::clone(&limit.state_id),
-            algorithm: limit.algorithm.clone(),
-            subject: subject.clone(),
-        }
+        Self { state_id: Arc::clone(&limit.state_id), algorithm: limit.algorithm.clone(), subject: subject.clone() }
     }
 }
 
@@ -83,11 +79,7 @@ impl Owed {
             state_id: &self.account.state_id,
             algorithm: &self.account.algorithm,
             subject: &self.account.subject,
-            settlement: Settlement {
-                amount: self.amount,
-                charged_at_us: self.charged_at_us,
-                slot: &self.slot,
-            },
+            settlement: Settlement { amount: self.amount, charged_at_us: self.charged_at_us, slot: &self.slot },
         }
     }
 }
@@ -96,7 +88,14 @@ impl Bill {
     /// A bill of a request that takes a slot, before it is known whether it gets one: dropped now, the
     /// slot is given back all the same, for the store may have granted it.
     pub(super) fn open(books: &Rc<Books>, slot: Arc<str>, slots: SmallVec<[Account; 1]>) -> Self {
-        Self { books: Rc::clone(books), slots, slot, charges: SmallVec::new(), charged_at_us: 0, charged_by: ChargedBy::Store }
+        Self {
+            books: Rc::clone(books),
+            slots,
+            slot,
+            charges: SmallVec::new(),
+            charged_at_us: 0,
+            charged_by: ChargedBy::Store,
+        }
     }
 
     /// The request was granted: its slots are renewed from now on.

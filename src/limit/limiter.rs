@@ -190,12 +190,7 @@ impl Limiter {
     }
 
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
-    fn decide_without_store<'a>(
-        &self,
-        plan: &Plan<'a>,
-        slot: Option<Arc<str>>,
-        hold: Option<Hold>,
-    ) -> Verdict<'a> {
+    fn decide_without_store<'a>(&self, plan: &Plan<'a>, slot: Option<Arc<str>>, hold: Option<Hold>) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
             planned.policy.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
         };

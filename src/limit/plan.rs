@@ -129,9 +129,8 @@ impl<'a> Plan<'a> {
 
     /// Where the request would count among those in flight.
     pub(super) fn slots(&self) -> SmallVec<[Account; 1]> {
-        let takes = |planned: &&Planned<'_>| {
-            planned.cost > 0 && matches!(planned.limit.algorithm, Algorithm::InFlight(_))
-        };
+        let takes =
+            |planned: &&Planned<'_>| planned.cost > 0 && matches!(planned.limit.algorithm, Algorithm::InFlight(_));
         self.counted.iter().filter(takes).map(|planned| Account::new(planned.limit, &planned.subject)).collect()
     }
 

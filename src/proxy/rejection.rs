@@ -227,10 +227,9 @@ impl Rejection<'_> {
     fn problem(&self) -> String {
         let Facts { status, detail, .. } = self.facts();
         let (kind, title) = match self {
-            Self::Limited(Limited { abnormal: true, .. }) => (
-                "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
-                "Abnormal usage detected",
-            ),
+            Self::Limited(Limited { abnormal: true, .. }) => {
+                ("https://iana.org/assignments/http-problem-types#abnormal-usage-detected", "Abnormal usage detected")
+            }
             Self::Limited(_) => ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded"),
             Self::StoreUnavailable | Self::Overflow => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",

@@ -173,6 +173,16 @@ impl Client {
         Ok(answer)
     }
 
+    /// How long it waits for an answer from now on.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(patience)).expect("a timeout can be set");
+    }
+
+    /// Ends the connection in one or both directions.
+    pub(crate) fn shutdown(&mut self, how: std::net::Shutdown) {
+        let _ = self.stream.get_ref().shutdown(how);
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
-use crate::config::values::{Alignment, Allowance, CostText, HeaderText, KeyChoice, LimitName, OverrideKey, Status, StatusRange};
+use crate::config::values::{
+    Alignment, Allowance, CostText, HeaderText, KeyChoice, LimitName, OverrideKey, Status, StatusRange,
+};
 use crate::limit::policy::PathPattern;
 
 keys! {

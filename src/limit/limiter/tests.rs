@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::key::Key;
-use crate::limit::policy::{Applies, Cost, Settling, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
+use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Terms};
 use crate::limit::store::settings::RedisSettings;
 
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
