@@ -8,6 +8,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock_skew;
 mod command_line;
 mod configuration;
 mod contract;
@@ -20,6 +21,7 @@ mod forwarding_http2;
 mod inbound;
 mod keys;
 mod layering;
+mod nginx;
 mod observability;
 mod oracle;
 mod recipes;
@@ -29,4 +31,5 @@ mod regressions;
 mod smuggling;
 mod start;
 mod store_failure;
+mod store_links;
 mod streaming;
