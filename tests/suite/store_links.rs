@@ -17,7 +17,7 @@ use crate::support::{eventually, within};
 /// How long a link stays bad.
 const OUTAGE: Duration = Duration::from_secs(1);
 /// Clients of each proxy.
-const CLIENTS: usize = 3;
+const CLIENTS: usize = 4;
 /// Connections to Redis of all proxies: one of each worker.
 const CONNECTIONS: usize = 6;
 
