@@ -8,6 +8,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock_skew;
 mod command_line;
 mod configuration;
 mod contract;
@@ -21,6 +22,7 @@ mod in_flight;
 mod inbound;
 mod keys;
 mod layering;
+mod nginx;
 mod observability;
 mod oracle;
 mod recipes;
@@ -31,4 +33,5 @@ mod settlement;
 mod smuggling;
 mod start;
 mod store_failure;
+mod store_links;
 mod streaming;

@@ -72,13 +72,13 @@ fn serve(
     }
 }
 
-fn number(reader: &mut impl BufRead) -> Option<usize> {
+pub(crate) fn number(reader: &mut impl BufRead) -> Option<usize> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     line.get(1..)?.trim().parse().ok()
 }
 
-fn word(reader: &mut impl BufRead) -> Option<String> {
+pub(crate) fn word(reader: &mut impl BufRead) -> Option<String> {
     let mut bytes = vec![0; number(reader)? + 2];
     reader.read_exact(&mut bytes).ok()?;
     bytes.truncate(bytes.len() - 2);

@@ -1,9 +1,11 @@
 //! What the tests stand on: the program under test, clients, servers, and ways to wait.
 
 pub(crate) mod client;
+pub(crate) mod fault_proxy;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod nginx;
 pub(crate) mod port;
 pub(crate) mod redis_server;
 pub(crate) mod tollgate;
