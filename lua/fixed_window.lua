@@ -67,7 +67,7 @@ end
 
 local function write_fixed_window(key, state)
   if state.count == 0 then return redis.call('DEL', key) end
-  redis.call('SET', key, string.format('%.0f:%.0f', state.start, state.count), 'PXAT', 1 - floor(-state.stop / 1000))
+  redis.call('SET', key, string.format('%.0f:%.0f', state.start, state.count), lasting(state.stop))
 end
 
 local function report_fixed_window(l, count, reply, n)

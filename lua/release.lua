@@ -70,7 +70,7 @@ local function settle_sliding_log(key, p, amount, charged)
   if amount < 0 then
     redis.call('LREM', key, -amount, string.format('%.0f', charged))
     local newest = redis.call('LINDEX', key, -1)
-    if newest then redis.call('PEXPIREAT', key, 1 - floor(-(tonumber(newest) + width) / 1000)) end
+    if newest then expire(key, (tonumber(newest) + width)) end
     return
   end
   load_sliding_log(key, state, width)
@@ -89,7 +89,7 @@ local function settle_in_flight(key, p, amount)
     redis.call('ZADD', key, stop, slot)
   end
   local latest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-  if latest then redis.call('PEXPIREAT', key, 1 - floor(-tonumber(latest) / 1000)) end
+  if latest then expire(key, tonumber(latest)) end
 end
 
 local settle = {

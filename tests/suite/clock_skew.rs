@@ -118,7 +118,7 @@ fn where_a_server_keeps_its_clock_from_scripts_no_more_than_the_skew_is_earned()
     let secretive = Secretive::before(&redis);
     let yaml =
         configuration(&format!("store:\n  redis: {{ url: 'redis://127.0.0.1:{}', timeout: 2s }}\n", secretive.port));
-    let skews = [skew("+0.05", 50), skew("+0.15", 150)];
+    let skews = [skew("-0.05", -50), skew("+0.05", 50)];
     let [behind, ahead] = skews.map(|skew| started(&yaml, skew));
     for proxy in [&behind, &ahead] {
         proxy.wait_for_log("the warning", |line| field(line, "message").contains("this proxy's clock is used"));

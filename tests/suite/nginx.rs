@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollgate::limit::algorithm::{Algorithm, Bucket, Evaluation};
+use tollgate::limit::algorithm::{Algorithm, Bucket, Evaluation, State};
 use tollgate::units::Rate;
 
 use super::redis_store::block_on;
@@ -258,15 +258,16 @@ struct Comparison<'a> {
     terms: &'a Terms,
     accepted: u64,
     account: Option<Account>,
-    stored: Option<tollgate::limit::algorithm::bucket::State>,
+    stored: Option<State>,
 }
 
 impl Comparison<'_> {
     fn judge(&mut self, request: Logged, found: &mut Found) {
         let (algorithm, now_us) = (self.terms.algorithm(), request.arrived_ms * 1000);
-        let bucket = algorithm.bucket();
-        let deficit = bucket.read(self.stored, now_us).deficit;
-        let evaluation = algorithm.evaluate(self.stored, 1, now_us);
+        let bucket = algorithm.bucket().expect("a bucket");
+        let stored = if let Some(State::Bucket(state)) = self.stored { Some(state) } else { None };
+        let deficit = bucket.read(stored, now_us).deficit;
+        let evaluation = algorithm.evaluate(self.stored.as_ref(), 1, now_us);
         let ours = kind_of(&evaluation);
         let excess = excess_after(self.account, self.terms, request.arrived_ms);
         let (theirs, delay_ms) = judged(excess, self.terms);
@@ -293,8 +294,9 @@ impl Comparison<'_> {
         if request.kind != Kind::Rejected {
             self.accepted += 1;
             self.account = Some(Account { excess, last_ms: request.arrived_ms });
-            let written = algorithm.written(&evaluation, true);
-            self.stored = written.or_else(|| Some(bucket.state(bucket.charged(deficit, 1), now_us)));
+            let written = algorithm.written(&evaluation, true, "").map(|change| change.applied(None));
+            let charged = || State::Bucket(bucket.state(bucket.charged(deficit, 1), now_us));
+            self.stored = Some(written.unwrap_or_else(charged));
         }
     }
 
@@ -409,15 +411,15 @@ fn a_known_schedule_gets_the_verdicts_and_delays_of_nginx() {
         (Delayed, 300),
         (Delayed, 250),
     ];
-    let (mut account, mut stored) = (None, None);
+    let (mut account, mut stored): (_, Option<State>) = (None, None);
     for (now_ms, expected) in instants.into_iter().zip(expected) {
         let excess = excess_after(account, &terms, now_ms);
         assert_eq!(judged(excess, &terms), expected, "nginx's arithmetic at {now_ms}");
-        let evaluation = algorithm.evaluate(stored, 1, now_ms * 1000);
+        let evaluation = algorithm.evaluate(stored.as_ref(), 1, now_ms * 1000);
         assert_eq!((kind_of(&evaluation), evaluation.wait_us / 1000), expected, "ours at {now_ms}");
         if expected.0 != Rejected {
             account = Some(Account { excess, last_ms: now_ms });
-            stored = algorithm.written(&evaluation, true);
+            stored = algorithm.written(&evaluation, true, "").map(|change| change.applied(None));
         }
     }
 }

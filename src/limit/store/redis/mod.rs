@@ -159,12 +159,10 @@ impl State {
         if self.breaker.borrow().is_closed() { self.connection.borrow().clone() } else { None }
     }
 
-    /// What a script is given as its clock: 0, the server's, unless the server refuses that.
+    /// What a script is given as its clock: 0, the server's, unless the server refuses that; then minus
+    /// ours, by which no key may expire (`lua/prelude.lua`).
     fn clock(&self) -> i64 {
-        if !self.own_clock.get() {
-            return 0;
-        }
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| i64::try_from(since.as_micros()).unwrap_or(1))
+        if self.own_clock.get() { own_clock() } else { 0 }
     }
 
     /// When a decision that begins now has to be made.
@@ -204,10 +202,13 @@ impl State {
         self.stats.store_calls.increment();
         let mut value = connection.send(&script.by_sha(connection.sha(script), prefix, now_us, asks)).await?;
         if script::refuses_time(&value) && now_us == 0 {
-            self.use_own_clock();
-            now_us = self.clock();
+            now_us = own_clock();
             self.stats.store_calls.increment();
             value = connection.send(&script.by_sha(connection.sha(script), prefix, now_us, asks)).await?;
+            // Rights that are missing in general are missing with our clock as well.
+            if matches!(value, Value::Array(_)) {
+                self.use_own_clock();
+            }
         }
         if script::is_unknown_script(&value) {
             self.count_error(StoreErrorKind::Noscript);
@@ -314,6 +315,11 @@ impl State {
         self.stats.store_up.store(1, Ordering::Relaxed);
         self.tried.notify_waiters();
     }
+}
+
+/// Minus this process' wall clock, microseconds since 1970.
+fn own_clock() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(-1, |since| -i64::try_from(since.as_micros()).unwrap_or(1))
 }
 
 /// One decision's place among those under way.

@@ -205,7 +205,7 @@ fn write_parameters(call: &mut Command, algorithm: &Algorithm, now_us: i64, slot
         }
         Algorithm::FixedWindow(window) => {
             // What the server's clock says is not known yet; its window is found from ours.
-            let near = if now_us == 0 { wall_clock_us() } else { now_us };
+            let near = if now_us == 0 { wall_clock_us() } else { now_us.saturating_abs() };
             let (from, to) = window.window_at(near).unwrap_or_default();
             write_numbers(
                 call,
@@ -337,11 +337,17 @@ fn kind_of_code(code: &str) -> Option<StoreErrorKind> {
     })
 }
 
-/// Whether a reply says that this server lets no script read its clock; nothing was executed then.
+/// Whether a reply may say that this server lets no script read its clock: a managed server, an ACL
+/// without TIME, a renamed TIME. Nothing was executed then, for the clock is read first.
 #[must_use]
 pub fn refuses_time(value: &Value) -> bool {
+    const REFUSALS: [&str; 3] = [
+        "command is not allowed from script",
+        "The user executing the script can't run",
+        "Unknown Redis command called from script",
+    ];
     matches!(value, Value::ServerError(error)
-        if error.details().is_some_and(|details| details.contains("command is not allowed from script")))
+        if error.details().is_some_and(|details| REFUSALS.iter().any(|refusal| details.contains(refusal))))
 }
 
 /// Whether a reply says that the server does not know the script; nothing was executed then.
