@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::algorithm::Algorithm;
-pub use super::cost::{Cost, Settling, Statuses};
+pub use super::cost::{Cost, LARGEST as LARGEST_COST, Settling, Statuses};
 use super::key::Key;
 use crate::units::Rate;
 

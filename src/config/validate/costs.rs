@@ -7,7 +7,7 @@ use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word};
 use crate::config::values::{CostText, StatusRange};
-use crate::limit::cost::{Cost, LARGEST, Settling, Statuses};
+use crate::limit::policy::{Cost, LARGEST_COST, Settling, Statuses};
 use crate::units::Size;
 
 /// The keys of a cost that are no methods.
@@ -35,7 +35,7 @@ impl Check<'_> {
         let text = &value.0;
         match name.value.as_str() {
             "default" => cost.default = self.cost_number(value).unwrap_or(1),
-            "max" => cost.most = self.cost_number(value).unwrap_or(LARGEST),
+            "max" => cost.most = self.cost_number(value).unwrap_or(LARGEST_COST),
             "header" => cost.header = self.worded::<HeaderName>(text, value.span),
             "response_header" => cost.response_header = self.worded::<HeaderName>(text, value.span),
             "body" => {
@@ -74,10 +74,10 @@ impl Check<'_> {
     }
 
     fn one_cost(&mut self, cost: u64, span: Span) -> u64 {
-        if cost > LARGEST {
-            self.error(span, format!("a cost of {cost} is too large"), format!("write 0 to {LARGEST}"));
+        if cost > LARGEST_COST {
+            self.error(span, format!("a cost of {cost} is too large"), format!("write 0 to {LARGEST_COST}"));
         }
-        cost.min(LARGEST)
+        cost.min(LARGEST_COST)
     }
 
     /// Which answers give a charge back.
