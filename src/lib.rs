@@ -23,6 +23,7 @@ pub mod route;
 pub mod server;
 pub mod signal;
 pub mod telemetry;
+pub mod tls;
 pub mod units;
 pub mod upstream;
 pub mod worker;

@@ -14,6 +14,7 @@ struct Request {
     host: String,
     method: Method,
     route: String,
+    tls_subject: Option<Vec<u8>>,
 }
 
 impl Default for Request {
@@ -26,6 +27,7 @@ impl Default for Request {
             host: "example.com".into(),
             method: Method::GET,
             route: "orders".into(),
+            tls_subject: None,
         }
     }
 }
@@ -58,6 +60,7 @@ impl Request {
             path: "/",
             query: self.query.as_deref(),
             headers: &self.headers,
+            tls_subject: self.tls_subject.as_deref(),
             params: &params,
             route: &self.route,
         })

@@ -74,6 +74,7 @@ impl Request {
             path: self.path,
             query: None,
             headers: &self.headers,
+            tls_subject: None,
             params: &[],
             route: "r",
         }

@@ -4,8 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::fmt::rfc2822::DateTimePrinter;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::proxy::Downstream;
 use crate::proxy::inbound::{Inbound, Refusal};
@@ -19,9 +18,9 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream) {
     let refused = inbound.refused();
     note(refused.or(inbound.broken()), downstream);
-    let linger = refused.is_some() || inbound.unread() || first;
+    let lingering = refused.is_some() || inbound.unread() || first;
     let mut stream = inbound.into_stream();
-    if !linger {
+    if !lingering && !stream.says_goodbye() {
         return;
     }
     // Out of time or a client that is gone: either way there is nobody left to tell.
@@ -29,6 +28,15 @@ pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream
         if let Some(refusal) = refused {
             stream.write_all(answer(refusal).as_bytes()).await?;
         }
+        stream.shutdown().await?;
+        if lingering { discard(&mut stream).await } else { Ok(()) }
+    })
+    .await;
+}
+
+/// Closes our side and waits a while for the client to read what was sent, and to close its own.
+pub(in crate::proxy) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let _ = tokio::time::timeout(LINGER, async {
         stream.shutdown().await?;
         discard(&mut stream).await
     })
@@ -41,7 +49,7 @@ pub(super) fn break_off(inbound: Inbound, error: &hyper::Error, downstream: &Dow
     tracing::debug!(peer = %downstream.peer, %error, "connection ended early");
     if error.is_user() || error.is_body_write_aborted() {
         // A FIN could be read as the response's proper end; a reset cannot.
-        let _ = inbound.into_stream().set_zero_linger();
+        let _ = inbound.into_stream().socket().set_zero_linger();
     }
 }
 
@@ -69,7 +77,7 @@ fn answer(refusal: Refusal) -> String {
     )
 }
 
-async fn discard(stream: &mut TcpStream) -> std::io::Result<()> {
+async fn discard(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
     let mut left = LINGER_BYTES;
     let mut scrap = [0; 4096];
     while left > 0 {
