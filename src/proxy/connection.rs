@@ -1,13 +1,13 @@
 //! One client connection, from its first byte to its last: HTTP/1 or HTTP/2, drained when the
 //! process ends, closed so that the client can read the last answer; or a tunnel in the end.
 
+mod accepted;
 mod closing;
 mod held;
 mod streams;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,16 +23,15 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::handshake::{self, Failure, Secured};
+use super::Downstream;
 use super::inbound::{Clocks, Gate, Inbound, Opening, Refusal};
 use super::transport::Transport;
 use super::upgrade::Tunnel;
-use super::{Downstream, Proxy};
 use crate::config::Listener;
 use crate::telemetry::WorkerStats;
+pub use accepted::serve;
 pub(super) use closing::linger;
 use held::{Held, InFlight, Side};
 use streams::Streams;
@@ -55,89 +54,6 @@ pub enum Phase {
     Draining,
     /// The rest is cut.
     Stopped,
-}
-
-/// Serves one accepted connection until it ends.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    listener: usize,
-    proxy: Rc<Proxy>,
-    phase: watch::Receiver<Phase>,
-) {
-    let config = proxy.config.load_full();
-    let Some(settings) = config.listeners.get(listener) else { return };
-    let Ok(local) = stream.local_addr() else { return };
-    let address = peer.ip().to_canonical();
-    let mut downstream = Downstream {
-        peer,
-        peer_text: peer_text(address),
-        local,
-        listener,
-        trusted: config.trusted_proxies.iter().any(|network| network.contains(&address)),
-        in_flight: std::cell::Cell::new(0),
-        close: std::cell::Cell::new(false),
-        version: std::cell::Cell::new(Version::HTTP_11),
-        secured: None,
-        tunnel: std::cell::RefCell::default(),
-        stats: Arc::clone(&proxy.stats),
-    };
-    let mut settings = settings.clone();
-    drop(config);
-    let clocks = Clocks::new(settings.header_timeout, settings.idle_timeout);
-    let transport = if settings.tls.is_some() {
-        // Boxed: in clear text a connection need not have room for a handshake.
-        match Box::pin(secure(stream, &mut settings, &downstream, phase.clone())).await {
-            Ok((transport, secured)) => {
-                downstream.secured = Some(secured);
-                transport
-            }
-            Err(Some(stream)) => {
-                let mut inbound = Inbound::new(stream.into(), settings.max_header_size, clocks);
-                inbound.refuse(Refusal::Plaintext);
-                return closing::close(inbound, true, &downstream).await;
-            }
-            Err(None) => return,
-        }
-    } else {
-        Transport::from(stream)
-    };
-    let connection = Connection { downstream: Rc::new(downstream), clocks, phase };
-    let handler = move |request, downstream| Rc::clone(&proxy).handle(request, downstream);
-    connection.serve(transport, &settings, handler).await;
-}
-
-/// Shakes hands as the listener's settings say, and leaves in them what was agreed on. A client that
-/// does not speak TLS gets its socket back.
-async fn secure(
-    stream: TcpStream,
-    settings: &mut Listener,
-    downstream: &Downstream,
-    phase: watch::Receiver<Phase>,
-) -> Result<(Transport, Secured), Option<TcpStream>> {
-    let Some(tls) = &settings.tls else { return Err(None) };
-    let _panics = PanicCount(Arc::clone(&downstream.stats));
-    let shaken = tokio::select! {
-        biased;
-        shaken = handshake::accept(stream, &tls.config) => shaken,
-        () = farewell(phase) => return Err(None),
-    };
-    match shaken {
-        Ok(stream) => {
-            let (secured, protocols) = handshake::agreed(&stream, settings.protocols);
-            settings.protocols = protocols;
-            Ok((Transport::Tls(Box::new(stream)), secured))
-        }
-        Err(failure) => {
-            tracing::debug!(peer = %downstream.peer, reason = failure.kind(), "TLS handshake failed");
-            downstream.stats.handshake_failed(downstream.listener, failure.kind());
-            Err(if let Failure::Plaintext(stream) = failure { Some(stream) } else { None })
-        }
-    }
-}
-
-fn peer_text(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).unwrap_or(const { HeaderValue::from_static("unknown") })
 }
 
 /// One connection and what it needs besides its socket and its handler.
@@ -223,7 +139,8 @@ impl Connection {
         let parts = connection.into_parts();
         let tunnel = self.downstream.tunnel.take();
         match (ended, tunnel) {
-            (Some(Ok(())), Some(tunnel)) => self.carry(*tunnel, parts.io, parts.read_buf).await,
+            // Boxed: other connections need not have room for a tunnel.
+            (Some(Ok(())), Some(tunnel)) => Box::pin(self.carry(*tunnel, parts.io, parts.read_buf)).await,
             (Some(Ok(())), None) => closing::close(parts.io, asked, &self.downstream).await,
             (Some(Err(error)), _) => closing::break_off(parts.io, &error, &self.downstream),
             (None, _) => {}
@@ -295,7 +212,9 @@ where
     let downstream = in_flight.downstream();
     let mut response = handler(request, Rc::clone(downstream)).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        gate.iter().for_each(|gate| gate.switch());
+        if let Some(gate) = gate {
+            gate.switch();
+        }
         return Ok(response.map(|body| Held::new(body, in_flight)));
     }
     // Whatever of the body is still to come will not be read by anyone: the connection ends.

@@ -30,3 +30,6 @@ mod smuggling;
 mod start;
 mod store_failure;
 mod streaming;
+mod tls;
+mod tls_clients;
+mod upgrade;

@@ -101,6 +101,10 @@ fn subjects_read_as_documented() {
     assert_eq!(request.text(&["route"]), "route=orders");
     assert_eq!(request.text(&["global"]), "global");
     assert_eq!(request.text(&["client_ip", "route"]), "12:ip=192.0.2.112:route=orders");
+    let secured = Request { tls_subject: Some(b"CN=ann,O=Example".to_vec()), ..Request::default() };
+    let hashed = secured.text(&["tls:subject"]);
+    assert!(hashed.starts_with("tls:subject=#") && hashed.len() == 13 + 32, "{hashed}");
+    assert!(request.is_missing("tls:subject"));
     let hashed = request.text(&["header:X-API-Key"]);
     assert!(hashed.starts_with("header:x-api-key=#") && hashed.len() == 18 + 32, "{hashed}");
 }
