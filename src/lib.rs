@@ -3,7 +3,7 @@
 //! # The life of a request
 //!
 //! 1. A [`worker`] (one thread, one runtime, one core) accepts a connection on one of its
-//!    listeners and hands it to [`proxy::connection`].
+//!    listeners and hands it to [`proxy::connection`], which shakes hands where there is [`tls`].
 //! 2. [`proxy::inbound`] stands between the socket and hyper and lets one strictly valid
 //!    request head through at a time.
 //! 3. [`proxy::handler`] tells the story: find the [`route`], ask the [`limit::Limiter`] for a
@@ -23,6 +23,7 @@ pub mod route;
 pub mod server;
 pub mod signal;
 pub mod telemetry;
+pub mod tls;
 pub mod units;
 pub mod upstream;
 pub mod worker;

@@ -182,6 +182,32 @@ impl Sources {
                 out.value(&[("listener", &listener.name), ("reason", reason)], count);
             }
         }
+        self.tls(out);
+    }
+
+    /// TLS by listener.
+    fn tls(&self, out: &mut Exposition) {
+        let listeners = || {
+            let all = self.config.listeners.iter().enumerate();
+            all.filter_map(|(index, listener)| listener.tls.as_ref().map(|tls| (index, &*listener.name, tls)))
+        };
+        out.family("tollgate_tls_handshake_failures", Kind::Counter, "TLS handshakes that came to no connection.");
+        for (index, name, _) in listeners() {
+            let failed = summed(self.workers.iter().map(|(stats, _)| stats.handshakes_failed_by_kind(index)));
+            for (kind, count) in failed {
+                out.value(&[("listener", name), ("kind", kind)], count);
+            }
+        }
+        out.family("tollgate_certificate_not_after_seconds", Kind::Gauge, "When a certificate expires, Unix time.");
+        for (_, name, tls) in listeners() {
+            for (position, certificate) in tls.certificates.iter().enumerate() {
+                let not_after = u64::try_from(certificate.validity.not_after.as_second()).unwrap_or(0);
+                let number = (position + 1).to_string();
+                let subject = certificate.names.first().map_or("", |name| name);
+                let labels = [("listener", name), ("certificate", &number), ("name", subject)];
+                out.value(&labels, not_after);
+            }
+        }
     }
 
     /// The process itself.

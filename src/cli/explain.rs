@@ -33,6 +33,9 @@ pub struct Args {
     /// The client's address, as it is found behind trusted proxies
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     ip: IpAddr,
+    /// The subject of the client's certificate, such as 'CN=reader,O=Example' (RFC 4514)
+    #[arg(long, value_name = "NAME")]
+    tls_subject: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
@@ -54,6 +57,7 @@ struct Imagined {
     uri: Uri,
     headers: HeaderMap,
     client: IpAddr,
+    tls_subject: Option<String>,
 }
 
 /// Explains, and prints.
@@ -89,7 +93,13 @@ impl Imagined {
         if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
             headers.insert(header::HOST, host);
         }
-        Self { method: args.method.clone(), uri: args.url.clone(), headers, client: args.ip.to_canonical() }
+        Self {
+            method: args.method.clone(),
+            uri: args.url.clone(),
+            headers,
+            client: args.ip.to_canonical(),
+            tls_subject: args.tls_subject.clone(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod limit;
 mod process;
 mod store;
+mod tls;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
 pub(in crate::config) use store::{Redis, Store, StoreName};
+pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
 
 keys! {
     /// A configuration of Tollgate.
@@ -61,8 +63,10 @@ keys! {
     Listener {
         /// `host:port` with an IP address, or `:port` for every address. Required.
         address: Address,
-        /// `h1` (HTTP/1.1) and `h2` (HTTP/2 in clear text, by prior knowledge). Default: both.
+        /// `h1` (HTTP/1.1) and `h2` (HTTP/2: in clear text by prior knowledge, over TLS by ALPN). Default: both.
         protocols: OneOrMany<Protocol>,
+        /// TLS. Default: none, clear text.
+        tls: Tls,
         /// Connections open at once. Default: 20000.
         max_connections: u64,
         /// Connections open at once from one client address; never applied to trusted proxies. Default: no bound.
@@ -71,6 +75,8 @@ keys! {
         header_timeout: Duration,
         /// Time between requests of a kept-alive connection. Default: 75s.
         idle_timeout: Duration,
+        /// How long an event stream, a gRPC stream or a WebSocket may be silent. Default: 1h.
+        stream_idle_timeout: Duration,
         /// Largest request head. Default: 32KiB.
         max_header_size: Size,
     }
@@ -81,7 +87,7 @@ words! {
     Protocol {
         /// HTTP/1.1 and 1.0.
         H1 = "h1",
-        /// HTTP/2 in clear text.
+        /// HTTP/2.
         H2 = "h2",
     }
 }

@@ -1,9 +1,11 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
+mod listeners;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{AccessLogFormat, ClientIpSource, Config, Listener, LogFormat};
+use super::{AccessLogFormat, ClientIpSource, Config, LogFormat};
 use crate::limit::algorithm::Algorithm;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::headers::HeaderStyle;
@@ -18,7 +20,7 @@ use crate::upstream::{Address, Upstream};
 #[must_use]
 pub fn expanded(config: &Config) -> String {
     let mut out = Lines::default();
-    listeners(&mut out, &config.listeners);
+    listeners::listeners(&mut out, &config.listeners);
     clients(&mut out, config);
     upstreams(&mut out, &config.upstreams);
     routes(&mut out, config);
@@ -61,23 +63,6 @@ impl Lines {
 /// A double-quoted scalar (JSON's escapes are YAML's). `${` is doubled, so that it is read as it stands.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text.replace("${", "$${")).to_string()
-}
-
-fn listeners(out: &mut Lines, listeners: &[Listener]) {
-    out.line(0, "listeners:");
-    for listener in listeners {
-        out.line(2, format_args!("{}:", quoted(&listener.name)));
-        out.pair(4, "address", quoted(&listener.address.to_string()));
-        let protocols = [(listener.protocols.h1, "h1"), (listener.protocols.h2, "h2")];
-        out.list(4, "protocols", protocols.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()));
-        out.pair(4, "max_connections", listener.max_connections);
-        if let Some(bound) = listener.max_connections_per_ip {
-            out.pair(4, "max_connections_per_ip", bound);
-        }
-        out.pair(4, "header_timeout", DurationText(listener.header_timeout));
-        out.pair(4, "idle_timeout", DurationText(listener.idle_timeout));
-        out.pair(4, "max_header_size", Size(listener.max_header_size as u64));
-    }
 }
 
 fn clients(out: &mut Lines, config: &Config) {

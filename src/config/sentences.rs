@@ -153,6 +153,7 @@ fn part(part: &KeyPart) -> String {
         KeyPart::Cookie(name) => format!("value of the cookie {name}"),
         KeyPart::Query(name) => format!("value of the query parameter {name}"),
         KeyPart::Path(name) => format!("{{{name}}} of the path"),
+        KeyPart::TlsSubject => "subject of the client's certificate".into(),
         KeyPart::Host => "host".into(),
         KeyPart::Method => "method".into(),
         KeyPart::Route => "route".into(),

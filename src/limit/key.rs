@@ -1,7 +1,7 @@
 //! What a limit is keyed by: from a request's facts to one canonical subject.
 //!
 //! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `path:tenant=acme`,
-//! `route=orders`, `host=…`, `method=…` or `global`; one of several parts is each part behind its
+//! `route=orders`, `host=…`, `method=…`, `tls:subject=…` or `global`; one of several parts is each part behind its
 //! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
 mod subject;
@@ -30,6 +30,8 @@ pub struct Facts<'a> {
     pub query: Option<&'a str>,
     /// The request's fields.
     pub headers: &'a HeaderMap,
+    /// The subject of the client's certificate (RFC 4514), when it showed one that was verified.
+    pub tls_subject: Option<&'a [u8]>,
     /// Path parameters of the matched route, in canonical form: name and value.
     pub params: &'a [(&'a str, &'a str)],
     /// The matched route's name, empty when none matched.
@@ -59,6 +61,8 @@ pub enum KeyPart {
     Query(Box<str>),
     /// A parameter of the route's path, percent-decoded.
     Path(Box<str>),
+    /// The subject of the client's certificate, when it showed one that was verified.
+    TlsSubject,
     /// The canonical host.
     Host,
     /// The method: HEAD is GET, and all that HTTP and PATCH do not define are one, `OTHER`.
@@ -112,9 +116,15 @@ pub struct AmbiguousKey;
 pub use text::KeyError;
 
 impl KeyPart {
-    /// Whether a request may come without it; then the client chooses what stands there, too.
+    /// Whether a request may come without it.
     #[must_use]
     pub fn may_be_missing(&self) -> bool {
+        self.is_client_chosen() || matches!(self, Self::TlsSubject)
+    }
+
+    /// Whether the client writes there what it likes, unverified.
+    #[must_use]
+    pub fn is_client_chosen(&self) -> bool {
         matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
     }
 }

@@ -1,10 +1,12 @@
-//! The request's path: listener → inbound → connection → handler → client → forward → response body or rejection.
+//! The request's path: listener → handshake → inbound → connection → handler → client → forward → response body,
+//! upgrade or rejection.
 
 pub mod body;
 pub mod client;
 pub mod connection;
 pub mod forward;
 pub mod handler;
+pub mod handshake;
 pub mod headers;
 pub mod inbound;
 pub mod listener;
@@ -14,8 +16,10 @@ pub mod rejection;
 pub mod request_body;
 pub mod response_body;
 mod target;
+pub mod transport;
+pub mod upgrade;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +31,8 @@ use crate::config::Config;
 use crate::limit::Limiter;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
+use handshake::Secured;
+use upgrade::Tunnel;
 
 /// One worker's proxy: everything a request on this core needs.
 #[derive(Debug)]
@@ -63,6 +69,10 @@ pub struct Downstream {
     pub close: Cell<bool>,
     /// HTTP/1.1 or HTTP/2.
     pub version: Cell<Version>,
+    /// What the TLS handshake told; `None` in clear text.
+    pub secured: Option<Secured>,
+    /// Left by a handler that answered with 101: what this connection turns into.
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
 }

@@ -1,5 +1,6 @@
 //! What is told about a request once it is over: counted always, logged where the access log is on.
-//! A record completes itself when dropped, which is when the response body ends or the client leaves.
+//! A record completes itself when dropped, which is when the response body or the tunnel ends, or the
+//! client leaves. What must last as long as the request does belongs in here.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -34,6 +35,8 @@ pub(super) struct Record {
     status: StatusCode,
     /// Time before the request was forwarded that was ours.
     overhead: Option<Duration>,
+    /// Bytes received through a tunnel.
+    tunnel_in: u64,
     bytes_out: u64,
     limited: bool,
     own_error: Option<&'static str>,
@@ -82,6 +85,7 @@ impl Record {
             route: config.router.routes().last().map_or(0, |unmatched| unmatched.index),
             status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             overhead: None,
+            tunnel_in: 0,
             bytes_out: 0,
             limited: false,
             own_error: None,
@@ -179,6 +183,25 @@ impl Record {
         response.body_mut().record(self);
     }
 
+    /// The response's head is complete, and the connection changes protocols behind it: the record
+    /// goes along.
+    pub(super) fn switched(mut self, response: &Response<Body>) -> Self {
+        self.status = response.status();
+        self
+    }
+
+    /// How much has gone through the tunnel: from the client, and to it.
+    pub(super) fn carried(&mut self, received: u64, sent: u64) {
+        self.tunnel_in = received;
+        self.bytes_out = sent;
+    }
+
+    /// The tunnel ended otherwise than by its two sides.
+    pub(super) fn failed(&mut self, error: &'static str) {
+        self.own_error = Some(error);
+        tracing::debug!(error, route = self.route_name(), "tunnel ended");
+    }
+
     /// Body bytes were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
@@ -274,7 +297,7 @@ impl Entry {
                 .and_then(|referer| referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()),
             route: self.route.as_deref().unwrap_or_default(),
             status: record.status,
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_in: record.tunnel_in + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: record.bytes_out,
             total,
             upstream_time: self.upstream_time,

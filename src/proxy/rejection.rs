@@ -61,6 +61,8 @@ pub enum Rejection<'a> {
     Reset,
     /// The upstream's response is no HTTP.
     Garbage,
+    /// The upstream changed to another protocol than it was asked for.
+    Upgrade,
     /// The upstream's response did not begin in time.
     ResponseTimeout,
     /// The upstream took no more of the request's body.
@@ -173,6 +175,7 @@ impl Rejection<'_> {
             Self::NoEndpoint => (503, Upstream, "no_endpoint", "destination_unavailable", "No upstream server is available."),
             Self::Reset => (502, Upstream, "reset", "connection_terminated", "The upstream server closed the connection before it answered."),
             Self::Garbage => (502, Upstream, "garbage", "http_protocol_error", "The upstream server's answer is not valid."),
+            Self::Upgrade => (502, Upstream, "upgrade", "http_upgrade_failed", "The upstream server changed to a protocol that was not asked for."),
             Self::ResponseTimeout => (504, Upstream, "response_timeout", "http_response_timeout", "The upstream server did not answer in time."),
             Self::UploadStalled => (504, Upstream, "upload_stalled", "connection_write_timeout", "The upstream server stopped taking the request's body."),
         };

@@ -178,3 +178,28 @@ fn a_half_read_answer_that_is_cut_gives_its_place_back() {
         (next.head().unwrap().status == 200).then_some(())
     });
 }
+
+#[test]
+fn a_websocket_holds_its_place_until_either_side_closes_it() {
+    let upstream = Upstream::answering(|peer, _| {
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")?;
+        peer.closed()
+    });
+    let proxy = Tollgate::start(&configuration(&upstream.url(), "in_flight: 1, slot_ttl: 1s", ""));
+    let upgrade = Request::get("/chat").header("connection", "upgrade").header("upgrade", "websocket");
+    let mut tunnel = proxy.client();
+    tunnel.write(&upgrade.bytes()).unwrap();
+    assert_eq!(tunnel.head().unwrap().status, 101);
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(400));
+        let mut refused = proxy.client();
+        refused.write(&upgrade.bytes()).unwrap();
+        assert_eq!(refused.head().unwrap().status, 429, "the slot is renewed as long as the tunnel is open");
+    }
+    drop(tunnel);
+    eventually("the place is free", || {
+        let mut next = proxy.client();
+        next.write(&upgrade.bytes()).unwrap();
+        (next.head().unwrap().status == 101).then_some(())
+    });
+}

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("worker", &["proxy", "limit", "upstream", "config", "telemetry"]),
     // Readiness ends when draining begins.
     ("admin", &["config", "limit", "upstream", "telemetry", "proxy::connection"]),
-    ("proxy", &["config", "route", "limit", "upstream", "telemetry"]),
+    ("proxy", &["config", "route", "limit", "upstream", "telemetry", "tls"]),
     (
         "config",
         &[
@@ -26,6 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "limit::algorithm",
             "limit::headers",
             "limit::store::settings",
+            // Certificates are read and checked with the file that names them.
+            "tls",
             "upstream",
         ],
     ),
@@ -35,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // How logs look is configured.
     ("telemetry", &["config"]),
     ("signal", &[]),
+    ("tls", &[]),
     ("units", &[]),
 ];
 

@@ -35,3 +35,6 @@ mod start;
 mod store_failure;
 mod store_links;
 mod streaming;
+mod tls;
+mod tls_clients;
+mod upgrade;

@@ -1,5 +1,6 @@
 //! What the tests stand on: the program under test, clients, servers, and ways to wait.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod fault_proxy;
 pub(crate) mod load;

@@ -119,6 +119,7 @@ impl Account {
             path: &compared,
             query: request.uri.query(),
             headers: &request.headers,
+            tls_subject: request.tls_subject.as_deref().map(str::as_bytes),
             params: &found.params,
             route: if found.route.upstream.is_some() { &found.route.name } else { "" },
         };

@@ -10,6 +10,7 @@ mod routes;
 mod secrets;
 mod store;
 mod terms;
+mod tls;
 mod upstreams;
 mod warnings;
 

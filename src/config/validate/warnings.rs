@@ -45,6 +45,7 @@ impl Check<'_> {
 
     fn warn_about_key(&mut self, policy: &Policy, config: &Config, places: &Places) {
         let Some(span) = places.policy(&policy.name) else { return };
+        self.tls_subject(config, &policy.key.parts, span);
         let parts = || policy.key.parts.iter().flatten();
         let forwarded = parts().find_map(|part| match part {
             KeyPart::Header(name) if FORWARDED.contains(&name.as_str()) => Some(name),
@@ -61,7 +62,7 @@ impl Check<'_> {
         }
         if let Backend::Redis(redis) = &config.store.backend
             && matches!(redis.hashing, Hashing::Hashed(None))
-            && parts().any(KeyPart::may_be_missing)
+            && parts().any(KeyPart::is_client_chosen)
         {
             self.warn(
                 span,
@@ -119,7 +120,7 @@ impl Check<'_> {
         let mut said = Vec::new();
         for route in config.router.routes() {
             let enforced = || route.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
-            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::may_be_missing);
+            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::is_client_chosen);
             if enforced().next().is_none() || !enforced().all(|policy| free(policy)) {
                 continue;
             }

@@ -21,7 +21,7 @@ impl Word for KeyChoice {
     fn schema() -> Json {
         json!({
             "type": "string",
-            "pattern": "^ *(client_ip|host|method|route|global|(header|cookie|query|path):[^|]+|.*\\$\\{.*)( *\\| *(client_ip|host|method|route|global|(header|cookie|query|path):[^|]+))* *$",
+            "pattern": "^ *(client_ip|tls:subject|host|method|route|global|(header|cookie|query|path):[^|]+|.*\\$\\{.*)( *\\| *(client_ip|tls:subject|host|method|route|global|(header|cookie|query|path):[^|]+))* *$",
             "examples": ["client_ip", "header:x-api-key | client_ip"],
         })
     }
@@ -71,6 +71,8 @@ mod tests {
             ("clientip", "`client_ip`"),
             ("headers:x", "`header:NAME`"),
             ("header", "`header:NAME`"),
+            ("tls:issuer", "write `tls:subject`"),
+            ("tls", "such as `tls:subject`"),
             ("jwt:sub", "write client_ip"),
             ("header:", "such as `header:x-api-key`"),
             ("query:{x}", "printable ASCII"),

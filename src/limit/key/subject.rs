@@ -19,7 +19,7 @@ pub(super) fn write(subject: &mut Subject, part: &KeyPart, value: &KeyValue<'_>,
         KeyPart::Global => subject.extend_from_slice(b"global"),
         _ => {
             let _ = write!(Text(subject), "{}=", Kind(part));
-            write_value(subject, &value.bytes, is_client_chosen(part), hashing);
+            write_value(subject, &value.bytes, part.is_client_chosen(), hashing);
         }
     }
 }
@@ -50,12 +50,8 @@ pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix:
     }
 }
 
-/// Whether the value may be a secret, or is at least the client's to choose freely.
-fn is_client_chosen(part: &KeyPart) -> bool {
-    matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_))
-}
-
-/// Appends a value. A plain one never begins with `#`, which marks a hash.
+/// Appends a value; what the client chose may be a secret. A plain one never begins with `#`, which
+/// marks a hash.
 fn write_value(subject: &mut Subject, value: &[u8], client_chosen: bool, hashing: &Hashing) {
     let hash = match hashing {
         Hashing::Raw => return subject.extend_from_slice(value),

@@ -14,6 +14,7 @@ struct Request {
     host: String,
     method: Method,
     route: String,
+    tls_subject: Option<Vec<u8>>,
 }
 
 impl Default for Request {
@@ -26,6 +27,7 @@ impl Default for Request {
             host: "example.com".into(),
             method: Method::GET,
             route: "orders".into(),
+            tls_subject: None,
         }
     }
 }
@@ -58,6 +60,7 @@ impl Request {
             path: "/",
             query: self.query.as_deref(),
             headers: &self.headers,
+            tls_subject: self.tls_subject.as_deref(),
             params: &params,
             route: &self.route,
         })
@@ -98,6 +101,10 @@ fn subjects_read_as_documented() {
     assert_eq!(request.text(&["route"]), "route=orders");
     assert_eq!(request.text(&["global"]), "global");
     assert_eq!(request.text(&["client_ip", "route"]), "12:ip=192.0.2.112:route=orders");
+    let secured = Request { tls_subject: Some(b"CN=ann,O=Example".to_vec()), ..Request::default() };
+    let hashed = secured.text(&["tls:subject"]);
+    assert!(hashed.starts_with("tls:subject=#") && hashed.len() == 13 + 32, "{hashed}");
+    assert!(request.is_missing("tls:subject"));
     let hashed = request.text(&["header:X-API-Key"]);
     assert!(hashed.starts_with("header:x-api-key=#") && hashed.len() == 18 + 32, "{hashed}");
 }

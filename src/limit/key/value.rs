@@ -22,6 +22,7 @@ pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValu
             let found = facts.params.iter().find(|(param, _)| *param == &**name);
             found.map(|(_, value)| percent_decode(value.as_bytes()).into())
         }
+        KeyPart::TlsSubject => facts.tls_subject.map(Cow::Borrowed),
         KeyPart::Host => Some(Cow::Borrowed(facts.host.as_bytes())),
         KeyPart::Method => Some(Cow::Borrowed(method(facts.method))),
         // The requests that matched no route are one group as well.

@@ -75,6 +75,7 @@ impl Request {
             path: self.path,
             query: None,
             headers: &self.headers,
+            tls_subject: None,
             params: &[],
             route: "r",
         }
