@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::Config;
+use crate::jwt::{Keys, TokenKind};
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::settings::Backend;
@@ -21,6 +22,8 @@ pub struct Sources {
     memory: Arc<MemoryStore>,
     /// Lost lines are counted.
     access_log: Option<AccessLog>,
+    /// The keys of tokens, when there are any.
+    keys: Option<Arc<Keys>>,
     /// One of each per worker.
     workers: Vec<(Arc<WorkerStats>, Arc<LimitStats>)>,
 }
@@ -29,7 +32,12 @@ impl Sources {
     /// Without workers; they are added as they start.
     #[must_use]
     pub fn new(config: Arc<Config>, memory: Arc<MemoryStore>, access_log: Option<AccessLog>) -> Self {
-        Self { config, memory, access_log, workers: Vec::new() }
+        Self { config, memory, access_log, keys: None, workers: Vec::new() }
+    }
+
+    /// Shows these keys too.
+    pub fn show_keys(&mut self, keys: Arc<Keys>) {
+        self.keys = Some(keys);
     }
 
     /// Adds a worker.
@@ -50,6 +58,7 @@ impl Sources {
         self.requests(&mut out);
         self.limits(&mut out);
         self.store(&mut out);
+        self.tokens(&mut out);
         self.upstreams(&mut out);
         self.connections(&mut out);
         self.process(&mut out);
@@ -135,6 +144,22 @@ impl Sources {
         };
         if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
+        }
+    }
+
+    /// Tokens, and the keys that verify them.
+    fn tokens(&self, out: &mut Exposition) {
+        let Some(keys) = &self.keys else { return };
+        let status = keys.status();
+        out.family("tollgate_jwks_up", Kind::Gauge, "1 when the keys of tokens could be loaded at the last attempt.");
+        out.value(&[], u64::from(status.up));
+        out.family("tollgate_jwks_keys", Kind::Gauge, "Keys that tokens are verified with.");
+        out.value(&[], status.keys as u64);
+        out.family("tollgate_jwks_last_success_timestamp_seconds", Kind::Gauge, "When keys were last loaded; 0 never.");
+        out.value(&[], status.last_success);
+        out.family("tollgate_jwt_tokens", Kind::Counter, "Tokens that a limit asked for, by what was made of them.");
+        for (kind, label) in TokenKind::ALL {
+            out.value(&[("result", label)], keys.tokens(kind));
         }
     }
 

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use super::Global;
 use crate::config;
 use crate::config::frames::Colour;
+use crate::jwt::ClaimSet;
 use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
@@ -21,7 +22,8 @@ use account::Account;
 Examples:
   tollgate explain GET http://localhost:8080/api/data
   tollgate explain POST https://api.example.com/v1/login --ip 192.0.2.7
-  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json")]
+  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json
+  tollgate explain GET http://localhost/ --jwt-claims '{\"sub\": \"ann\", \"realm\": {\"tenant\": 7}}'")]
 pub struct Args {
     /// The request's method, such as GET
     method: Method,
@@ -33,6 +35,9 @@ pub struct Args {
     /// The client's address, as it is found behind trusted proxies
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     ip: IpAddr,
+    /// What the request's token says, as if it were verified; a token in a field is not looked at
+    #[arg(long, value_name = "JSON")]
+    jwt_claims: Option<ClaimSet>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
@@ -54,6 +59,7 @@ struct Imagined {
     uri: Uri,
     headers: HeaderMap,
     client: IpAddr,
+    claims: ClaimSet,
 }
 
 /// Explains, and prints.
@@ -89,7 +95,13 @@ impl Imagined {
         if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
             headers.insert(header::HOST, host);
         }
-        Self { method: args.method.clone(), uri: args.url.clone(), headers, client: args.ip.to_canonical() }
+        Self {
+            method: args.method.clone(),
+            uri: args.url.clone(),
+            headers,
+            client: args.ip.to_canonical(),
+            claims: args.jwt_claims.clone().unwrap_or_default(),
+        }
     }
 }
 

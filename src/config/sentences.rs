@@ -99,6 +99,7 @@ fn part(part: &KeyPart) -> String {
         KeyPart::Cookie(name) => format!("value of the cookie {name}"),
         KeyPart::Query(name) => format!("value of the query parameter {name}"),
         KeyPart::Path(name) => format!("{{{name}}} of the path"),
+        KeyPart::Jwt(path) => format!("claim {path} of the verified token"),
         KeyPart::Host => "host".into(),
         KeyPart::Method => "method".into(),
         KeyPart::Route => "route".into(),

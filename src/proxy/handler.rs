@@ -20,6 +20,7 @@ use super::response_body::ResponseBody;
 use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
+use crate::jwt::Presented;
 use crate::limit::{Facts, Outcome, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
@@ -93,6 +94,7 @@ impl Proxy {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
         let compared = comparable(&path.text);
+        let token = Presented::new(self.tokens.as_ref(), &head.headers);
         let facts = Facts {
             client_ip: exchange.client.address,
             method: &head.method,
@@ -102,6 +104,7 @@ impl Proxy {
             headers: &head.headers,
             params: &found.params,
             route: if route.upstream.is_some() { &route.name } else { "" },
+            claims: &token,
         };
         let asking = exchange.record.clock();
         let mut verdict = self.limiter.check(&route.policies, &facts).await;

@@ -121,6 +121,7 @@ impl Account {
             headers: &request.headers,
             params: &found.params,
             route: if found.route.upstream.is_some() { &found.route.name } else { "" },
+            claims: &request.claims,
         };
         for policy in &found.route.policies {
             self.limits.push(LimitAccount::of(policy, &facts, &shown_hashing(config))?);

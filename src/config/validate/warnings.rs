@@ -119,7 +119,7 @@ impl Check<'_> {
         let mut said = Vec::new();
         for route in config.router.routes() {
             let enforced = || route.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
-            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::may_be_missing);
+            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::is_client_chosen);
             if enforced().next().is_none() || !enforced().all(|policy| free(policy)) {
                 continue;
             }

@@ -19,7 +19,7 @@ pub(super) fn write(subject: &mut Subject, part: &KeyPart, value: &KeyValue<'_>,
         KeyPart::Global => subject.extend_from_slice(b"global"),
         _ => {
             let _ = write!(Text(subject), "{}=", Kind(part));
-            write_value(subject, &value.bytes, is_client_chosen(part), hashing);
+            write_value(subject, value, is_secret(part), hashing);
         }
     }
 }
@@ -50,16 +50,25 @@ pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix:
     }
 }
 
-/// Whether the value may be a secret, or is at least the client's to choose freely.
-fn is_client_chosen(part: &KeyPart) -> bool {
-    matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_))
+/// Whether the value may be a secret or personal, or is at least the client's to choose freely.
+fn is_secret(part: &KeyPart) -> bool {
+    part.is_client_chosen() || matches!(part, KeyPart::Jwt(_))
 }
 
 /// Appends a value. A plain one never begins with `#`, which marks a hash.
-fn write_value(subject: &mut Subject, value: &[u8], client_chosen: bool, hashing: &Hashing) {
+fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
+    let mut marked = Subject::new();
+    let value: &[u8] = match value.mark {
+        "" => &value.bytes,
+        mark => {
+            marked.extend_from_slice(mark.as_bytes());
+            marked.extend_from_slice(&value.bytes);
+            &marked
+        }
+    };
     let hash = match hashing {
         Hashing::Raw => return subject.extend_from_slice(value),
-        Hashing::Hashed(_) if !client_chosen && is_plain(value) => return subject.extend_from_slice(value),
+        Hashing::Hashed(_) if !secret && is_plain(value) => return subject.extend_from_slice(value),
         Hashing::Hashed(None) => blake3::hash(value),
         Hashing::Hashed(Some(secret)) => blake3::keyed_hash(secret, value),
     };

@@ -60,6 +60,7 @@ impl Request {
             headers: &self.headers,
             params: &params,
             route: &self.route,
+            claims: &NoClaims,
         })
     }
 

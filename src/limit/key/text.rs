@@ -20,7 +20,7 @@ pub enum KeyError {
         /// What was probably meant.
         suggestion: Option<&'static str>,
     },
-    /// `header`, `cookie`, `query` or `path` without a name.
+    /// `header`, `cookie`, `query`, `path` or `jwt` without a name.
     #[error("`{kind}` needs a name; write `{kind}:NAME`, such as `{kind}:{example}`")]
     NameMissing {
         /// The kind.
@@ -45,18 +45,18 @@ pub enum KeyError {
 }
 
 /// For error messages.
-const KINDS: &str =
-    "client_ip, header:NAME, cookie:NAME, query:NAME, path:PARAM, host, method, route or global, or several with |";
+const KINDS: &str = "client_ip, header:NAME, cookie:NAME, query:NAME, path:PARAM, jwt:CLAIM, host, method, route or \
+     global, or several with |";
 
 /// Kinds that take a name, each with an example.
-const NAMED: [(&str, &str); 4] =
-    [("header", "x-api-key"), ("cookie", "session"), ("query", "api_key"), ("path", "tenant")];
+const NAMED: [(&str, &str); 5] =
+    [("header", "x-api-key"), ("cookie", "session"), ("query", "api_key"), ("path", "tenant"), ("jwt", "sub")];
 
 /// Kinds that stand alone.
 const PLAIN: [&str; 5] = ["client_ip", "host", "method", "route", "global"];
 
-/// The longest name of a field, cookie or parameter.
-const MAX_NAME: usize = 256;
+/// The longest name of a field, cookie, parameter or claim.
+pub const MAX_NAME: usize = 256;
 
 fn cure(suggestion: Option<&'static str>) -> String {
     match suggestion {
@@ -112,7 +112,8 @@ fn named(kind: &'static str, name: &str) -> Result<KeyPart, KeyError> {
         "header" => KeyPart::Header(HeaderName::try_from(name).map_err(|_| bad())?),
         "cookie" => KeyPart::Cookie(name.into()),
         "query" => KeyPart::Query(name.into()),
-        _ => KeyPart::Path(name.into()),
+        "path" => KeyPart::Path(name.into()),
+        _ => KeyPart::Jwt(name.into()),
     })
 }
 
@@ -150,6 +151,7 @@ impl fmt::Display for KeyPart {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path(name) => write!(f, "path:{name}"),
+            Self::Jwt(path) => write!(f, "jwt:{path}"),
             Self::Host => f.write_str("host"),
             Self::Method => f.write_str("method"),
             Self::Route => f.write_str("route"),

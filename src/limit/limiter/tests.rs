@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
-use crate::limit::key::Key;
+use crate::limit::key::{Key, NoClaims};
 use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
 use crate::limit::store::settings::RedisSettings;
 
@@ -76,6 +76,7 @@ impl Request {
             headers: &self.headers,
             params: &[],
             route: "r",
+            claims: &NoClaims,
         }
     }
 }
