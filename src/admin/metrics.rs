@@ -269,10 +269,13 @@ pub(super) mod tests {
 
     /// Two workers that have counted something of everything.
     pub(in crate::admin) fn sources() -> Sources {
-        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n";
+        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n\
+                    jwt: { jwks_url: 'http://127.0.0.1:1/' }\n";
         let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
         let routes = config.router.routes().count();
+        let keys = Arc::new(Keys::new(Arc::clone(config.jwt.as_ref().unwrap())));
         let mut sources = Sources::new(config, Arc::new(MemoryStore::new(10)), None);
+        sources.show_keys(keys);
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);
@@ -298,6 +301,8 @@ pub(super) mod tests {
             "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
             "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
+            "tollgate_jwks_up 0",
+            "tollgate_jwt_tokens_total{result=\"valid\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

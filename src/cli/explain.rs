@@ -59,6 +59,7 @@ struct Imagined {
     uri: Uri,
     headers: HeaderMap,
     client: IpAddr,
+    /// What its token says.
     claims: ClaimSet,
 }
 

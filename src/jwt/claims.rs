@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use crate::limit::key::{AmbiguousKey, Claim, Claims, MAX_NAME};
+use crate::limit::key::{Claim, MAX_NAME};
 
 /// Levels of objects within objects that are looked into.
 const DEEPEST: usize = 8;
@@ -63,12 +63,6 @@ impl ClaimSet {
             Scalar::Boolean(true) => Claim::Literal("true"),
             Scalar::Boolean(false) => Claim::Literal("false"),
         })
-    }
-}
-
-impl Claims for ClaimSet {
-    fn claim(&self, path: &str) -> Result<Option<Claim<'_>>, AmbiguousKey> {
-        Ok(self.find(path))
     }
 }
 

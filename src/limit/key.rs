@@ -106,7 +106,7 @@ pub struct KeyValue<'a> {
     /// Decoded; empty for a client address.
     pub bytes: Cow<'a, [u8]>,
     /// Stands before the bytes in a subject: `"` before a claim that is text, which tells `"1"` from 1.
-    pub mark: &'static str,
+    pub mark: Option<u8>,
     /// The whole client address, when that is the part.
     pub address: Option<IpAddr>,
 }

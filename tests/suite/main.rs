@@ -18,6 +18,7 @@ mod flood;
 mod forwarding;
 mod forwarding_http2;
 mod inbound;
+mod jwt;
 mod keys;
 mod layering;
 mod observability;

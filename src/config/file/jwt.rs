@@ -23,7 +23,7 @@ keys! {
         audience: OneOrMany<String>,
         /// One of these must have issued the token (`iss`). Default: not looked at.
         issuer: OneOrMany<String>,
-        /// Signatures that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA. Default: all, each where a key is for it.
+        /// Signatures that are accepted: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`. Default: all, each where a key is for it.
         algorithms: OneOrMany<Signature>,
         /// The field that carries the token, with or without `Bearer` before it. Default: authorization.
         header: HeaderName,

@@ -24,7 +24,7 @@ impl Check<'_> {
         let jwt = file.jwt.get()?;
         let algorithms = algorithms(&jwt.algorithms);
         let (audience, issuer) = (self.names(&jwt.audience), self.names(&jwt.issuer));
-        let leeway = jwt.leeway.or(Duration::from_secs(60));
+        let leeway = jwt.leeway.or(Duration::from_mins(1));
         if let Some(given) = jwt.leeway.spanned()
             && leeway > LARGEST_LEEWAY
         {
@@ -65,6 +65,7 @@ impl Check<'_> {
         let secure = jwt.jwks_url.get().is_some_and(|url| url.0.tls) || matches!(jwt.jwks_url, Setting::Invalid);
         if let Some(key) = jwt.jwks_ca.key().filter(|_| !secure) {
             self.error(key, "`jwks_ca` has no meaning without TLS", "leave it out, or write https:// in `jwks_url`");
+            return None;
         }
         self.readable(&jwt.jwks_ca)
     }
@@ -77,7 +78,7 @@ impl Check<'_> {
         {
             self.error(key, "`refresh` belongs to `jwks_url`", "leave it out: files are read again when they change");
         } else if let Some(given) = jwt.refresh.spanned()
-            && refresh < Duration::from_secs(1)
+            && (1..1_000_000).contains(&refresh.as_micros())
         {
             self.error(given.span, "keys are not fetched more than once a second", "write 5m, for example");
         }

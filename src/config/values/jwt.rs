@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn an_address_is_taken_apart() {
         let url = address("https://Login.Example.com/.well-known/jwks.json?v=1");
-        assert_eq!((&*url.host, url.port, &*url.authority, url.tls), ("login.example.com", 443, "login.example.com", true));
+        assert_eq!(
+            (&*url.host, url.port, &*url.authority, url.tls),
+            ("login.example.com", 443, "login.example.com", true)
+        );
         assert_eq!(&*url.target, "/.well-known/jwks.json?v=1");
         let url = address("http://[::1]:8080?keys");
         assert_eq!((&*url.host, url.port, &*url.authority, &*url.target), ("::1", 8080, "[::1]:8080", "/?keys"));
@@ -135,9 +138,12 @@ mod tests {
         for (name, algorithm) in ALGORITHMS {
             assert_eq!(<Signature as Word>::parse(name).unwrap(), Signature(algorithm));
         }
-        for (text, message) in
-            [("HS256", "shared secret"), ("hs512", "shared secret"), ("none", "proves nothing"), ("RS265", "not known here")]
-        {
+        for (text, message) in [
+            ("HS256", "shared secret"),
+            ("hs512", "shared secret"),
+            ("none", "proves nothing"),
+            ("RS265", "not known here"),
+        ] {
             let problem = <Signature as Word>::parse(text).unwrap_err();
             assert!(problem.message.contains(message), "{text}: {problem:?}");
         }

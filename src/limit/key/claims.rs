@@ -35,8 +35,8 @@ impl Claims for NoClaims {
 impl<'a> From<Claim<'a>> for KeyValue<'a> {
     fn from(claim: Claim<'a>) -> Self {
         let (text, mark) = match claim {
-            Claim::Text(text) => (text, "\""),
-            Claim::Literal(text) => (text, ""),
+            Claim::Text(text) => (text, Some(b'"')),
+            Claim::Literal(text) => (text, None),
         };
         Self { bytes: text.as_bytes().into(), mark, address: None }
     }

@@ -59,9 +59,9 @@ fn is_secret(part: &KeyPart) -> bool {
 fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
     let mut marked = Subject::new();
     let value: &[u8] = match value.mark {
-        "" => &value.bytes,
-        mark => {
-            marked.extend_from_slice(mark.as_bytes());
+        None => &value.bytes,
+        Some(mark) => {
+            marked.push(mark);
             marked.extend_from_slice(&value.bytes);
             &marked
         }

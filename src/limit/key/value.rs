@@ -13,7 +13,7 @@ pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValu
     let bytes = match part {
         KeyPart::ClientIp { .. } => {
             let address = Some(facts.client_ip.to_canonical());
-            return Ok(Some(KeyValue { bytes: Cow::Borrowed(b""), mark: "", address }));
+            return Ok(Some(KeyValue { bytes: Cow::Borrowed(b""), mark: None, address }));
         }
         KeyPart::Header(name) => header(facts.headers, name)?,
         KeyPart::Cookie(name) => cookie(facts.headers, name)?,
@@ -36,7 +36,7 @@ pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValu
 }
 
 fn plain(bytes: Cow<'_, [u8]>) -> KeyValue<'_> {
-    KeyValue { bytes, mark: "", address: None }
+    KeyValue { bytes, mark: None, address: None }
 }
 
 /// A client may make up methods without end, so what is not known is one.
