@@ -11,8 +11,10 @@ use smallvec::SmallVec;
 
 /// The largest source of keys, bytes.
 pub const LARGEST: usize = 256 * 1024;
-/// Keys kept of one source.
+/// Keys read of one source.
 const MOST: usize = 100;
+/// The longest name of a key that a message repeats, bytes.
+const LONGEST_SHOWN: usize = 64;
 /// Keys that one token is tried against.
 const MOST_TRIED: usize = 4;
 /// RSA moduli, bytes: 2048 to 8192 bits (RFC 7518 §3.3 demands 2048).
@@ -71,8 +73,6 @@ enum Unusable {
     Algorithm,
     #[error("has fewer than 2048 bits, or more than 8192")]
     Size,
-    #[error("is one too many")]
-    TooMany,
 }
 
 /// What a token's header asks for.
@@ -95,7 +95,7 @@ impl KeySet {
         let set: Value = serde_json::from_slice(contents).map_err(|_| KeySetError::NotASet)?;
         let keys = set.get("keys").and_then(Value::as_array).ok_or(KeySetError::NotASet)?;
         let read = keys.iter().enumerate().map(|(position, key)| {
-            let id = key.get("kid").and_then(Value::as_str);
+            let id = key.get("kid").and_then(Value::as_str).filter(|id| id.len() <= LONGEST_SHOWN);
             let name = id.map_or_else(|| format!("key {}", position + 1), |id| format!("key `{}`", id.escape_debug()));
             (name, read_jwk(key, allowed))
         });
@@ -130,9 +130,12 @@ impl KeySet {
     ) -> Result<Self, KeySetError> {
         let mut set = Self { digest: Some(blake3::hash(contents)), ..Self::default() };
         let mut for_others = Vec::new();
-        for (name, key) in read {
+        for (position, (name, key)) in read.enumerate() {
             match key {
-                Ok(_) if set.keys.len() == MOST => set.ignored.push(format!("{name} {}", Unusable::TooMany)),
+                _ if position == MOST => {
+                    set.ignored.push(format!("only the first {MOST} keys are read"));
+                    break;
+                }
                 Ok(key) => set.keys.push(key),
                 Err(why @ (Unusable::Purpose | Unusable::Algorithm)) => for_others.push(format!("{name} {why}")),
                 Err(why) => set.ignored.push(format!("{name} {why}")),

@@ -540,6 +540,16 @@ fn a_key_server_that_breaks_leaves_the_keys_and_the_log_tells_it_once() {
 }
 
 #[test]
+fn a_proxy_that_waits_for_keys_ends_when_it_is_asked_to() {
+    let server = KeyServer::behaving(Behaviour::Hang);
+    let mut proxy = proxy("'jwt:sub'", &format!("{{ jwks_url: '{}' }}", server.url()));
+    eventually("the keys are asked for", || (server.requests() == 1).then_some(()));
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    assert_eq!(logged(&proxy, FAILED), Vec::<Value>::new(), "it did not wait for the answer");
+}
+
+#[test]
 fn keys_are_fetched_with_tls_from_a_server_that_proves_who_it_is() {
     let ed = Issuer::new("EdDSA", Some("ed"));
     let server = KeyServer::start_with_tls(&key_set(&[&ed]));

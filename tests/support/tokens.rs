@@ -93,18 +93,19 @@ impl Issuer {
         self.sign(&header, &claims)
     }
 
-    /// A token with exactly this header and these claims.
+    /// A token with exactly this header and these claims. An RSA key signs in the way that the header says.
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = message(header, claims);
-        format!("{message}.{}", base64url(&self.signature(message.as_bytes())))
+        let algorithm = header["alg"].as_str().unwrap_or(self.algorithm);
+        format!("{message}.{}", base64url(&self.signature(algorithm, message.as_bytes())))
     }
 
-    fn signature(&self, message: &[u8]) -> Vec<u8> {
+    fn signature(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &self.key {
             PrivateKey::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                match self.algorithm {
+                match algorithm {
                     "PS256" => key.sign(&RSA_PSS_SHA256, &random, message, &mut signature),
                     _ => key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature),
                 }
