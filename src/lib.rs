@@ -8,6 +8,7 @@
 //!    request head through at a time.
 //! 3. [`proxy::handler`] tells the story: find the [`route`], ask the [`limit::Limiter`] for a
 //!    verdict, forward to an [`upstream`], write the rate-limit fields, answer.
+//!    Limits keyed by a claim make [`jwt`] verify the request's token.
 //! 4. The limiter decides all limits of the request at once, in the memory store or in Redis
 //!    through one atomic script ([`limit::store`]).
 //! 5. [`telemetry`] counts and logs what happened; [`admin`] shows it.
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod jwt;
 pub mod limit;
 pub mod proxy;
 pub mod route;

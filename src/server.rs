@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
 use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ShutdownSettings};
+use crate::jwt::keeper;
 use crate::signal::Signals;
 use crate::telemetry::{AccessLog, access_log};
 use crate::worker::{self, Phase, Shared, Worker};
@@ -192,6 +193,11 @@ impl Server {
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
         let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
         let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.memory), self.access_log.clone());
+        if let Some(keys) = &shared.keys {
+            sources.show_keys(Arc::clone(keys));
+            let keys = Arc::clone(keys);
+            self.thread("jwks", Some(Phase::Stopped), || keeper::keep(keys))?;
+        }
         if let Some(socket) = sockets.echo {
             self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
         }

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub caps: Arc<Caps>,
     /// What the workers have logged of the store.
     pub store_log: Arc<StoreLog>,
+    /// The keys that tokens are verified with, when the configuration says whose.
+    pub keys: Option<Arc<Keys>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
@@ -138,6 +141,7 @@ impl Shared {
             memory: Arc::new(MemoryStore::new(config.store.max_keys)),
             caps: Arc::new(Caps::new(config)),
             store_log: Arc::default(),
+            keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
             access_log,
             echo,
         }
@@ -197,6 +201,7 @@ impl Worker {
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
             limiter: Limiter::start(store, Arc::clone(&shared.memory), Arc::clone(&self.limit_stats)),
+            tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
             pool: Pool::new(shared.echo),
             stats: Arc::clone(&self.stats),
             access_log: shared.access_log.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::Config;
+use crate::jwt::{Keys, TokenKind};
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::settings::Backend;
@@ -21,6 +22,8 @@ pub struct Sources {
     memory: Arc<MemoryStore>,
     /// Lost lines are counted.
     access_log: Option<AccessLog>,
+    /// The keys of tokens, when there are any.
+    keys: Option<Arc<Keys>>,
     /// One of each per worker.
     workers: Vec<(Arc<WorkerStats>, Arc<LimitStats>)>,
 }
@@ -29,7 +32,12 @@ impl Sources {
     /// Without workers; they are added as they start.
     #[must_use]
     pub fn new(config: Arc<Config>, memory: Arc<MemoryStore>, access_log: Option<AccessLog>) -> Self {
-        Self { config, memory, access_log, workers: Vec::new() }
+        Self { config, memory, access_log, keys: None, workers: Vec::new() }
+    }
+
+    /// Shows these keys too.
+    pub fn show_keys(&mut self, keys: Arc<Keys>) {
+        self.keys = Some(keys);
     }
 
     /// Adds a worker.
@@ -50,6 +58,7 @@ impl Sources {
         self.requests(&mut out);
         self.limits(&mut out);
         self.store(&mut out);
+        self.tokens(&mut out);
         self.upstreams(&mut out);
         self.connections(&mut out);
         self.process(&mut out);
@@ -143,6 +152,22 @@ impl Sources {
         };
         if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
+        }
+    }
+
+    /// Tokens, and the keys that verify them.
+    fn tokens(&self, out: &mut Exposition) {
+        let Some(keys) = &self.keys else { return };
+        let status = keys.status();
+        out.family("tollgate_jwks_up", Kind::Gauge, "1 when the keys of tokens could be loaded at the last attempt.");
+        out.value(&[], u64::from(status.up));
+        out.family("tollgate_jwks_keys", Kind::Gauge, "Keys that tokens are verified with.");
+        out.value(&[], status.keys as u64);
+        out.family("tollgate_jwks_last_success_timestamp_seconds", Kind::Gauge, "When keys were last loaded; 0 never.");
+        out.value(&[], status.last_success);
+        out.family("tollgate_jwt_tokens", Kind::Counter, "Tokens that a limit asked for, by what was made of them.");
+        for (kind, label) in TokenKind::ALL {
+            out.value(&[("result", label)], keys.tokens(kind));
         }
     }
 
@@ -278,10 +303,13 @@ pub(super) mod tests {
 
     /// Two workers that have counted something of everything.
     pub(in crate::admin) fn sources() -> Sources {
-        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n";
+        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n\
+                    jwt: { jwks_url: 'http://127.0.0.1:1/' }\n";
         let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
         let routes = config.router.routes().count();
+        let keys = Arc::new(Keys::new(Arc::clone(config.jwt.as_ref().unwrap())));
         let mut sources = Sources::new(config, Arc::new(MemoryStore::new(10)), None);
+        sources.show_keys(keys);
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);
@@ -307,6 +335,8 @@ pub(super) mod tests {
             "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
             "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
+            "tollgate_jwks_up 0",
+            "tollgate_jwt_tokens_total{result=\"valid\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use super::Global;
 use crate::config;
 use crate::config::frames::Colour;
+use crate::jwt::ClaimSet;
 use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
@@ -21,7 +22,8 @@ use account::Account;
 Examples:
   tollgate explain GET http://localhost:8080/api/data
   tollgate explain POST https://api.example.com/v1/login --ip 192.0.2.7
-  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json")]
+  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json
+  tollgate explain GET http://localhost/ --jwt-claims '{\"sub\": \"ann\", \"realm\": {\"tenant\": 7}}'")]
 pub struct Args {
     /// The request's method, such as GET
     method: Method,
@@ -36,6 +38,9 @@ pub struct Args {
     /// The subject of the client's certificate, such as 'CN=reader,O=Example' (RFC 4514)
     #[arg(long, value_name = "NAME")]
     tls_subject: Option<String>,
+    /// What the request's token says, as if it were verified; a token in a field is not looked at
+    #[arg(long, value_name = "JSON")]
+    jwt_claims: Option<ClaimSet>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
@@ -58,6 +63,8 @@ struct Imagined {
     headers: HeaderMap,
     client: IpAddr,
     tls_subject: Option<String>,
+    /// What its token says.
+    claims: ClaimSet,
 }
 
 /// Explains, and prints.
@@ -99,6 +106,7 @@ impl Imagined {
             headers,
             client: args.ip.to_canonical(),
             tls_subject: args.tls_subject.clone(),
+            claims: args.jwt_claims.clone().unwrap_or_default(),
         }
     }
 }

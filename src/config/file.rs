@@ -1,5 +1,6 @@
 //! The shape of the file: every key that exists, with the text that documents it in the schema.
 
+mod jwt;
 mod limit;
 mod process;
 mod store;
@@ -13,6 +14,7 @@ use super::shape::{List, Named, OneOrMany, Short, keys, words};
 use super::values::{Address, Blocks, HeaderText, LimitName, Server, Workers};
 use crate::route::{HostPattern, PathTemplate};
 use crate::units::Size;
+pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
@@ -43,6 +45,8 @@ keys! {
         rate_limit_headers: RateLimitHeaders,
         /// Where limiter state lives: `memory` (default) or a Redis server.
         store: Short<StoreName, Store>,
+        /// Whose tokens to believe, for limits keyed by `jwt:CLAIM`.
+        jwt: Jwt,
         /// The process log, on standard error.
         log: Log,
         /// The access log, on standard output. Default: off.

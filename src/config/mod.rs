@@ -21,6 +21,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::jwt::settings::JwtSettings;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::Policy;
 use crate::limit::store::settings::{Secret, StoreSettings};
@@ -51,6 +52,8 @@ pub struct Config {
     pub rate_limit_headers: HeaderStyle,
     /// Where limiter state lives.
     pub store: StoreSettings,
+    /// Whose tokens are believed, if anybody's.
+    pub jwt: Option<Arc<JwtSettings>>,
     /// Process log.
     pub log: LogSettings,
     /// Access log; off by default.

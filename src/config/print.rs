@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{AccessLogFormat, ClientIpSource, Config, LogFormat};
+use crate::jwt::settings::KeySource;
 use crate::limit::algorithm::Algorithm;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::headers::HeaderStyle;
@@ -35,6 +36,7 @@ pub fn expanded(config: &Config) -> String {
         },
     );
     store(&mut out, config);
+    jwt(&mut out, config);
     process(&mut out, config);
     out.0
 }
@@ -391,6 +393,27 @@ fn redis(out: &mut Lines, settings: &RedisSettings) {
     }
     out.pair(4, "key_prefix", quoted(&settings.key_prefix));
     out.pair(4, "timeout", DurationText(settings.timeout));
+}
+
+fn jwt(out: &mut Lines, config: &Config) {
+    let Some(jwt) = &config.jwt else { return };
+    out.line(0, "jwt:");
+    match &jwt.source {
+        KeySource::Url(url) => {
+            out.pair(2, "jwks_url", quoted(&url.text));
+            if let Some(ca) = &url.ca {
+                out.pair(2, "jwks_ca", quoted(&ca.to_string_lossy()));
+            }
+            out.pair(2, "refresh", DurationText(jwt.refresh));
+        }
+        KeySource::File(path) => out.pair(2, "jwks_file", quoted(&path.to_string_lossy())),
+        KeySource::Pem(path) => out.pair(2, "public_key_file", quoted(&path.to_string_lossy())),
+    }
+    out.list(2, "audience", jwt.audience.iter().map(ToString::to_string));
+    out.list(2, "issuer", jwt.issuer.iter().map(ToString::to_string));
+    out.list(2, "algorithms", jwt.algorithms.iter().map(|algorithm| format!("{algorithm:?}")));
+    out.pair(2, "header", jwt.header.as_str());
+    out.pair(2, "leeway", DurationText(jwt.leeway));
 }
 
 fn process(out: &mut Lines, config: &Config) {

@@ -154,6 +154,7 @@ fn part(part: &KeyPart) -> String {
         KeyPart::Query(name) => format!("value of the query parameter {name}"),
         KeyPart::Path(name) => format!("{{{name}}} of the path"),
         KeyPart::TlsSubject => "subject of the client's certificate".into(),
+        KeyPart::Jwt(path) => format!("claim {path} of the verified token"),
         KeyPart::Host => "host".into(),
         KeyPart::Method => "method".into(),
         KeyPart::Route => "route".into(),

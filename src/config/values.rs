@@ -431,8 +431,10 @@ impl Word for Workers {
     }
 }
 
+mod jwt;
 mod key;
 mod url;
 
+pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
 pub(super) use url::{RedisUrl, Server};

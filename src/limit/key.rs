@@ -1,9 +1,10 @@
 //! What a limit is keyed by: from a request's facts to one canonical subject.
 //!
-//! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `path:tenant=acme`,
+//! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `jwt:sub=#…`, `path:tenant=acme`,
 //! `route=orders`, `host=…`, `method=…`, `tls:subject=…` or `global`; one of several parts is each part behind its
 //! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
+mod claims;
 mod subject;
 mod text;
 mod value;
@@ -36,6 +37,8 @@ pub struct Facts<'a> {
     pub params: &'a [(&'a str, &'a str)],
     /// The matched route's name, empty when none matched.
     pub route: &'a str,
+    /// What the request's token says; found out when a key first asks.
+    pub claims: &'a dyn Claims,
 }
 
 /// A key: one choice, or several that are combined.
@@ -63,6 +66,8 @@ pub enum KeyPart {
     Path(Box<str>),
     /// The subject of the client's certificate, when it showed one that was verified.
     TlsSubject,
+    /// A claim of the verified token, by its dotted path.
+    Jwt(Box<str>),
     /// The canonical host.
     Host,
     /// The method: HEAD is GET, and all that HTTP and PATCH do not define are one, `OTHER`.
@@ -104,6 +109,8 @@ pub enum Found<'a> {
 pub struct KeyValue<'a> {
     /// Decoded; empty for a client address.
     pub bytes: Cow<'a, [u8]>,
+    /// Stands before the bytes in a subject: `"` before a claim that is text, which tells `"1"` from 1.
+    pub mark: Option<u8>,
     /// The whole client address, when that is the part.
     pub address: Option<IpAddr>,
 }
@@ -113,19 +120,27 @@ pub struct KeyValue<'a> {
 #[error("a part of the key occurs more than once in the request")]
 pub struct AmbiguousKey;
 
-pub use text::KeyError;
+pub use claims::{Claim, Claims, NoClaims};
+pub use text::{KeyError, MAX_NAME};
 
 impl KeyPart {
     /// Whether a request may come without it.
     #[must_use]
     pub fn may_be_missing(&self) -> bool {
-        self.is_client_chosen() || matches!(self, Self::TlsSubject)
+        self.is_client_chosen() || matches!(self, Self::TlsSubject | Self::Jwt(_))
     }
 
-    /// Whether the client writes there what it likes, unverified.
+    /// Whether the client writes there what it likes, and nothing verifies it.
     #[must_use]
     pub fn is_client_chosen(&self) -> bool {
         matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
+    }
+
+    /// Whether its value enters Redis hashed only: it may be a secret or personal, or is the client's to
+    /// choose freely.
+    #[must_use]
+    pub fn is_hashed(&self) -> bool {
+        self.is_client_chosen() || matches!(self, Self::Jwt(_))
     }
 }
 

@@ -24,6 +24,7 @@ use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::upgrade::{Protocol, Tunnel};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
+use crate::jwt::Presented;
 use crate::limit::bill::Answered;
 use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
@@ -105,6 +106,7 @@ impl Proxy {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
         let compared = comparable(&path.text);
+        let token = Presented::new(self.tokens.as_ref(), &head.headers);
         let facts = Facts {
             client_ip: exchange.client.address,
             method: &head.method,
@@ -115,6 +117,7 @@ impl Proxy {
             params: &found.params,
             tls_subject: exchange.downstream.subject().map(str::as_bytes),
             route: if route.upstream.is_some() { &route.name } else { "" },
+            claims: &token,
         };
         let asking = exchange.record.clock();
         let mut verdict = self.limiter.check(&route.policies, &facts).await;

@@ -28,6 +28,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Version};
 
 use crate::config::Config;
+use crate::jwt::Tokens;
 use crate::limit::Limiter;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
@@ -41,6 +42,8 @@ pub struct Proxy {
     pub config: Arc<ArcSwap<Config>>,
     /// This worker's limiter.
     pub limiter: Rc<Limiter>,
+    /// What this worker has verified of tokens, when the configuration says whose to believe.
+    pub tokens: Option<Tokens>,
     /// This worker's upstream connections.
     pub pool: pool::Pool,
     /// This worker's counters.

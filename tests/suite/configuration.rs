@@ -59,7 +59,7 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: :8080\nupstream: {UPSTREAM}", "2:1", &["expected one value, found keys and values", "quote text"]),
         // Keys.
         ("listen: :8080\nupstraem: echo", "2:1", &["unknown key `upstraem`", "did you mean `upstream`?"]),
-        ("listen: :8080\nupstream: echo\njwt: {}", "3:1", &["unknown key `jwt`", "keys that exist here: listen,"]),
+        ("listen: :8080\nupstream: echo\nzzz: {}", "3:1", &["unknown key `zzz`", "keys that exist here: listen,"]),
         (
             "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n    rate: 1/s\n    brust: 5",
             "6:5",

@@ -20,6 +20,7 @@ mod forwarding;
 mod forwarding_http2;
 mod in_flight;
 mod inbound;
+mod jwt;
 mod keys;
 mod layering;
 mod nginx;

@@ -208,7 +208,8 @@ impl Drop for RedisServer {
     }
 }
 
-fn make_certificates(directory: &Path) -> TlsFiles {
+/// An authority, and certificates `server` and `client` for this machine that it has signed.
+pub(crate) fn make_certificates(directory: &Path) -> TlsFiles {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     let mut authority = CertificateParams::new(vec![]).unwrap();
     authority.distinguished_name.push(DnType::CommonName, "authority");

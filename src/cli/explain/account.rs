@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::Imagined;
 use crate::config::{Config, sentences};
+use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
-use crate::limit::key::Hashing;
+use crate::limit::key::{AmbiguousKey, Claim, Claims, Hashing};
 use crate::limit::plan::{Because, Reading};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::limit::store::settings::Backend;
@@ -112,6 +113,7 @@ impl Account {
             return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)".to_owned()));
         }
         let compared = comparable(&path.text);
+        let token = Token::new(config, request);
         let facts = Facts {
             client_ip: request.client,
             method: &request.method,
@@ -122,6 +124,7 @@ impl Account {
             tls_subject: request.tls_subject.as_deref().map(str::as_bytes),
             params: &found.params,
             route: if found.route.upstream.is_some() { &found.route.name } else { "" },
+            claims: &token,
         };
         for policy in &found.route.policies {
             self.limits.push(LimitAccount::of(policy, &facts, &shown_hashing(config))?);
@@ -130,6 +133,27 @@ impl Account {
             return Err(Refused::new(404, "no route matches; global limits hold all the same".to_owned()));
         }
         Ok(())
+    }
+}
+
+/// The token that the request is imagined to carry.
+#[derive(Debug)]
+struct Token<'a> {
+    claims: &'a ClaimSet,
+    /// Whether the request carries fields that would be two of them.
+    ambiguous: Option<AmbiguousKey>,
+}
+
+impl<'a> Token<'a> {
+    fn new(config: &Config, request: &'a Imagined) -> Self {
+        let found = config.jwt.as_ref().map(|jwt| only_token(&request.headers, &jwt.header));
+        Self { claims: &request.claims, ambiguous: found.and_then(Result::err) }
+    }
+}
+
+impl Claims for Token<'_> {
+    fn claim(&self, path: &str) -> Result<Option<Claim<'_>>, AmbiguousKey> {
+        self.ambiguous.map_or_else(|| Ok(self.claims.find(path)), Err)
     }
 }
 

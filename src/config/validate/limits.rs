@@ -117,6 +117,7 @@ impl Check<'_> {
         for choice in &given.0 {
             for part in &choice.value.0 {
                 self.path_parameter(part, choice.span, scope);
+                self.claim(part, choice.span);
             }
         }
         Some(Key { parts: given.0.iter().map(|choice| choice.value.live(ipv6_prefix)).collect() })

@@ -2,6 +2,7 @@
 
 mod admin;
 mod costs;
+mod jwt;
 mod limits;
 mod listeners;
 mod process;
@@ -33,12 +34,15 @@ pub(super) struct Check<'a> {
     text: &'a str,
     /// Where relative paths begin: the file's directory.
     directory: PathBuf,
+    /// Whether the file says whose tokens to believe, rightly or not.
+    believes_tokens: bool,
     reader: &'a mut Reader,
 }
 
 /// Turns settings into a configuration; `None` when the reader holds an error.
 pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {
-    let mut check = Check { text, directory: directory.to_owned(), reader };
+    let believes_tokens = !file.jwt.is_absent();
+    let mut check = Check { text, directory: directory.to_owned(), believes_tokens, reader };
     let check = &mut check;
     let listeners = check.listeners(file);
     let trusted_proxies: Vec<_> =
@@ -46,6 +50,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     check.warn_about_trust(file);
     let client_ip = check.client_ip(file);
     let store = check.store(file);
+    let jwt = check.jwt(file);
     let upstreams = check.upstreams(file);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
@@ -58,6 +63,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         upstreams: routed.upstreams,
         rate_limit_headers: header_style(file),
         store,
+        jwt,
         log: process::log(file),
         access_log: process::access_log(file),
         metrics_path: check.metrics_path(file),
@@ -66,6 +72,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         workers: workers(file),
     };
     check.warn_about(&config, &routed.places);
+    check.warn_about_unused_tokens(file, &config);
     check.is_sound().then_some(config)
 }
 

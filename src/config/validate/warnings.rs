@@ -62,7 +62,7 @@ impl Check<'_> {
         }
         if let Backend::Redis(redis) = &config.store.backend
             && matches!(redis.hashing, Hashing::Hashed(None))
-            && parts().any(KeyPart::is_client_chosen)
+            && parts().any(KeyPart::is_hashed)
         {
             self.warn(
                 span,

@@ -19,7 +19,7 @@ pub(super) fn write(subject: &mut Subject, part: &KeyPart, value: &KeyValue<'_>,
         KeyPart::Global => subject.extend_from_slice(b"global"),
         _ => {
             let _ = write!(Text(subject), "{}=", Kind(part));
-            write_value(subject, &value.bytes, part.is_client_chosen(), hashing);
+            write_value(subject, value, part.is_hashed(), hashing);
         }
     }
 }
@@ -50,12 +50,20 @@ pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix:
     }
 }
 
-/// Appends a value; what the client chose may be a secret. A plain one never begins with `#`, which
-/// marks a hash.
-fn write_value(subject: &mut Subject, value: &[u8], client_chosen: bool, hashing: &Hashing) {
+/// Appends a value. A plain one never begins with `#`, which marks a hash.
+fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
+    let mut marked = Subject::new();
+    let value: &[u8] = match value.mark {
+        None => &value.bytes,
+        Some(mark) => {
+            marked.push(mark);
+            marked.extend_from_slice(&value.bytes);
+            &marked
+        }
+    };
     let hash = match hashing {
         Hashing::Raw => return subject.extend_from_slice(value),
-        Hashing::Hashed(_) if !client_chosen && is_plain(value) => return subject.extend_from_slice(value),
+        Hashing::Hashed(_) if !secret && is_plain(value) => return subject.extend_from_slice(value),
         Hashing::Hashed(None) => blake3::hash(value),
         Hashing::Hashed(Some(secret)) => blake3::keyed_hash(secret, value),
     };

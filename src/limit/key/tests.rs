@@ -63,6 +63,7 @@ impl Request {
             tls_subject: self.tls_subject.as_deref(),
             params: &params,
             route: &self.route,
+            claims: &NoClaims,
         })
     }
 

@@ -20,7 +20,7 @@ pub enum KeyError {
         /// What was probably meant.
         suggestion: Option<&'static str>,
     },
-    /// `header`, `cookie`, `query` or `path` without a name.
+    /// `header`, `cookie`, `query`, `path` or `jwt` without a name.
     #[error("`{kind}` needs a name; write `{kind}:NAME`, such as `{kind}:{example}`")]
     NameMissing {
         /// The kind.
@@ -55,17 +55,24 @@ pub enum KeyError {
 }
 
 /// For error messages.
-const KINDS: &str = "client_ip, header:NAME, cookie:NAME, query:NAME, path:PARAM, tls:subject, host, method, route or global, or several with |";
+const KINDS: &str = "client_ip, header:NAME, cookie:NAME, query:NAME, path:PARAM, jwt:CLAIM, tls:subject, host, method, route or \
+     global, or several with |";
 
 /// Kinds that take a name, each with an example.
-const NAMED: [(&str, &str); 5] =
-    [("header", "x-api-key"), ("cookie", "session"), ("query", "api_key"), ("path", "tenant"), ("tls", "subject")];
+const NAMED: [(&str, &str); 6] = [
+    ("header", "x-api-key"),
+    ("cookie", "session"),
+    ("query", "api_key"),
+    ("path", "tenant"),
+    ("jwt", "sub"),
+    ("tls", "subject"),
+];
 
 /// Kinds that stand alone.
 const PLAIN: [&str; 5] = ["client_ip", "host", "method", "route", "global"];
 
-/// The longest name of a field, cookie or parameter.
-const MAX_NAME: usize = 256;
+/// The longest name of a field, cookie, parameter or claim.
+pub const MAX_NAME: usize = 256;
 
 fn cure(suggestion: Option<&'static str>) -> String {
     match suggestion {
@@ -124,7 +131,8 @@ fn named(kind: &'static str, name: &str) -> Result<KeyPart, KeyError> {
         "query" => KeyPart::Query(name.into()),
         "tls" if name == "subject" => KeyPart::TlsSubject,
         "tls" => return Err(KeyError::NoSuchName { kind, name: name.to_owned(), only: "subject" }),
-        _ => KeyPart::Path(name.into()),
+        "path" => KeyPart::Path(name.into()),
+        _ => KeyPart::Jwt(name.into()),
     })
 }
 
@@ -163,6 +171,7 @@ impl fmt::Display for KeyPart {
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path(name) => write!(f, "path:{name}"),
             Self::TlsSubject => f.write_str("tls:subject"),
+            Self::Jwt(path) => write!(f, "jwt:{path}"),
             Self::Host => f.write_str("host"),
             Self::Method => f.write_str("method"),
             Self::Route => f.write_str("route"),

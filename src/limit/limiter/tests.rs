@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
-use crate::limit::key::Key;
+use crate::limit::key::{Key, NoClaims};
 use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Terms};
 use crate::limit::store::settings::RedisSettings;
 
@@ -78,6 +78,7 @@ impl Request {
             tls_subject: None,
             params: &[],
             route: "r",
+            claims: &NoClaims,
         }
     }
 }
