@@ -3,6 +3,7 @@
 mod limit;
 mod process;
 mod store;
+mod trial;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
 pub(in crate::config) use store::{Redis, Store, StoreName};
+pub(in crate::config) use trial::{Expectation, Sending, Trial};
 
 keys! {
     /// A configuration of Tollgate.
@@ -53,6 +55,8 @@ keys! {
         shutdown: Shutdown,
         /// Number of workers: `auto` (default, one per core) or a number.
         workers: Workers,
+        /// Tests of the limits, on a virtual clock: `tollgate test`.
+        tests: List<Trial>,
     }
 }
 

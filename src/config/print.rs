@@ -1,5 +1,7 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
+mod trials;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub fn expanded(config: &Config) -> String {
     );
     store(&mut out, config);
     process(&mut out, config);
+    trials::trials(&mut out, &config.trials);
     out.0
 }
 

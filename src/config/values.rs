@@ -371,7 +371,9 @@ impl Word for Workers {
 }
 
 mod key;
+mod trial;
 mod url;
 
 pub(super) use key::KeyChoice;
+pub(super) use trial::{RequestUrl, RetryAfter};
 pub(super) use url::{RedisUrl, Server};

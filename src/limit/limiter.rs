@@ -66,14 +66,11 @@ impl Limiter {
 
     /// Decides all `policies` for one request, at once.
     pub async fn check<'a>(&self, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let Ok(plan) = Plan::new(policies, facts, &self.hashing) else {
+        let Ok(mut plan) = Plan::new(policies, facts, &self.hashing) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
-        if plan.denied.iter().any(Decision::is_enforced) {
-            return self.conclude(Outcome::Denied { retry_after: None }, plan.denied);
-        }
-        if plan.counted.is_empty() {
-            return self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied);
+        if let Some((outcome, decisions)) = plan.settle() {
+            return self.conclude(outcome, decisions);
         }
         let asks: Asks<'_> = plan.counted.iter().map(Planned::ask).collect();
         match &self.remote {
@@ -85,7 +82,7 @@ impl Limiter {
     fn decide_in_memory<'a>(&self, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
         let Ok(hold) = self.reserve(plan) else { return overflow() };
         let reply = self.memory.decide(asks);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).at(reply.now_us).held(hold)
     }
 
     async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
@@ -103,7 +100,7 @@ impl Limiter {
         permit.settle(asks, &result);
         let Ok(reply) = result else { return self.decide_without_store(plan, hold) };
         self.measure(sent.elapsed());
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).at(reply.now_us).held(hold)
     }
 
     /// Takes a place to wait in, when the request may have to.
@@ -148,7 +145,7 @@ impl Limiter {
             None => Decision::uncounted(planned.policy, Some(planned.limit), Allowed::Yes, Source::AllowedOnError),
         });
         let decisions = with_denied(counted.collect(), &plan.denied);
-        self.conclude(outcome_of(&reply), decisions).held(hold)
+        self.conclude(outcome_of(&reply), decisions).at(reply.now_us).held(hold)
     }
 
     /// Counts the decisions and makes the verdict.
@@ -177,7 +174,7 @@ fn overflow<'a>() -> Verdict<'a> {
 }
 
 /// The outcome a reply makes.
-fn outcome_of(reply: &Reply) -> Outcome {
+pub(super) fn outcome_of(reply: &Reply) -> Outcome {
     if reply.granted {
         Outcome::Allowed { wait: Duration::from_micros(reply.wait_us) }
     } else {

@@ -8,6 +8,7 @@ mod routes;
 mod secrets;
 mod store;
 mod terms;
+mod trials;
 mod upstreams;
 mod warnings;
 
@@ -46,6 +47,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let upstreams = check.upstreams(file);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
+    let trials = check.trials(file, &routed.places);
     let config = Config {
         listeners,
         trusted_proxies,
@@ -61,6 +63,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         admin,
         shutdown: process::shutdown(file),
         workers: workers(file),
+        trials,
     };
     check.warn_about(&config, &routed.places);
     check.is_sound().then_some(config)

@@ -63,15 +63,21 @@ impl MemoryStore {
         }
     }
 
-    /// Decides all of `asks` at once, all or nothing, by this store's clock.
+    /// Decides all of `asks` at once, all or nothing, by this store's clock. It is read under the locks, and
+    /// decisions that share a shard never share an instant: in the order of their instants they repeat.
     pub fn decide(&self, asks: &[Ask<'_>]) -> Reply {
-        self.decide_and_sweep(self.now_us(), asks, SWEPT)
+        self.decide_and_sweep(None, asks, SWEPT)
     }
 
     /// The same at a given instant, microseconds since 1970 (tests, simulations). Nothing is
     /// swept: an earlier instant may follow.
     pub fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Reply {
-        self.decide_and_sweep(now_us, asks, 0)
+        self.decide_and_sweep(Some(now_us), asks, 0)
+    }
+
+    /// The same for instants of which none is earlier than the one before; what is full is swept.
+    pub fn decide_on(&self, now_us: i64, asks: &[Ask<'_>]) -> Reply {
+        self.decide_and_sweep(Some(now_us), asks, SWEPT)
     }
 
     /// Wall clock at start plus monotonic time, microseconds since 1970.
@@ -110,7 +116,7 @@ impl MemoryStore {
         self.shards.iter().map(|shard| shard.0.lock().bytes()).sum()
     }
 
-    fn decide_and_sweep(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
+    fn decide_and_sweep(&self, now_us: Option<i64>, asks: &[Ask<'_>], swept: usize) -> Reply {
         match asks {
             [ask] => self.decide_one(now_us, ask, swept),
             _ => self.decide_all(now_us, asks, swept),
@@ -118,9 +124,10 @@ impl MemoryStore {
     }
 
     /// The common case: one state, one lock.
-    fn decide_one(&self, now_us: i64, ask: &Ask<'_>, swept: usize) -> Reply {
+    fn decide_one(&self, now_us: Option<i64>, ask: &Ask<'_>, swept: usize) -> Reply {
         let fingerprint = self.fingerprints.of(ask);
         let mut table = self.shards[self.shard(fingerprint)].0.lock();
+        let now_us = now_us.unwrap_or_else(|| table.next_instant(self.now_us()));
         let evaluation = ask.algorithm.evaluate(table.find(fingerprint), ask.cost, now_us);
         let granted = evaluation.allowed || ask.shadow;
         if let Some(state) = ask.algorithm.written(&evaluation, granted) {
@@ -132,9 +139,10 @@ impl MemoryStore {
     }
 
     /// Several states: all their shards locked in index order, all evaluated, then all written.
-    fn decide_all(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
+    fn decide_all(&self, now_us: Option<i64>, asks: &[Ask<'_>], swept: usize) -> Reply {
         let names: SmallVec<[u128; 4]> = asks.iter().map(|ask| self.fingerprints.of(ask)).collect();
         let mut locked = self.lock(&names);
+        let now_us = now_us.unwrap_or_else(|| instant(&mut locked, self.now_us()));
         let evaluations = evaluate(asks, &names, now_us, |name| table_of(&mut locked, self.shard(name)).find(name));
         let reply = Reply::of(asks, &evaluations, now_us);
         for ((ask, evaluation), &name) in asks.iter().zip(&evaluations).zip(&names) {
@@ -172,6 +180,13 @@ impl MemoryStore {
 
 /// Locked shards, in index order.
 type Locked<'a> = SmallVec<[(usize, MutexGuard<'a, Table>); 4]>;
+
+/// The instant of a decision over these shards: later than every earlier one of any of them.
+fn instant(locked: &mut Locked<'_>, clock_us: i64) -> i64 {
+    let now_us = locked.iter().map(|(_, table)| table.instant(clock_us)).max().unwrap_or(clock_us);
+    locked.iter_mut().for_each(|(_, table)| table.decided(now_us));
+    now_us
+}
 
 /// The table of a shard that is locked.
 fn table_of<'t>(locked: &'t mut Locked<'_>, shard: usize) -> &'t mut Table {

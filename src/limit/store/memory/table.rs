@@ -14,6 +14,8 @@ pub(super) struct Table {
     bound: usize,
     /// Where sweeping goes on.
     hand: usize,
+    /// The instant of the latest decision, microseconds since 1970.
+    latest_us: i64,
 }
 
 /// One state, or none when the fingerprint is 0.
@@ -57,7 +59,29 @@ impl Slot {
 impl Table {
     /// An empty table that will hold at most `bound` states, at least one.
     pub(super) fn new(bound: usize) -> Self {
-        Self { slots: vec![Slot::default(); SMALLEST].into(), len: 0, bound: bound.max(1), hand: 0 }
+        Self {
+            slots: vec![Slot::default(); SMALLEST].into(),
+            len: 0,
+            bound: bound.max(1),
+            hand: 0,
+            latest_us: i64::MIN,
+        }
+    }
+
+    /// The clock's instant, or the next microsecond after the latest decision when that is later.
+    pub(super) fn instant(&self, clock_us: i64) -> i64 {
+        clock_us.max(self.latest_us.saturating_add(1))
+    }
+
+    /// The same, and a decision is made then.
+    pub(super) fn next_instant(&mut self, clock_us: i64) -> i64 {
+        self.latest_us = self.instant(clock_us);
+        self.latest_us
+    }
+
+    /// A decision is made at this instant.
+    pub(super) fn decided(&mut self, now_us: i64) {
+        self.latest_us = now_us;
     }
 
     /// The state under this fingerprint.
