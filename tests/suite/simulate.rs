@@ -71,7 +71,7 @@ routes:
   - { name: rest, match: { path: /* }, upstream: echo }
 limits:
   - { name: per-ip, key: client_ip, rate: 30/s, burst: 10 }
-  - { name: everybody, key: global, rate: 150/s, burst: 20 }
+  - { name: everybody, key: global, rate: 200/s, burst: 10 }
   - { name: watched, key: client_ip, rate: 5/s, mode: shadow }
 "#;
     let proxy = Tollgate::start(CONFIG);
@@ -84,7 +84,8 @@ limits:
                     let path = random.choice(["/t/acme/x", "/t/umbrella/y", "/t/%61cme/z", "//t/acme/./x", "/else"]);
                     let method = if random.u8(0..4) == 0 { "POST" } else { "GET" };
                     let request = Request::new(method, path.expect("one of them"));
-                    client.send(&request.from(&format!("203.0.113.{}", random.u8(1..12))));
+                    let client_ip = if random.bool() { 1 } else { random.u8(2..40) };
+                    client.send(&request.from(&format!("203.0.113.{client_ip}")));
                 }
             })
         })
