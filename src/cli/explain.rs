@@ -7,12 +7,10 @@ mod words;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::Global;
-use crate::config;
-use crate::config::frames::Colour;
+use super::request::Imagined;
+use super::{Format, Global};
 use crate::jwt::ClaimSet;
 use account::Account;
 
@@ -46,69 +44,25 @@ pub struct Args {
     format: Format,
 }
 
-/// How `explain` prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
-
-/// A request that nobody sends.
-#[derive(Debug)]
-struct Imagined {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    client: IpAddr,
-    tls_subject: Option<String>,
-    /// What its token says.
-    claims: ClaimSet,
-}
-
 /// Explains, and prints.
 ///
 /// # Errors
 /// When there is no configuration, or standard output cannot be written, except that nobody reads it
 /// any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let loaded = match config::load(&global.origin()?) {
-        Ok(loaded) => loaded,
-        Err(report) => {
-            super::complain(&report.render(Colour::Ansi));
-            return Ok(ExitCode::from(1));
-        }
-    };
-    let request = Imagined::new(args);
-    let account = Account::of(&loaded.config, &request);
+    let Some(loaded) = super::load(global)? else { return Ok(ExitCode::from(1)) };
+    let mut headers = HeaderMap::new();
+    for (name, value) in &args.headers {
+        headers.append(name.clone(), value.clone());
+    }
+    let request = Imagined::new(args.method.clone(), args.url.clone(), headers, args.ip)
+        .verified(args.tls_subject.clone(), args.jwt_claims.clone().unwrap_or_default());
+    let account = Account::of(&loaded.config, &request.asked());
     super::check::print(&match args.format {
         Format::Text => words::text(&account),
         Format::Json => format!("{:#}\n", serde_json::to_value(&account)?),
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-impl Imagined {
-    /// The request that the arguments describe. The URL's host is its Host, unless there is a field.
-    fn new(args: &Args) -> Self {
-        let mut headers: HeaderMap = HeaderMap::new();
-        for (name, value) in &args.headers {
-            headers.append(name.clone(), value.clone());
-        }
-        let host = args.url.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
-            headers.insert(header::HOST, host);
-        }
-        Self {
-            method: args.method.clone(),
-            uri: args.url.clone(),
-            headers,
-            client: args.ip.to_canonical(),
-            tls_subject: args.tls_subject.clone(),
-            claims: args.jwt_claims.clone().unwrap_or_default(),
-        }
-    }
 }
 
 /// Reads `name: value`.

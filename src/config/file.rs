@@ -5,6 +5,7 @@ mod limit;
 mod process;
 mod store;
 mod tls;
+mod trial;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(in crate::config) use process::{
 };
 pub(in crate::config) use store::{Redis, Store, StoreName};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
+pub(in crate::config) use trial::{Expectation, Sending, Trial};
 
 keys! {
     /// A configuration of Tollgate.
@@ -59,6 +61,8 @@ keys! {
         shutdown: Shutdown,
         /// Number of workers: `auto` (default, one per core) or a number.
         workers: Workers,
+        /// Tests of the limits, on a virtual clock: `tollgate test`.
+        tests: List<Trial>,
     }
 }
 

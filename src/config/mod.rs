@@ -10,6 +10,7 @@ mod print;
 pub mod schema;
 pub mod sentences;
 mod shape;
+pub mod trial;
 mod validate;
 mod values;
 
@@ -32,6 +33,7 @@ pub use frames::Report;
 use frames::{Diagnostic, Severity};
 pub use print::expanded;
 use shape::{Reader, Shape};
+pub use trial::Trial;
 
 /// A whole, valid configuration: what the workers run on. Immutable; a reload replaces it.
 #[derive(Debug)]
@@ -66,6 +68,8 @@ pub struct Config {
     pub shutdown: ShutdownSettings,
     /// Number of workers, at least 1.
     pub workers: usize,
+    /// Tests of the limits.
+    pub trials: Vec<Trial>,
 }
 
 /// A socket that clients connect to, and its clocks.

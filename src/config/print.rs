@@ -1,6 +1,7 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
 mod listeners;
+mod trials;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub fn expanded(config: &Config) -> String {
     store(&mut out, config);
     jwt(&mut out, config);
     process(&mut out, config);
+    trials::trials(&mut out, &config.trials);
     out.0
 }
 

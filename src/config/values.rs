@@ -433,8 +433,10 @@ impl Word for Workers {
 
 mod jwt;
 mod key;
+mod trial;
 mod url;
 
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
+pub(super) use trial::{RequestUrl, RetryAfter};
 pub(super) use url::{RedisUrl, Server};

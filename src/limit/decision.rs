@@ -76,6 +76,9 @@ pub struct Verdict<'a> {
     /// One per policy that applied, in the route's order (global limits first). A remembered denial
     /// stands alone: nothing is known of the request's other limits then.
     pub decisions: SmallVec<[Decision<'a>; 2]>,
+    /// When a store decided, by the store's clock: microseconds since 1970. Fed with these instants, a
+    /// replay comes to the same verdicts.
+    pub decided_at_us: Option<i64>,
     /// The request's place while it is held.
     hold: Option<Hold>,
     /// What it has open with its limits until it ends.
@@ -93,7 +96,13 @@ impl<'a> Verdict<'a> {
     /// A verdict over these decisions, without a place to be held in.
     #[must_use]
     pub fn new(outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Self {
-        Self { outcome, decisions, hold: None, bill: None }
+        Self { outcome, decisions, decided_at_us: None, hold: None, bill: None }
+    }
+
+    /// The same, decided at this instant of the store's clock.
+    pub(super) fn at(mut self, now_us: i64) -> Self {
+        self.decided_at_us = Some(now_us);
+        self
     }
 
     /// The same with a place, kept only as long as there is something to wait for.

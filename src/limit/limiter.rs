@@ -76,14 +76,11 @@ impl Limiter {
 
     /// Decides all `policies` for one request, at once.
     pub async fn check<'a>(&self, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let Ok(plan) = Plan::new(policies, facts, &self.hashing) else {
+        let Ok(mut plan) = Plan::new(policies, facts, &self.hashing) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
-        if plan.denied.iter().any(Decision::is_enforced) {
-            return self.conclude(Outcome::Denied { retry_after: None }, plan.denied);
-        }
-        if plan.counted.is_empty() {
-            return self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied);
+        if let Some((outcome, decisions)) = plan.decided_already() {
+            return self.conclude(outcome, decisions);
         }
         match &self.remote {
             None => self.decide_in_memory(&plan),
@@ -103,7 +100,10 @@ impl Limiter {
         let reply = self.memory.decide(&asks);
         let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
         let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold).billed(bill)
+        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
+            .at(reply.now_us)
+            .held(hold)
+            .billed(bill)
     }
 
     /// The id of the request's slots, if it takes any.
@@ -165,7 +165,10 @@ impl Limiter {
         };
         self.measure(sent.elapsed());
         let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold).billed(bill)
+        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
+            .at(reply.now_us)
+            .held(hold)
+            .billed(bill)
     }
 
     /// Takes a place to wait in, when the request may have to.
@@ -213,7 +216,7 @@ impl Limiter {
             None => Decision::uncounted(planned.policy, Some(planned.limit), Allowed::Yes, Source::AllowedOnError),
         });
         let decisions = with_denied(counted.collect(), &plan.denied);
-        self.conclude(outcome_of(&reply), decisions).held(hold).billed(bill)
+        self.conclude(outcome_of(&reply), decisions).at(reply.now_us).held(hold).billed(bill)
     }
 
     /// Counts the decisions and makes the verdict.
@@ -251,7 +254,7 @@ fn overflow<'a>() -> Verdict<'a> {
 }
 
 /// The outcome a reply makes.
-fn outcome_of(reply: &Reply) -> Outcome {
+pub(super) fn outcome_of(reply: &Reply) -> Outcome {
     if reply.granted {
         Outcome::Allowed { wait: Duration::from_micros(reply.wait_us) }
     } else {

@@ -16,6 +16,7 @@ pub mod key;
 pub mod limiter;
 pub mod plan;
 pub mod policy;
+pub mod replay;
 pub mod stats;
 pub mod store;
 

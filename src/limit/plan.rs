@@ -1,12 +1,13 @@
 //! What is to be asked for one request: which limits count it, under which subjects, at what cost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::algorithm::Algorithm;
 use super::bill::Account;
-use super::decision::{Allowed, Decision, Source};
+use super::decision::{Allowed, Decision, Outcome, Source};
 use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
 use super::store::{Ask, Reply};
@@ -137,6 +138,18 @@ impl<'a> Plan<'a> {
     /// Whether the request's end changes anything that it is charged.
     pub(super) fn settles(&self) -> bool {
         self.counted.iter().any(|planned| planned.cost > 0 && planned.policy.settles())
+    }
+
+    /// The outcome that needs no store: denied already, or nothing to count.
+    pub(super) fn decided_already(&mut self) -> Option<(Outcome, SmallVec<[Decision<'a>; 2]>)> {
+        let outcome = if self.denied.iter().any(Decision::is_enforced) {
+            Outcome::Denied { retry_after: None }
+        } else if self.counted.is_empty() {
+            Outcome::Allowed { wait: Duration::ZERO }
+        } else {
+            return None;
+        };
+        Some((outcome, std::mem::take(&mut self.denied)))
     }
 
     /// Whether an enforced leaky bucket may make the request wait.

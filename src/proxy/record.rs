@@ -70,6 +70,7 @@ struct Entry {
     limit: Option<Arc<str>>,
     decision: Option<&'static str>,
     remaining: Option<u64>,
+    decided_at_us: Option<i64>,
     degraded: bool,
 }
 
@@ -260,6 +261,7 @@ impl Entry {
             limit: None,
             decision: None,
             remaining: None,
+            decided_at_us: None,
             degraded: false,
         }
     }
@@ -276,6 +278,7 @@ impl Entry {
         };
         self.limit = deciding.map(|decision| Arc::clone(&decision.policy.name));
         self.remaining = deciding.map(|decision| decision.remaining);
+        self.decided_at_us = verdict.decided_at_us;
         let by_store = |decision: &Decision<'_>| matches!(decision.source, Source::Store | Source::Remembered);
         self.degraded = !verdict.decisions.iter().all(by_store);
     }
@@ -307,6 +310,7 @@ impl Entry {
             limit: self.limit.as_deref(),
             decision: self.decision,
             remaining: self.remaining,
+            decided_at_us: self.decided_at_us,
             degraded: self.degraded,
             error: record.own_error,
         }

@@ -1,20 +1,15 @@
 //! The account of one request: its canonical target, the route and those passed over, the limits.
 
-use std::borrow::Cow;
-
-use http::{Method, header};
 use serde::Serialize;
 
-use super::Imagined;
+use crate::cli::request::{Asked, Refused, Target};
 use crate::config::{Config, sentences};
 use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
 use crate::limit::key::{AmbiguousKey, Claim, Claims, Hashing};
 use crate::limit::plan::{Because, Reading};
 use crate::limit::policy::{Mode, Policy, Terms};
-use crate::limit::store::settings::Backend;
-use crate::route::target::{canonical_host, canonical_path, comparable};
-use crate::route::{Alternative, Considered, EncodedPath, Route};
+use crate::route::{Alternative, Considered, Route};
 
 /// Everything there is to say.
 #[derive(Debug, Serialize)]
@@ -33,13 +28,6 @@ pub(super) struct Account {
     /// Routes passed over on the way, and those that would have matched as well.
     pub(super) others: Vec<Other>,
     pub(super) limits: Vec<LimitAccount>,
-}
-
-/// An answer of the proxy's own.
-#[derive(Debug, Serialize)]
-pub(super) struct Refused {
-    pub(super) status: u16,
-    pub(super) reason: String,
 }
 
 /// The route that is taken.
@@ -80,11 +68,11 @@ pub(super) struct LimitAccount {
 
 impl Account {
     /// What happens to a request under a configuration.
-    pub(super) fn of(config: &Config, request: &Imagined) -> Self {
+    pub(super) fn of(config: &Config, request: &Asked<'_>) -> Self {
         let mut account = Self {
             method: request.method.to_string(),
             host: String::new(),
-            path: request.uri.path().to_owned(),
+            path: request.path.to_owned(),
             client: request.client.to_string(),
             refused: None,
             route: None,
@@ -98,39 +86,21 @@ impl Account {
     }
 
     /// Goes the way of the request.
-    fn follow(&mut self, config: &Config, request: &Imagined) -> Result<(), Refused> {
-        if matches!(request.method, Method::CONNECT | Method::TRACE) {
-            return Err(Refused::new(405, format!("{} is never forwarded", request.method)));
-        }
-        let path = canonical_path(request.uri.path()).map_err(|error| Refused::new(400, error.to_string()))?;
-        self.path = path.text.clone().into_owned();
-        let host = host(request)?;
-        self.host = host.clone().into_owned();
-        let found = config.router.find(&host, &path.text, &request.method, &request.headers);
-        self.others = others(config, request, &host, &path.text);
+    fn follow(&mut self, config: &Config, request: &Asked<'_>) -> Result<(), Refused> {
+        let target = request.target()?;
+        self.path = target.path.text.to_string();
+        self.host = target.host.to_string();
+        let found = target.find(&config.router, request);
+        self.others = others(config, request, &target);
         self.route = Chosen::of(found.route, &found.params);
-        if path.encoded_separators && found.route.encoded_path == EncodedPath::Reject {
-            return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)".to_owned()));
-        }
-        let compared = comparable(&path.text);
+        target.passes(found.route)?;
         let token = Token::new(config, request);
-        let facts = Facts {
-            client_ip: request.client,
-            method: &request.method,
-            host: &host,
-            path: &compared,
-            query: request.uri.query(),
-            headers: &request.headers,
-            tls_subject: request.tls_subject.as_deref().map(str::as_bytes),
-            params: &found.params,
-            route: if found.route.upstream.is_some() { &found.route.name } else { "" },
-            claims: &token,
-        };
+        let facts = Facts { claims: &token, ..target.facts(request, &found) };
         for policy in &found.route.policies {
-            self.limits.push(LimitAccount::of(policy, &facts, &shown_hashing(config))?);
+            self.limits.push(LimitAccount::of(policy, &facts, &config.store.shown_hashing())?);
         }
         if found.route.upstream.is_none() {
-            return Err(Refused::new(404, "no route matches; global limits hold all the same".to_owned()));
+            return Err(Refused::new(404, "no route matches; global limits hold all the same"));
         }
         Ok(())
     }
@@ -139,27 +109,21 @@ impl Account {
 /// The token that the request is imagined to carry.
 #[derive(Debug)]
 struct Token<'a> {
-    claims: &'a ClaimSet,
+    claims: Option<&'a ClaimSet>,
     /// Whether the request carries fields that would be two of them.
     ambiguous: Option<AmbiguousKey>,
 }
 
 impl<'a> Token<'a> {
-    fn new(config: &Config, request: &'a Imagined) -> Self {
-        let found = config.jwt.as_ref().map(|jwt| only_token(&request.headers, &jwt.header));
-        Self { claims: &request.claims, ambiguous: found.and_then(Result::err) }
+    fn new(config: &Config, request: &Asked<'a>) -> Self {
+        let found = config.jwt.as_ref().map(|jwt| only_token(request.headers, &jwt.header));
+        Self { claims: request.claims, ambiguous: found.and_then(Result::err) }
     }
 }
 
 impl Claims for Token<'_> {
     fn claim(&self, path: &str) -> Result<Option<Claim<'_>>, AmbiguousKey> {
-        self.ambiguous.map_or_else(|| Ok(self.claims.find(path)), Err)
-    }
-}
-
-impl Refused {
-    fn new(status: u16, reason: String) -> Self {
-        Self { status, reason }
+        self.ambiguous.map_or_else(|| Ok(self.claims.and_then(|claims| claims.find(path))), Err)
     }
 }
 
@@ -234,22 +198,11 @@ fn reason(because: Because, terms: &Terms) -> Option<String> {
     }
 }
 
-/// The canonical host; empty without one.
-fn host(request: &Imagined) -> Result<Cow<'_, str>, Refused> {
-    let mut hosts = request.headers.get_all(header::HOST).iter();
-    let Some(host) = hosts.next() else { return Ok(Cow::Borrowed("")) };
-    if hosts.next().is_some() {
-        return Err(Refused::new(400, "there is more than one Host".to_owned()));
-    }
-    let wrong = || Refused::new(400, "the Host is not a name or address".to_owned());
-    Ok(canonical_host(host.to_str().map_err(|_| wrong())?).map_err(|_| wrong())?.name)
-}
-
 /// What is passed over before the first match, and what matches behind it.
-fn others(config: &Config, request: &Imagined, host: &str, path: &str) -> Vec<Other> {
+fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Other> {
     let mut taken = false;
     let mut others = Vec::new();
-    for step in config.router.explain(host, path, &request.method, &request.headers) {
+    for step in config.router.explain(&target.host, &target.path.text, request.method, request.headers) {
         let reason = match step.outcome {
             Considered::Matched if !taken => {
                 taken = true;
@@ -282,12 +235,4 @@ fn conditions(route: &Route, hosts: &[String], paths: &[String]) -> String {
     let fields = route.matches.headers.iter();
     conditions.extend(fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("(not text)"))));
     if conditions.is_empty() { "every request".to_owned() } else { conditions.join(" · ") }
-}
-
-/// Client-chosen values may be secrets: they are shown as the hash that stands for them.
-fn shown_hashing(config: &Config) -> Hashing {
-    match &config.store.backend {
-        Backend::Memory => Hashing::Hashed(None),
-        Backend::Redis(redis) => redis.hashing.clone(),
-    }
 }

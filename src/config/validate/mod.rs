@@ -12,6 +12,7 @@ mod secrets;
 mod store;
 mod terms;
 mod tls;
+mod trials;
 mod upstreams;
 mod warnings;
 
@@ -54,6 +55,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let upstreams = check.upstreams(file);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
+    let trials = check.trials(file, &routed.places);
     let config = Config {
         listeners,
         trusted_proxies,
@@ -70,6 +72,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         admin,
         shutdown: process::shutdown(file),
         workers: workers(file),
+        trials,
     };
     check.warn_about(&config, &routed.places);
     check.warn_about_unused_tokens(file, &config);

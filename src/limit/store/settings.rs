@@ -14,6 +14,17 @@ pub struct StoreSettings {
     pub max_keys: usize,
 }
 
+impl StoreSettings {
+    /// How client-chosen values are shown to people: never as they are, they may be secrets.
+    #[must_use]
+    pub fn shown_hashing(&self) -> Hashing {
+        match &self.backend {
+            Backend::Memory => Hashing::Hashed(None),
+            Backend::Redis(redis) => redis.hashing.clone(),
+        }
+    }
+}
+
 /// Which store.
 #[derive(Debug, Clone)]
 pub enum Backend {
