@@ -11,7 +11,7 @@ keys! {
     Limit {
         /// Its name; unique. Default: `<route>/<key>`.
         name: LimitName,
-        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
+        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `tls:subject` (of the client's certificate), `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
         key: OneOrMany<KeyChoice>,
         /// What happens when the key is not present: `client_ip` (default), `deny` or `skip`.
         missing: Missing,
