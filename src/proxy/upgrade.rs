@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::{Method, Version};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::body::IdleClock;
@@ -26,6 +27,9 @@ use flow::Flow;
 
 /// Longest silence of a tunnel that one side has closed its half of.
 const HALF_CLOSED: Duration = Duration::from_mins(1);
+
+/// When a silent client is probed.
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// A protocol that a connection may change to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +117,8 @@ impl Tunnel {
     /// `early` behind its request.
     pub(super) async fn run(mut self, mut client: Transport, early: Bytes) {
         self.up = Flow::beginning_with(early);
+        // A client that vanished without a word must not hold its tunnel until that is idle for too long.
+        let _ = SockRef::from(client.socket()).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
         match poll_fn(|cx| self.poll(cx, &mut client)).await {
             End::Closed | End::Client => {}
             End::Upstream => self.record.failed("tunnel_broke_off"),

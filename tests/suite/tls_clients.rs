@@ -76,7 +76,7 @@ fn each_subject_is_counted_by_itself_however_many_certificates_it_has() {
     let (old, new) = (asking.client_of("old", "ann"), asking.client_of("new", "ann"));
     let other = asking.client_of("other", "bob");
     // A name that would be the first one's, if commas were not escaped.
-    let forged = asking.authority.sign(&Wanted::client("forged", "Example", "x,CN=ann"));
+    let forged = asking.authority.sign(&Wanted::client("forged", "", "ann,O=Example"));
     let statuses = [&old, &new, &old, &new, &other, &forged].map(|files| asking.ask(Some(files)));
     assert_eq!(statuses, [Some(200), Some(200), Some(429), Some(429), Some(200), Some(200)]);
 }
@@ -85,7 +85,7 @@ fn each_subject_is_counted_by_itself_however_many_certificates_it_has() {
 fn a_request_without_a_subject_is_missing_its_key() {
     let asking = asking("request", "{ name: each, key: 'tls:subject | client_ip', rate: 2/h }");
     let ann = asking.client_of("ann", "ann");
-    let nameless = asking.authority.sign(&Wanted::client("nameless", "", "").nameless());
+    let nameless = asking.authority.sign(&Wanted::client("nameless", "", ""));
     // Clear text, no certificate, and one without a subject count by the address.
     let plain = || crate::support::client::get(asking.proxy.address("plain"), "/").status;
     assert_eq!((plain(), asking.ask(None), asking.ask(Some(&nameless))), (200, Some(200), Some(429)));

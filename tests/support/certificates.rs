@@ -51,15 +51,11 @@ impl Wanted {
         Self { file, names, subject, expired: None, usage: ExtendedKeyUsagePurpose::ServerAuth }
     }
 
-    /// A client's, of this organisation and name.
+    /// A client's, of this organisation and name; empty ones are left out.
     pub(crate) fn client(file: &'static str, organisation: &'static str, name: &'static str) -> Self {
-        let subject = vec![(DnType::OrganizationName, organisation), (DnType::CommonName, name)];
+        let mut subject = vec![(DnType::OrganizationName, organisation), (DnType::CommonName, name)];
+        subject.retain(|(_, value)| !value.is_empty());
         Self { subject, usage: ExtendedKeyUsagePurpose::ClientAuth, ..Self::server(file, &[]) }
-    }
-
-    /// The same without any subject.
-    pub(crate) fn nameless(self) -> Self {
-        Self { subject: Vec::new(), ..self }
     }
 
     /// The same, out of date.

@@ -13,7 +13,7 @@ keys! {
     Limit {
         /// Its name; unique. Default: `<route>/<key>`.
         name: LimitName,
-        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `jwt:CLAIM` (of a verified token), `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
+        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `tls:subject`, `jwt:CLAIM` (of a verified token), `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
         key: OneOrMany<KeyChoice>,
         /// What happens when the key is not present: `client_ip` (default), `deny` or `skip`.
         missing: Missing,

@@ -203,7 +203,9 @@ fn overrides_see_the_decoded_value_and_the_whole_address() {
 
 #[test]
 fn keys_are_read_and_shown_as_written() {
-    for text in ["client_ip", "header:x-api-key | client_ip", "cookie:s | query:api_key | path:tenant", "global"] {
+    for text in
+        ["client_ip", "header:x-api-key | client_ip", "cookie:s | query:api_key | path:tenant", "tls:subject", "global"]
+    {
         let key = Key { parts: vec![Key::parse_part(text, 64).unwrap()] };
         assert_eq!(key.to_string(), text);
     }
@@ -220,6 +222,8 @@ fn a_wrong_key_says_what_to_write() {
         ("zzz", "write client_ip, header:NAME"),
         ("header", "such as `header:x-api-key`"),
         ("cookie:", "such as `cookie:session`"),
+        ("tls", "such as `tls:subject`"),
+        ("tls:issuer", "write `tls:subject`"),
         ("client_ip:64", "takes no name"),
         ("header:a b", "cannot be the name of a header"),
         ("query:{x}", "cannot be the name of a query"),
