@@ -1,5 +1,6 @@
 //! One worker's limiter: from the policies of a route and the facts of a request to a verdict.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ struct Remote {
     store: Rc<RedisStore>,
     denials: Denials,
     timeout: Duration,
+    /// When the latest answer came, and the store's clock in it.
+    answered: Cell<Option<(Instant, i64)>>,
 }
 
 /// The asks of one request.
@@ -63,7 +66,8 @@ impl Limiter {
             Backend::Memory => (None, Hashing::Raw),
             Backend::Redis(redis) => {
                 let store = RedisStore::start(redis, Arc::clone(&stats));
-                let remote = Remote { store, denials: Denials::new(), timeout: redis.timeout };
+                let remote =
+                    Remote { store, denials: Denials::new(), timeout: redis.timeout, answered: Cell::default() };
                 (Some(remote), redis.hashing.clone())
             }
         };
@@ -149,7 +153,11 @@ impl Limiter {
         let deadline = Instant::now() + remote.timeout;
         let recalled = remote.denials.recall(asks, deadline).await;
         if let Ok(Recall::Denied(answers)) = recalled {
-            return self.deny_again(plan, &answers);
+            let verdict = self.deny_again(plan, &answers);
+            return match remote.clock_us() {
+                Some(now_us) => verdict.at(now_us),
+                None => verdict,
+            };
         }
         let Ok(hold) = self.reserve(plan) else { return overflow() };
         let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, slot.clone(), hold) };
@@ -164,6 +172,7 @@ impl Limiter {
             return self.decide_without_store(plan, slot.clone(), hold);
         };
         self.measure(sent.elapsed());
+        remote.answered.set(Some((Instant::now(), reply.now_us)));
         let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
         self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
             .at(reply.now_us)
@@ -243,6 +252,15 @@ impl Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.keeping.abort();
+    }
+}
+
+impl Remote {
+    /// The store's clock, as far behind as its latest answer was on its way. So a denial that is still
+    /// remembered is one at this instant, too: it came before that answer or with it.
+    fn clock_us(&self) -> Option<i64> {
+        let (answered, now_us) = self.answered.get()?;
+        Some(now_us.saturating_add(i64::try_from(answered.elapsed().as_micros()).unwrap_or(i64::MAX)))
     }
 }
 

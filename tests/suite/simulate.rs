@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::client::Request;
+use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Finished, Tollgate, finish, program, tollgate};
 
 /// A directory with these files.
@@ -55,9 +56,8 @@ fn five() -> String {
     combined(&[(0, "192.0.2.1"); 5])
 }
 
-#[test]
-fn refusals_equal_line_by_line_those_that_the_proxy_logged() {
-    const CONFIG: &str = r#"
+/// Limits of every kind on one path; the log is on.
+const BUSY: &str = r#"
 listen: 127.0.0.1:0
 workers: 2
 trusted_proxies: [127.0.0.0/8]
@@ -74,9 +74,12 @@ limits:
   - { name: everybody, key: global, rate: 200/s, burst: 10 }
   - { name: watched, key: client_ip, rate: 5/s, mode: shadow }
 "#;
-    let proxy = Tollgate::start(CONFIG);
+
+/// 2,000 requests over four connections, spread over these proxies.
+fn keep_busy(proxies: &[&Tollgate]) {
     let threads: Vec<_> = (0..4_u64)
-        .map(|seed| {
+        .zip(proxies.iter().cycle())
+        .map(|(seed, proxy)| {
             let mut client = proxy.client();
             std::thread::spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
@@ -91,6 +94,28 @@ limits:
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().expect("500 answers"));
+}
+
+/// Which lines of an access log were denied, and by which limit.
+fn denied(lines: &[Value]) -> Vec<(usize, String)> {
+    let denied = lines.iter().enumerate().filter(|(_, line)| line["decision"] == "denied");
+    denied.map(|(index, line)| (index + 1, line["limit"].as_str().expect("who denied").to_owned())).collect()
+}
+
+/// The same from a file that `--verdicts` has written, for one log.
+fn refused(place: &Path, log: &str) -> Vec<(usize, String)> {
+    let verdicts = std::fs::read_to_string(place.join("out.tsv")).expect("the verdicts");
+    let fields = verdicts.lines().map(|line| line.split('\t').collect::<Vec<_>>()).filter(|fields| fields[1] == log);
+    let mut refused: Vec<_> =
+        fields.map(|fields| (fields[2].parse().expect("a line number"), fields[3].to_owned())).collect();
+    refused.sort();
+    refused
+}
+
+#[test]
+fn refusals_equal_line_by_line_those_that_the_proxy_logged() {
+    let proxy = Tollgate::start(BUSY);
+    keep_busy(&[&proxy]);
     let lines = proxy.access_lines(2_000);
     assert_eq!(lines.len(), 2_000);
     let config = std::fs::read(proxy.config_path()).expect("the configuration");
@@ -99,31 +124,12 @@ limits:
     let replayed = run(place.path(), &["simulate", "access.log", "--verdicts", "out.tsv", "--format", "json"], "");
     assert_eq!(replayed.code, Some(0), "{}", replayed.errors);
 
-    let logged: Vec<(usize, String)> = lines
-        .iter()
-        .enumerate()
-        .filter(|(_, line)| line["decision"] == "denied")
-        .map(|(index, line)| (index + 1, line["limit"].as_str().expect("who denied").to_owned()))
-        .collect();
-    let verdicts = std::fs::read_to_string(place.path().join("out.tsv")).expect("the verdicts");
-    let mut simulated: Vec<(usize, String)> = verdicts
-        .lines()
-        .map(|line| {
-            let fields: Vec<&str> = line.split('\t').collect();
-            (fields[2].parse().expect("a line number"), fields[3].to_owned())
-        })
-        .collect();
-    simulated.sort();
-    assert_eq!(simulated, logged);
-    let by = |name: &str| logged.iter().filter(|(_, limit)| limit == name).count();
-    println!(
-        "2000 requests, refused: {} per-ip, {} per-tenant, {} everybody",
-        by("per-ip"),
-        by("per-tenant"),
-        by("everybody")
-    );
+    let logged = denied(&lines);
+    assert_eq!(refused(place.path(), "access.log"), logged);
     for limit in ["per-ip", "per-tenant", "everybody"] {
-        assert!(by(limit) > 20, "{limit} was tried");
+        let by = logged.iter().filter(|(_, name)| name == limit).count();
+        println!("of 2000 requests {limit} refused {by}");
+        assert!(by > 20, "{limit} was tried");
     }
     assert!(logged.len() < 1_950, "and some were admitted");
     let report = json(&replayed);
@@ -135,6 +141,34 @@ limits:
     let otherwise =
         run(place.path(), &["simulate", "-c", "looser.yaml", "access.log", "--fail-if", "different > 0"], "");
     assert_eq!(otherwise.code, Some(3), "{}{}", otherwise.output, otherwise.errors);
+}
+
+#[test]
+fn the_logs_of_two_proxies_on_one_redis_are_one_story() {
+    let redis = RedisServer::start();
+    let config = format!("{BUSY}store: {{ redis: {{ url: '{}', timeout: 5s }} }}\n", redis.url());
+    let proxies = [Tollgate::start(&config), Tollgate::start(&config)];
+    keep_busy(&[&proxies[0], &proxies[1]]);
+    let lines = [proxies[0].access_lines(1_000), proxies[1].access_lines(1_000)];
+    assert!(lines.iter().flatten().all(|line| line["degraded"] == false), "Redis decided everything");
+    let logs = proxies.each_ref().map(|proxy| proxy.output().join("\n"));
+    let place = directory(&[
+        ("proxy.yaml", config.as_bytes()),
+        ("one.log", logs[0].as_bytes()),
+        ("two.log", logs[1].as_bytes()),
+    ]);
+    let arguments = ["simulate", "one.log", "two.log", "--verdicts", "out.tsv", "--format", "json"];
+    let replayed = run(place.path(), &arguments, "");
+    assert_eq!(replayed.code, Some(0), "{}", replayed.errors);
+    // A denial that a worker remembered names the limit it remembered, not every one that denies.
+    let only_lines = |denied: Vec<(usize, String)>| denied.into_iter().map(|(line, _)| line).collect::<Vec<_>>();
+    for (name, lines) in ["one.log", "two.log"].into_iter().zip(&lines) {
+        assert_eq!(only_lines(refused(place.path(), name)), only_lines(denied(lines)), "{name}");
+    }
+    let report = json(&replayed);
+    assert_eq!((&report["as_logged"], &report["different"]), (&2_000.into(), &0.into()), "{report:#}");
+    let alone = json(&run(place.path(), &["simulate", "one.log", "--format", "json"], ""));
+    assert_ne!(alone["different"], 0, "one log alone does not tell the story");
 }
 
 #[test]
