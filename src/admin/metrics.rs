@@ -126,6 +126,11 @@ impl Sources {
                 out.value(&[("limit", &policy.name), ("direction", direction)], self.limit_sum(settled));
             }
         }
+        out.family("tollgate_limit_coalesced", Kind::Counter, "Requests decided by another request's store call.");
+        for policy in &self.config.policies {
+            let coalesced = |stats: &LimitStats| stats.coalesced.get(policy.index).map_or(0, Counter::value);
+            out.value(&[("limit", &policy.name)], self.limit_sum(coalesced));
+        }
         out.family("tollgate_limit_keys", Kind::Gauge, "States kept in this process.");
         out.value(&[], self.memory.len() as u64);
         out.family("tollgate_held_requests", Kind::Gauge, "Requests held until their turn.");
@@ -145,7 +150,7 @@ impl Sources {
         }
         out.family("tollgate_store_calls", Kind::Counter, "Calls sent to the store.");
         out.value(&[], self.limit_sum(|stats| stats.store_calls.value()));
-        out.family("tollgate_limit_check_seconds", Kind::Histogram, "Round trips to the store.");
+        out.family("tollgate_limit_check_seconds", Kind::Histogram, "From asking the store to its answer, by request.");
         let store = match self.config.store.backend {
             Backend::Memory => "memory",
             Backend::Redis(_) => "redis",

@@ -146,6 +146,12 @@ impl Denials {
         }
     }
 
+    /// Whether a remembered denial answers these asks now.
+    #[must_use]
+    pub fn answers(&self, asks: &[Ask<'_>]) -> bool {
+        matches!(self.look(asks, Instant::now()), Look::Denied(_))
+    }
+
     /// Looks, changing nothing.
     fn look(&self, asks: &[Ask<'_>], now: Instant) -> Look {
         let mut denied = SmallVec::new();
@@ -240,6 +246,11 @@ impl Default for Denials {
 }
 
 impl Permit<'_> {
+    /// The call was sent only now, after a wait for others.
+    pub fn sent_at(&mut self, sent: Instant) {
+        self.sent = sent;
+    }
+
     /// Tells what came of it: denials are remembered unless the store went away meanwhile, the waiting
     /// ones go on. A failure is theirs too, but not that this request ran out of time: they may have more.
     pub fn settle(self, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::algorithm::Algorithm;
+use super::store::Ask;
 
 /// Draws fingerprints under one random key.
 #[derive(Debug, Clone)]
@@ -17,6 +18,21 @@ impl Fingerprints {
     pub fn new() -> Self {
         let random = || RandomState::new().hash_one(0_u8);
         Self(SipHasher13::new_with_keys(random(), random()))
+    }
+
+    /// The name of a whole question: requests of one name ask the same of the same states.
+    #[must_use]
+    pub fn of_question(&self, asks: &[Ask<'_>]) -> u128 {
+        let mut hasher = self.0;
+        for ask in asks {
+            hasher.write_u128(self.of(ask.state_id, ask.algorithm, ask.subject));
+            // A limit that was changed is another one.
+            hasher.write_u64(ask.algorithm.capacity());
+            hasher.write_u64(ask.algorithm.longest_reset_us());
+            hasher.write_u64(ask.cost);
+            hasher.write_u8(ask.shadow);
+        }
+        hasher.finish128().as_u128()
     }
 
     /// The name of a subject's state of a limit: algorithm, window, state id and subject; never 0.

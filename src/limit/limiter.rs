@@ -1,6 +1,5 @@
 //! One worker's limiter: from the policies of a route and the facts of a request to a verdict.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,11 +11,12 @@ use super::algorithm::Algorithm;
 use super::bill::{Account, Bill, ChargedBy};
 use super::books::Books;
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
-use super::denials::{Denials, Recall};
+use super::denials::Recall;
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::plan::{Plan, Planned, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
+use super::remote::{Asked, Remote};
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
@@ -31,7 +31,7 @@ pub struct Limiter {
     /// Read by the admin listener.
     stats: Arc<LimitStats>,
     /// The shared store, if there is one.
-    remote: Option<Remote>,
+    remote: Option<Rc<Remote>>,
     /// How values enter subjects.
     hashing: Hashing,
     /// Where requests wait for their turn.
@@ -39,16 +39,6 @@ pub struct Limiter {
     /// What requests have open until they end.
     books: Rc<Books>,
     keeping: JoinHandle<()>,
-}
-
-/// The shared store and what is remembered of its denials.
-#[derive(Debug)]
-struct Remote {
-    store: Rc<RedisStore>,
-    denials: Denials,
-    timeout: Duration,
-    /// When the latest answer came, and the store's clock in it.
-    answered: Cell<Option<(Instant, i64)>>,
 }
 
 /// The asks of one request.
@@ -66,9 +56,7 @@ impl Limiter {
             Backend::Memory => (None, Hashing::Raw),
             Backend::Redis(redis) => {
                 let store = RedisStore::start(redis, Arc::clone(&stats));
-                let remote =
-                    Remote { store, denials: Denials::new(), timeout: redis.timeout, answered: Cell::default() };
-                (Some(remote), redis.hashing.clone())
+                (Some(Remote::new(store, redis.timeout)), redis.hashing.clone())
             }
         };
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
@@ -145,39 +133,58 @@ impl Limiter {
         Some(bill)
     }
 
-    async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>) -> Verdict<'a> {
+    async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>) -> Verdict<'a> {
         let slot = self.slot(plan);
         let asks: Asks<'_> = plan.counted.iter().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
-        let asks = asks.as_slice();
-        remote.denials.follow(remote.store.epoch());
+        remote.follow();
         let deadline = Instant::now() + remote.timeout;
-        let recalled = remote.denials.recall(asks, deadline).await;
-        if let Ok(Recall::Denied(answers)) = recalled {
-            let verdict = self.deny_again(plan, &answers);
-            return match remote.clock_us() {
-                Some(now_us) => verdict.at(now_us),
-                None => verdict,
+        loop {
+            let recalled = remote.denials.recall(&asks, deadline).await;
+            if let Ok(Recall::Denied(answers)) = recalled {
+                let verdict = self.deny_again(plan, &answers);
+                return match remote.clock_us() {
+                    Some(now_us) => verdict.at(now_us),
+                    None => verdict,
+                };
+            }
+            let Ok(hold) = self.reserve(plan) else { return overflow() };
+            let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, slot.clone(), hold) };
+            let began = Instant::now();
+            // From here on the store may grant, whether we hear of it or not.
+            let bill = self.bill(plan, slot.clone());
+            let reply = match remote.ask(&asks, deadline, permit).await {
+                Asked::Remembered => continue,
+                Asked::Alone(Err(_)) => {
+                    drop(bill);
+                    return self.decide_without_store(plan, slot.clone(), hold);
+                }
+                Asked::Alone(Ok(reply)) => reply,
+                Asked::Shared(reply) => {
+                    self.count_coalesced(plan);
+                    reply
+                }
             };
+            self.measure(began.elapsed());
+            let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+            return self
+                .conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
+                .at(reply.now_us)
+                .held(hold)
+                .billed(bill);
         }
-        let Ok(hold) = self.reserve(plan) else { return overflow() };
-        let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, slot.clone(), hold) };
-        let sent = Instant::now();
-        // From here on the store may grant, whether we hear of it or not.
-        let bill = self.bill(plan, slot.clone());
-        let result = remote.store.decide_before(deadline, asks).await;
-        remote.denials.follow(remote.store.epoch());
-        permit.settle(asks, &result);
-        let Ok(reply) = result else {
-            drop(bill);
-            return self.decide_without_store(plan, slot.clone(), hold);
-        };
-        self.measure(sent.elapsed());
-        remote.answered.set(Some((Instant::now(), reply.now_us)));
-        let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
-            .at(reply.now_us)
-            .held(hold)
-            .billed(bill)
+    }
+
+    /// Another request's call has answered this one: each of its limits counts that once.
+    fn count_coalesced(&self, plan: &Plan<'_>) {
+        let mut last = None;
+        for planned in &plan.counted {
+            let index = planned.policy.index;
+            if last.replace(index) != Some(index)
+                && let Some(counter) = self.stats.coalesced.get(index)
+            {
+                counter.increment();
+            }
+        }
     }
 
     /// Takes a place to wait in, when the request may have to.
@@ -252,15 +259,6 @@ impl Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.keeping.abort();
-    }
-}
-
-impl Remote {
-    /// The store's clock, as far behind as its latest answer was on its way. So a denial that is still
-    /// remembered is one at this instant, too: it came before that answer or with it.
-    fn clock_us(&self) -> Option<i64> {
-        let (answered, now_us) = self.answered.get()?;
-        Some(now_us.saturating_add(i64::try_from(answered.elapsed().as_micros()).unwrap_or(i64::MAX)))
     }
 }
 

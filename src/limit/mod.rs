@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod bill;
 pub mod books;
+mod coalesce;
 pub mod cost;
 pub mod decision;
 pub mod denials;
@@ -16,6 +17,7 @@ pub mod key;
 pub mod limiter;
 pub mod plan;
 pub mod policy;
+mod remote;
 pub mod replay;
 pub mod stats;
 pub mod store;

@@ -160,6 +160,8 @@ pub struct LimitStats {
     pub remembered: Vec<Counter>,
     /// Cost units given back and charged on top after answers, by policy index.
     pub settled: Vec<[Counter; 2]>,
+    /// Requests answered by a call that another request of the same kind made, by policy index.
+    pub coalesced: Vec<Counter>,
     /// Store errors by [`StoreErrorKind`].
     pub errors: [Counter; 14],
     /// Script calls sent to the store.
@@ -184,6 +186,7 @@ impl LimitStats {
             decisions: (0..policies).map(|_| Default::default()).collect(),
             remembered: (0..policies).map(|_| Counter::default()).collect(),
             settled: (0..policies).map(|_| Default::default()).collect(),
+            coalesced: (0..policies).map(|_| Counter::default()).collect(),
             store_up: AtomicU64::new(1),
             ..Self::default()
         }

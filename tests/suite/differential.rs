@@ -25,13 +25,13 @@ const DECISIONS: usize = 250_000;
 /// Decisions under way at once.
 const PIPELINED: usize = 256;
 /// Far in the future: no key may expire by the server's clock while the test runs (2036).
-const START_US: i64 = 2_082_758_400_123_457;
+pub(super) const START_US: i64 = 2_082_758_400_123_457;
 
 /// One decision, as it was drawn, and what follows it.
 #[derive(Debug, Clone)]
-struct Operation {
-    now_us: i64,
-    limits: Vec<Drawn>,
+pub(super) struct Operation {
+    pub(super) now_us: i64,
+    pub(super) limits: Vec<Drawn>,
     /// Unique over all decisions.
     slot: String,
     /// By which amount, and how much later, the first limit is settled.
@@ -39,12 +39,12 @@ struct Operation {
 }
 
 #[derive(Debug, Clone)]
-struct Drawn {
-    state_id: &'static str,
-    algorithm: Algorithm,
-    subject: Subject,
-    cost: u64,
-    shadow: u8,
+pub(super) struct Drawn {
+    pub(super) state_id: &'static str,
+    pub(super) algorithm: Algorithm,
+    pub(super) subject: Subject,
+    pub(super) cost: u64,
+    pub(super) shadow: u8,
 }
 
 const STATE_IDS: [&str; 5] = ["api", "api@gold", "login", "day", "burst"];
@@ -115,7 +115,7 @@ fn cost(random: &mut Rng, algorithm: &Algorithm) -> u64 {
     }
 }
 
-fn draw(random: &mut Rng, (now_us, number): (i64, usize), zone: &Zone) -> Operation {
+pub(super) fn draw(random: &mut Rng, (now_us, number): (i64, usize), zone: &Zone) -> Operation {
     let count = [1, 1, 1, 2, 2, 3, 4][random.usize(..7)];
     let mut limits: Vec<Drawn> = Vec::new();
     for _ in 0..count {
@@ -169,7 +169,7 @@ fn draw(random: &mut Rng, (now_us, number): (i64, usize), zone: &Zone) -> Operat
 }
 
 /// Mostly forward by little, at times by minutes, at times back by less or more than a second.
-fn next_instant(random: &mut Rng, now_us: i64) -> i64 {
+pub(super) fn next_instant(random: &mut Rng, now_us: i64) -> i64 {
     now_us
         + match random.u8(..) {
             0..=60 => 0,
@@ -182,7 +182,7 @@ fn next_instant(random: &mut Rng, now_us: i64) -> i64 {
         }
 }
 
-fn asks(operation: &Operation) -> Vec<Ask<'_>> {
+pub(super) fn asks(operation: &Operation) -> Vec<Ask<'_>> {
     operation
         .limits
         .iter()
@@ -195,7 +195,7 @@ fn asks(operation: &Operation) -> Vec<Ask<'_>> {
 }
 
 /// What follows a decision, and when.
-fn settles(operation: &Operation) -> Option<(i64, [Settle<'_>; 1])> {
+pub(super) fn settles(operation: &Operation) -> Option<(i64, [Settle<'_>; 1])> {
     let (amount, later) = operation.settled?;
     let limit = &operation.limits[0];
     if amount == 0 || matches!(limit.algorithm, Algorithm::Penalty(_)) {

@@ -9,6 +9,7 @@ mod raw;
 mod support;
 
 mod clock_skew;
+mod coalescing;
 mod command_line;
 mod configuration;
 mod contract;

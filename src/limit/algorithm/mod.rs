@@ -256,6 +256,15 @@ impl Algorithm {
         !matches!(self, Self::InFlight(_))
     }
 
+    /// Whether what is left tells how many more requests will be admitted at this instant, all alike.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        match self {
+            Self::TokenBucket(_) | Self::FixedWindow(_) | Self::SlidingWindow(_) | Self::SlidingLog(_) => true,
+            Self::LeakyBucket { .. } | Self::InFlight(_) | Self::Penalty(_) => false,
+        }
+    }
+
     /// Reads a state and judges a cost, without changing anything; 0 only looks.
     #[must_use]
     pub fn evaluate(&self, stored: Option<&State>, cost: u64, now_us: i64) -> Evaluation {

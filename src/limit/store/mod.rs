@@ -1,6 +1,7 @@
 //! Where state lives: this process' memory, or Redis. Both give the same answers.
 
 pub mod breaker;
+pub mod grant;
 pub mod memory;
 pub mod redis;
 pub mod settings;
@@ -62,6 +63,13 @@ impl<'a> Ask<'a> {
     #[must_use]
     pub fn is_remembered(&self) -> bool {
         !self.is_shadow() && self.cost > 0 && !self.refundable && self.algorithm.denial_lasts()
+    }
+
+    /// Whether many such requests may be decided by one call: where nothing but the state's room tells one
+    /// of them from the next. Not where each has a turn, a slot or a strike of its own, or may be refunded.
+    #[must_use]
+    pub fn is_coalesced(&self) -> bool {
+        !self.refundable && self.algorithm.has_room()
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod connection;
+mod grant;
 mod keeper;
 pub mod log;
 mod pipeline;

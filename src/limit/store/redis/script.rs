@@ -35,11 +35,14 @@ pub enum Script {
     All,
     /// Refunds, further charges, slots that are renewed or end.
     Release,
+    /// Many identical requests at once.
+    Grant,
 }
 
 impl Script {
     /// Every script, in the order of [`Script`] as an index.
-    pub const ALL: [Self; 5] = [Self::OneTokenBucket, Self::TokenBuckets, Self::Buckets, Self::All, Self::Release];
+    pub const ALL: [Self; 6] =
+        [Self::OneTokenBucket, Self::TokenBuckets, Self::Buckets, Self::All, Self::Release, Self::Grant];
 
     /// The smallest script that can decide these.
     #[must_use]
@@ -92,6 +95,14 @@ impl Script {
                 include_str!("../../../../lua/sliding_log.lua"),
                 include_str!("../../../../lua/release.lua")
             ),
+            Self::Grant => concat!(
+                include_str!("../../../../lua/prelude.lua"),
+                include_str!("../../../../lua/token_bucket.lua"),
+                include_str!("../../../../lua/fixed_window.lua"),
+                include_str!("../../../../lua/sliding_window.lua"),
+                include_str!("../../../../lua/sliding_log.lua"),
+                include_str!("../../../../lua/grant.lua")
+            ),
         }
     }
 
@@ -104,16 +115,28 @@ impl Script {
     /// The call `EVALSHA sha …` of this script.
     #[must_use]
     pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
-        self.call("EVALSHA", sha, prefix, (now_us, asks))
+        self.call(("EVALSHA", sha), prefix, (now_us, 1), asks)
     }
 
     /// The same call with the whole text, for a server that does not know it.
     #[must_use]
     pub fn by_text(self, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
-        self.call("EVAL", self.text(), prefix, (now_us, asks))
+        self.call(("EVAL", self.text()), prefix, (now_us, 1), asks)
     }
 
-    fn call(self, verb: &str, script: &str, prefix: &str, (now_us, asks): (i64, &[Ask<'_>])) -> Command {
+    /// The call `EVALSHA sha …` that decides so many identical requests (`now_us`, how many).
+    #[must_use]
+    pub fn grant_by_sha(sha: &str, prefix: &str, mode: (i64, u64), asks: &[Ask<'_>]) -> Command {
+        Self::Grant.call(("EVALSHA", sha), prefix, mode, asks)
+    }
+
+    /// The same call with the whole text.
+    #[must_use]
+    pub fn grant_by_text(prefix: &str, mode: (i64, u64), asks: &[Ask<'_>]) -> Command {
+        Self::Grant.call(("EVAL", Self::Grant.text()), prefix, mode, asks)
+    }
+
+    fn call(self, (verb, script): (&str, &str), prefix: &str, (now_us, mode): (i64, u64), asks: &[Ask<'_>]) -> Command {
         let one =
             if let (Self::OneTokenBucket, [ask]) = (self, asks) { ask.algorithm.bucket().zip(Some(ask)) } else { None };
         let words = if one.is_some() { 10 } else { 5 + 10 * asks.len() };
@@ -131,7 +154,7 @@ impl Script {
             write_bucket(&mut call, bucket);
             return call;
         }
-        call.word(&[b"1"]);
+        call.number(mode);
         for ask in asks {
             write_letter(&mut call, ask.algorithm);
             call.number(ask.shadow);
@@ -273,7 +296,8 @@ fn reply(items: &[Value], asks: &[Ask<'_>]) -> Option<Reply> {
     (admitted == reply.granted && !(reply.granted && reply.retry_us != 0)).then_some(reply)
 }
 
-fn answer(items: &[Value]) -> Option<Answer> {
+/// The four numbers that a script says of one limit.
+pub(super) fn answer(items: &[Value]) -> Option<Answer> {
     let [allowed, remaining, retry, reset] = items else { return None };
     let answer = Answer {
         allowed: flag(allowed)?,
@@ -284,14 +308,16 @@ fn answer(items: &[Value]) -> Option<Answer> {
     (answer.allowed == (answer.retry_us == 0)).then_some(answer)
 }
 
-fn integer(value: &Value, least: i64) -> Option<i64> {
+/// A whole number in the exact range, of at least this.
+pub(super) fn integer(value: &Value, least: i64) -> Option<i64> {
     match *value {
         Value::Int(n) if (least..LARGEST).contains(&n) => Some(n),
         _ => None,
     }
 }
 
-fn unsigned(value: &Value) -> Option<u64> {
+/// The same, not below 0.
+pub(super) fn unsigned(value: &Value) -> Option<u64> {
     integer(value, 0)?.try_into().ok()
 }
 
