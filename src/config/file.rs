@@ -3,6 +3,7 @@
 mod limit;
 mod process;
 mod store;
+mod variants;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
 pub(in crate::config) use store::{Redis, Store, StoreName};
+pub(in crate::config) use variants::{TierTerms, Tiers};
 
 keys! {
     /// A configuration of Tollgate.

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::shape::{Problem, Word};
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::zone::Zone;
-use crate::limit::policy::PathPattern;
+use crate::limit::policy::{self, PathPattern};
 use crate::route::{HostPattern, PathTemplate, target};
 use crate::units::{Rate, Size, parse_duration};
 
@@ -359,6 +359,14 @@ impl Word for Status {
 /// A share, 0 to 1, written as a percentage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share(pub(super) f64);
+
+impl Share {
+    /// In parts per million, rounded.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1")]
+    pub(super) fn parts(self) -> policy::Share {
+        policy::Share::of((self.0 * f64::from(policy::Share::WHOLE)).round() as u32)
+    }
+}
 
 impl Word for Share {
     fn parse(text: &str) -> Result<Self, Problem> {

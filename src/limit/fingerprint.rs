@@ -3,9 +3,11 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use siphasher::sip;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::algorithm::Algorithm;
+use super::policy::Share;
 
 /// Draws fingerprints under one random key.
 #[derive(Debug, Clone)]
@@ -30,6 +32,17 @@ impl Fingerprints {
         hasher.write(subject);
         hasher.finish128().as_u128().max(1)
     }
+}
+
+/// Where a subject of a policy stands among all, 0 to 999,999: evenly spread, and the same in every process.
+#[must_use]
+pub fn place_of(policy: &str, subject: &[u8]) -> u32 {
+    let mut hasher = sip::SipHasher13::new();
+    hasher.write(policy.as_bytes());
+    hasher.write_u8(0xff);
+    hasher.write(subject);
+    let place = (u128::from(hasher.finish()) * u128::from(Share::WHOLE)) >> 64;
+    u32::try_from(place).unwrap_or(0)
 }
 
 impl Default for Fingerprints {

@@ -130,13 +130,11 @@ impl Limiter {
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
     fn decide_without_store<'a>(&self, plan: &Plan<'a>, hold: Option<Hold>) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
-            planned.policy.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
+            planned.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
         };
         if plan.counted.iter().any(|planned| refuses(&planned)) {
             let refusing = plan.counted.iter().filter(refuses);
-            let denied = |planned: &Planned<'a>| {
-                Decision::uncounted(planned.policy, Some(planned.limit), Allowed::No, Source::DeniedOnError)
-            };
+            let denied = |planned: &Planned<'a>| planned.uncounted(Allowed::No, Source::DeniedOnError);
             return self.conclude(Outcome::Unavailable, refusing.map(denied).collect());
         }
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
@@ -145,7 +143,7 @@ impl Limiter {
         let mut answers = reply.answers.iter();
         let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {
             Some(answer) => planned.decision(answer, Source::Local),
-            None => Decision::uncounted(planned.policy, Some(planned.limit), Allowed::Yes, Source::AllowedOnError),
+            None => planned.uncounted(Allowed::Yes, Source::AllowedOnError),
         });
         let decisions = with_denied(counted.collect(), &plan.denied);
         self.conclude(outcome_of(&reply), decisions).held(hold)
@@ -153,9 +151,8 @@ impl Limiter {
 
     /// Counts the decisions and makes the verdict.
     fn conclude<'a>(&self, outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Verdict<'a> {
-        let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
         for decision in &decisions {
-            self.stats.decided(decision.policy.index, kind_of(decision, waits));
+            self.stats.decided(decision.policy.index, kind_of(decision, outcome));
         }
         Verdict::new(outcome, decisions)
     }
@@ -186,7 +183,9 @@ fn outcome_of(reply: &Reply) -> Outcome {
 }
 
 /// How a decision is counted.
-fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
+fn kind_of(decision: &Decision<'_>, outcome: Outcome) -> DecisionKind {
+    let passes = matches!(outcome, Outcome::Allowed { .. });
+    let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
     match (decision.source, decision.allowed) {
         (Source::AllowedOnError, _) => DecisionKind::ErrorAllow,
         (Source::DeniedOnError, _) => DecisionKind::ErrorDeny,
@@ -194,6 +193,7 @@ fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
         (Source::Local, true) => DecisionKind::LocalAllow,
         (Source::Local, false) => DecisionKind::LocalDeny,
         (_, true) if waits && decision.is_enforced() && decision.is_queue() => DecisionKind::Delay,
+        (_, true) if passes && decision.warning().is_some() => DecisionKind::Warn,
         (_, true) => DecisionKind::Allow,
         (_, false) => DecisionKind::Deny,
     }

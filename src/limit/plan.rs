@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::algorithm::Algorithm;
 use super::decision::{Allowed, Decision, Source};
-use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject};
+use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject, value_of};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
 use super::store::{Ask, Reply};
 
@@ -26,6 +26,8 @@ pub(super) struct Planned<'a> {
     pub(super) limit: &'a Limit,
     pub(super) cost: u64,
     pub(super) subject: Subject,
+    /// Whether it denies this subject.
+    pub(super) mode: Mode,
     /// 0 enforces; see [`Ask::shadow`].
     pub(super) shadow: u8,
 }
@@ -45,6 +47,8 @@ pub enum Reading<'a> {
         terms: &'a Terms,
         /// Why these terms.
         because: Because,
+        /// Whether no part of its key is present (`missing: client_ip` or `deny`).
+        without_key: bool,
     },
 }
 
@@ -53,10 +57,12 @@ pub enum Reading<'a> {
 pub enum Because {
     /// They are the policy's own.
     Own,
+    /// No part of the key is present: `missing: deny`.
+    Missing,
     /// An override names the key; its position in the policy.
     Override(usize),
-    /// No part of the key is present: `missing` says so.
-    Missing,
+    /// The request is of a tier; its position in the policy.
+    Tier(usize),
 }
 
 impl<'a> Reading<'a> {
@@ -68,21 +74,42 @@ impl<'a> Reading<'a> {
         if !policy.applies.to(facts.path) {
             return Ok(Self::Elsewhere);
         }
-        let (subject, terms, because) = match policy.key.subject(facts, hashing)? {
-            Found::Present { subject, values } => match override_for(policy, &values) {
-                Some(position) => (subject, &policy.overrides[position].terms, Because::Override(position)),
-                None => (subject, &policy.terms, Because::Own),
-            },
+        let (subject, values, without_key) = match policy.key.subject(facts, hashing)? {
+            Found::Present { subject, values } => (subject, values, false),
             Found::Missing => match policy.missing {
                 Missing::Skip => return Ok(Self::Skipped),
-                Missing::Deny => (Subject::new(), &Terms::Deny, Because::Missing),
+                Missing::Deny => return Ok(Self::without_key()),
                 Missing::ClientIp { ipv6_prefix } => {
-                    (key::client_subject(facts, ipv6_prefix), &policy.terms, Because::Missing)
+                    (key::client_subject(facts, ipv6_prefix), smallvec![KeyValue::client(facts)], true)
                 }
             },
         };
-        Ok(Self::Keyed { subject, terms, because })
+        let (terms, because) = terms_for(policy, &values, facts)?;
+        Ok(Self::Keyed { subject, terms, because, without_key })
     }
+
+    /// Of a request that is denied for want of a key.
+    fn without_key() -> Self {
+        Self::Keyed { subject: Subject::new(), terms: &Terms::Deny, because: Because::Missing, without_key: true }
+    }
+}
+
+/// What holds for a key: an override before a tier before the policy's own terms.
+fn terms_for<'a>(
+    policy: &'a Policy,
+    values: &[KeyValue<'_>],
+    facts: &Facts<'_>,
+) -> Result<(&'a Terms, Because), AmbiguousKey> {
+    if let Some(position) = override_for(policy, values) {
+        return Ok((&policy.overrides[position].terms, Because::Override(position)));
+    }
+    if let Some(tiers) = &policy.tiers
+        && let Some(value) = value_of(&tiers.by, facts)?
+        && let Some(position) = tiers.find(&value.bytes)
+    {
+        return Ok((&tiers.values[position].terms, Because::Tier(position)));
+    }
+    Ok((&policy.terms, Because::Own))
 }
 
 impl<'a> Plan<'a> {
@@ -103,7 +130,10 @@ impl<'a> Plan<'a> {
         let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, hashing)? else { return Ok(()) };
         match terms {
             Terms::Unlimited => {}
-            Terms::Deny => self.denied.push(Decision::uncounted(policy, None, Allowed::No, Source::Store)),
+            Terms::Deny => {
+                let denied = Decision::uncounted(policy, None, Allowed::No, Source::Store);
+                self.denied.push(Decision { mode: policy.mode_for(&subject), ..denied });
+            }
             Terms::Limited(limits) => self.count(policy, limits, policy.cost.of(facts.method), &subject),
         }
         Ok(())
@@ -112,11 +142,12 @@ impl<'a> Plan<'a> {
     /// Adds every limit of a policy.
     fn count(&mut self, policy: &'a Policy, limits: &'a [Limit], cost: u64, subject: &Subject) {
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
-        let shadow = if policy.mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
+        let mode = policy.mode_for(subject);
+        let shadow = if mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
         for limit in limits {
             let is_penalty = matches!(limit.algorithm, Algorithm::Penalty(_));
             let cost = if is_penalty { cost.min(1) } else { cost };
-            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), shadow });
+            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), mode, shadow });
         }
     }
 
@@ -124,7 +155,7 @@ impl<'a> Plan<'a> {
     pub(super) fn may_wait(&self) -> bool {
         self.counted.iter().any(|planned| {
             planned.cost > 0
-                && planned.policy.mode == Mode::Enforce
+                && planned.mode == Mode::Enforce
                 && matches!(planned.limit.algorithm, Algorithm::LeakyBucket { .. })
         })
     }
@@ -153,7 +184,12 @@ impl<'a> Planned<'a> {
 
     /// What an answer means.
     pub(super) fn decision(&self, answer: &super::store::Answer, source: Source) -> Decision<'a> {
-        Decision::of(self.policy, self.limit, self.cost, answer, source)
+        Decision { mode: self.mode, ..Decision::of(self.policy, self.limit, self.cost, answer, source) }
+    }
+
+    /// What holds when no store counted.
+    pub(super) fn uncounted(&self, allowed: Allowed, source: Source) -> Decision<'a> {
+        Decision { mode: self.mode, ..Decision::uncounted(self.policy, Some(self.limit), allowed, source) }
     }
 }
 

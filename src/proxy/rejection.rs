@@ -314,7 +314,7 @@ mod tests {
 
     use super::*;
     use crate::limit::key::{Key, KeyPart};
-    use crate::limit::policy::{Applies, Cost, Missing, Mode, OnStoreError, Terms};
+    use crate::limit::policy::{Applies, Cost, Missing, Mode, OnStoreError, Share, Terms};
 
     static ID: HeaderValue = HeaderValue::from_static("id-1");
 
@@ -331,12 +331,15 @@ mod tests {
             missing: Missing::Skip,
             terms: Terms::Deny,
             overrides: Vec::new(),
+            tiers: None,
             cost: Cost { default: 1, by_method: Vec::new() },
             mode: Mode::Enforce,
             applies: Applies::default(),
             on_store_error: OnStoreError::Local,
             response: response.map(custom).map(Arc::new),
             shadow_headers: false,
+            enforced_share: Share::default(),
+            warn_at: None,
         }
     }
 
@@ -419,6 +422,7 @@ mod tests {
         let decision = |policy, seconds: Option<u64>| Decision {
             policy,
             limit: None,
+            mode: Mode::Enforce,
             cost: 1,
             allowed: false,
             remaining: 0,

@@ -159,6 +159,50 @@ fn every_mistake_has_its_place_and_its_cure() {
             &["`monitor` is not an address", "10.20.0.0/16"],
         ),
         (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { values: { a: 2/s } } }"),
+            "3:39",
+            &["go by", "`by: header:x-plan`"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, tiers: { by: host } }"), "3:39", &["there is no tier", "`values: {"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: client_ip, values: { a: 2/s } } }"),
+            "3:52",
+            &["`client_ip` has no value", "overrides for addresses"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: 'path:plan', values: { a: 2/s } } }"),
+            "3:52",
+            &["cannot be keyed by `path:plan`"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: 'plan', values: { a: 2/s } } }"),
+            "3:52",
+            &["`plan`", "write"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { 'a@b': 2/s } } }"),
+            "3:68",
+            &["`a@b` cannot be a name"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { a: { burst: 5 } } } }"),
+            "3:68",
+            &["the tier `a` has no rate", "`unlimited`"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { a: } } }"), "3:68", &["`a` has no rate"]),
+        (
+            &limits("{ key: client_ip, rate: 9/s, cost: 5, tiers: { by: host, values: { a: 2/s } } }"),
+            "3:80",
+            &["costs 5", "`burst: 5` or more"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, warn_at: 0% }"), "3:48", &["warns every request", "80%"]),
+        (&limits("{ key: client_ip, rate: 1/s, warn_at: 80 }"), "3:48", &["`80` is not a share"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, mode: shadow, shadow: { enforce: 101% } }"),
+            "3:72",
+            &["`101%` is not a share"],
+        ),
+        (
             &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
             "3:57",
             &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
@@ -264,6 +308,11 @@ fn what_is_doubtful_is_a_warning() {
     let cases: &[(String, &str, &str)] = &[
         (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
         (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (
+            limits("{ name: a, key: client_ip, rate: 1/s, tiers: { by: 'header:x-plan', values: { pro: 9/s } } }"),
+            "3:18",
+            "clients choose their tier themselves: whoever sends `header:x-plan` is believed",
+        ),
         (
             limits("{ key: client_ip, rate: 9/s }, { key: 'header:x-forwarded-for', rate: 1/s }"),
             "3:48",

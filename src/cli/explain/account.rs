@@ -171,11 +171,11 @@ impl LimitAccount {
             Ok(Reading::Skipped) => {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
-            Ok(Reading::Keyed { subject, terms, because }) => {
-                account.effect = effect(terms, policy.mode);
+            Ok(Reading::Keyed { subject, terms, because, without_key }) => {
+                account.effect = effect(terms, policy.mode_for(&subject));
                 account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
                 account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts.method));
-                account.because = reason(because, terms);
+                account.because = reasons(policy, because, terms, without_key);
             }
             Err(error) if policy.mode == Mode::Enforce => {
                 return Err(Refused::new(400, format!("limit {}: {error}", policy.name)));
@@ -198,15 +198,18 @@ fn effect(terms: &Terms, mode: Mode) -> &'static str {
 }
 
 /// Why other terms than the limit's own hold, or another key.
-fn reason(because: Because, terms: &Terms) -> Option<String> {
-    match because {
-        Because::Own => None,
-        Because::Override(position) => Some(format!("override {}: {}", position + 1, sentences::terms(terms))),
-        Because::Missing if *terms == Terms::Deny => {
-            Some("the request does not carry its key (missing: deny)".to_owned())
+fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) -> Option<String> {
+    let missing = if because == Because::Missing { "deny" } else { "client_ip" };
+    let key = without_key.then(|| format!("the request does not carry its key (missing: {missing})"));
+    let why = match because {
+        Because::Own | Because::Missing => None,
+        Because::Override(position) => Some(format!("override {}", position + 1)),
+        Because::Tier(position) => {
+            policy.tiers.as_ref().and_then(|tiers| tiers.values.get(position)).map(|tier| format!("tier {}", tier.name))
         }
-        Because::Missing => Some("the request does not carry its key (missing: client_ip)".to_owned()),
-    }
+    };
+    let why = why.map(|why| format!("{why}: {}", sentences::terms(terms)));
+    (key.is_some() || why.is_some()).then(|| key.into_iter().chain(why).collect::<Vec<_>>().join("; "))
 }
 
 /// The canonical host; empty without one.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::variants::Tiers;
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
-use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Status};
+use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Share, Status};
 use crate::limit::policy::PathPattern;
 
 keys! {
@@ -41,6 +42,10 @@ keys! {
         shadow: Shadow,
         /// Other rates for some keys; the first that matches wins.
         overrides: List<Override>,
+        /// Other rates by plan or any other key part; an override comes first.
+        tiers: Tiers,
+        /// From this share of the burst on, admitted requests carry a warning (`X-RateLimit-Warning`).
+        warn_at: Share,
         /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.
         on_store_error: OnStoreError,
         /// Which paths it counts.
@@ -93,6 +98,8 @@ keys! {
     Shadow {
         /// Whether its rate-limit fields are sent.
         headers: bool,
+        /// The share of its keys for which it denies all the same, always the same ones. Default: 0%.
+        enforce: Share,
     }
 }
 

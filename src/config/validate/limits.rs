@@ -7,12 +7,13 @@ use http::{HeaderValue, Method};
 
 use super::Check;
 use super::routes::Places;
+use super::terms::Place;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{List, OneOrMany, Setting, Short, Spanned, Word};
 use crate::config::values::{KeyChoice, LimitName};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy};
+use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
 use crate::route::PathTemplate;
 
 /// Where limits stand: at the top (no paths) or in a route.
@@ -59,6 +60,8 @@ impl Check<'_> {
         let cost = self.cost(limit);
         let terms = self.terms(limit, &name, &cost, scope);
         let overrides = self.overrides(limit, &name, &cost, scope);
+        let place = Place { limit, state_id: &name, cost: &cost, scope };
+        let tiers = self.tiers(place, known.ipv6_prefix);
         let mode = match limit.mode.or(file::Mode::Enforce) {
             file::Mode::Enforce => Mode::Enforce,
             file::Mode::Shadow => Mode::Shadow,
@@ -78,12 +81,15 @@ impl Check<'_> {
             },
             terms: terms?,
             overrides: overrides?,
+            tiers: tiers?,
             cost,
             mode,
             applies: applies(limit),
             on_store_error: limit.on_store_error.or(known.store_error).into(),
             response: self.response(&limit.response).map(Arc::new),
             shadow_headers: limit.shadow.get().is_some_and(|shadow| shadow.headers.or(false)),
+            enforced_share: limit.shadow.get().map_or(Share::default(), |shadow| share(&shadow.enforce)),
+            warn_at: self.warn_at(limit),
             name: name.into(),
         })
     }
@@ -118,10 +124,15 @@ impl Check<'_> {
         }
         for choice in &given.0 {
             for part in &choice.value.0 {
-                self.path_parameter(part, choice.span, scope);
+                self.key_part(part, choice.span, scope);
             }
         }
         Some(Key { parts: given.0.iter().map(|choice| choice.value.live(ipv6_prefix)).collect() })
+    }
+
+    /// What a request can be told apart by here: for keys and for tiers.
+    pub(super) fn key_part(&mut self, part: &KeyPart, span: Span, scope: &Scope<'_>) {
+        self.path_parameter(part, span, scope);
     }
 
     /// A path parameter must be there on every path of the route.
@@ -181,6 +192,14 @@ impl Check<'_> {
         cost.min(LARGEST_COST)
     }
 
+    fn warn_at(&mut self, limit: &Spanned<file::Limit>) -> Option<Share> {
+        let given = limit.warn_at.spanned()?;
+        if given.value.parts() == Share::default() {
+            self.error(given.span, "`warn_at: 0%` warns every request", "write a share such as 80%");
+        }
+        Some(given.value.parts())
+    }
+
     fn response(&mut self, setting: &Setting<file::Response>) -> Option<DeniedResponse> {
         let response = setting.get()?;
         if response.body.is_absent()
@@ -219,6 +238,10 @@ impl Check<'_> {
             }
         }
     }
+}
+
+fn share(setting: &Setting<crate::config::values::Share>) -> Share {
+    setting.get().map_or_else(Share::default, |share| share.parts())
 }
 
 fn applies(limit: &file::Limit) -> Applies {

@@ -9,6 +9,7 @@ mod routes;
 mod secrets;
 mod store;
 mod terms;
+mod tiers;
 mod upstreams;
 mod warnings;
 

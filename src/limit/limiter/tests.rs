@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::key::Key;
-use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
+use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Share, Terms};
 use crate::limit::store::settings::RedisSettings;
 
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
@@ -24,12 +24,15 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         missing: Missing::ClientIp { ipv6_prefix: 64 },
         terms,
         overrides: vec![],
+        tiers: None,
         cost: Cost { default: 1, by_method: vec![] },
         mode: Mode::Enforce,
         applies: Applies::default(),
         on_store_error: OnStoreError::Local,
         response: None,
         shadow_headers: false,
+        enforced_share: Share::default(),
+        warn_at: None,
     }
 }
 
