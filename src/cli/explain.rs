@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use super::Global;
 use crate::config;
 use crate::config::frames::Colour;
+use crate::limit::plan::Clock;
 use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
@@ -33,6 +34,9 @@ pub struct Args {
     /// The client's address, as it is found behind trusted proxies
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     ip: IpAddr,
+    /// The instant, for limits with schedules, such as 2026-11-27T22:30:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<jiff::Timestamp>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
@@ -54,6 +58,7 @@ struct Imagined {
     uri: Uri,
     headers: HeaderMap,
     client: IpAddr,
+    clock: Clock,
 }
 
 /// Explains, and prints.
@@ -89,7 +94,8 @@ impl Imagined {
         if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
             headers.insert(header::HOST, host);
         }
-        Self { method: args.method.clone(), uri: args.url.clone(), headers, client: args.ip.to_canonical() }
+        let clock = args.at.map_or(Clock::Wall, |at| Clock::At(at.as_microsecond()));
+        Self { method: args.method.clone(), uri: args.url.clone(), headers, client: args.ip.to_canonical(), clock }
     }
 }
 

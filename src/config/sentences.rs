@@ -41,6 +41,11 @@ pub fn sentence(policy: &Policy) -> String {
         let listed: Vec<_> = tiers.values.iter().map(|tier| format!("{}: {}", tier.name, terms(&tier.terms))).collect();
         let _ = write!(text, "; tiers by {} ({})", by.join(", else "), listed.join("; "));
     }
+    if let Some(schedules) = &policy.schedules {
+        let listed = schedules.list.iter();
+        let listed: Vec<_> = listed.map(|one| format!("{} {}: {}", one.name, one.hours, terms(&one.terms))).collect();
+        let _ = write!(text, "; by the clock of {} ({})", schedules.zone.name(), listed.join("; "));
+    }
     if let Some(share) = policy.warn_at {
         let _ = write!(text, "; warns from {share} on");
     }

@@ -403,7 +403,9 @@ impl Word for Workers {
 }
 
 mod key;
+mod time;
 mod url;
 
 pub(super) use key::KeyChoice;
+pub(super) use time::{DaySpan, Hour, ZoneName};
 pub(super) use url::{RedisUrl, Server};

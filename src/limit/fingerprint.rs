@@ -24,13 +24,27 @@ impl Fingerprints {
     /// The name of a subject's state of a limit: algorithm, window, state id and subject; never 0.
     #[must_use]
     pub fn of(&self, state_id: &str, algorithm: &Algorithm, subject: &[u8]) -> u128 {
+        self.begin(state_id, algorithm, subject).finish128().as_u128().max(1)
+    }
+
+    /// The same, another one for every set of numbers that the state is read with.
+    #[must_use]
+    pub fn of_terms(&self, state_id: &str, algorithm: &Algorithm, subject: &[u8]) -> u128 {
+        let mut hasher = self.begin(state_id, algorithm, subject);
+        for number in algorithm.numbers() {
+            hasher.write_u64(number);
+        }
+        hasher.finish128().as_u128().max(1)
+    }
+
+    fn begin(&self, state_id: &str, algorithm: &Algorithm, subject: &[u8]) -> SipHasher13 {
         let mut hasher = self.0;
         hasher.write_u32(u32::from(algorithm.letter()));
         hasher.write_u64(algorithm.window_us());
         hasher.write(state_id.as_bytes());
         hasher.write_u8(0xff); // never part of UTF-8: ends the id
         hasher.write(subject);
-        hasher.finish128().as_u128().max(1)
+        hasher
     }
 }
 

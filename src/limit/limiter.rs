@@ -10,7 +10,7 @@ use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::{Denials, Recall};
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
-use super::plan::{Plan, Planned, with_denied};
+use super::plan::{Clock, Plan, Planned, Situation, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
@@ -66,7 +66,8 @@ impl Limiter {
 
     /// Decides all `policies` for one request, at once.
     pub async fn check<'a>(&self, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let Ok(plan) = Plan::new(policies, facts, &self.hashing) else {
+        let situation = Situation { hashing: &self.hashing, clock: Clock::Wall };
+        let Ok(plan) = Plan::new(policies, facts, situation) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
         if plan.denied.iter().any(Decision::is_enforced) {

@@ -13,6 +13,7 @@ pub mod key;
 pub mod limiter;
 pub mod plan;
 pub mod policy;
+pub mod schedule;
 pub mod stats;
 pub mod store;
 

@@ -8,6 +8,7 @@ use super::algorithm::Algorithm;
 use super::decision::{Allowed, Decision, Source};
 use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject, value_of};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
+use super::schedule::Schedules;
 use super::store::{Ask, Reply};
 
 /// The limits of one request, sorted into those a store counts and those that need no store.
@@ -63,18 +64,48 @@ pub enum Because {
     Override(usize),
     /// The request is of a tier; its position in the policy.
     Tier(usize),
+    /// A schedule holds at this hour; its position in the policy.
+    Schedule(usize),
+}
+
+/// What a reading depends on beside policy and request.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// How values enter subjects.
+    pub hashing: &'a Hashing,
+    /// Which hour it is.
+    pub clock: Clock,
+}
+
+/// By which clock schedules go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// This process' wall clock.
+    Wall,
+    /// An instant, microseconds since 1970 (explanations, simulations, tests).
+    At(i64),
+}
+
+impl Clock {
+    /// The position of the schedule that holds.
+    fn among(self, schedules: &Schedules) -> Option<usize> {
+        match self {
+            Self::Wall => schedules.now(),
+            Self::At(now_us) => schedules.at(now_us),
+        }
+    }
 }
 
 impl<'a> Reading<'a> {
     /// Reads a request under a policy.
     ///
     /// # Errors
-    /// When a part of the key occurs twice in the request.
-    pub fn of(policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
+    /// When a part of the key, or of what tells its tiers apart, occurs twice in the request.
+    pub fn of(policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Result<Self, AmbiguousKey> {
         if !policy.applies.to(facts.path) {
             return Ok(Self::Elsewhere);
         }
-        let (subject, values, without_key) = match policy.key.subject(facts, hashing)? {
+        let (subject, values, without_key) = match policy.key.subject(facts, situation.hashing)? {
             Found::Present { subject, values } => (subject, values, false),
             Found::Missing => match policy.missing {
                 Missing::Skip => return Ok(Self::Skipped),
@@ -84,7 +115,7 @@ impl<'a> Reading<'a> {
                 }
             },
         };
-        let (terms, because) = terms_for(policy, &values, facts)?;
+        let (terms, because) = terms_for(policy, &values, facts, situation)?;
         Ok(Self::Keyed { subject, terms, because, without_key })
     }
 
@@ -94,11 +125,12 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What holds for a key: an override before a tier before the policy's own terms.
+/// What holds for a key: an override before a tier before a schedule before the policy's own terms.
 fn terms_for<'a>(
     policy: &'a Policy,
     values: &[KeyValue<'_>],
     facts: &Facts<'_>,
+    situation: Situation<'_>,
 ) -> Result<(&'a Terms, Because), AmbiguousKey> {
     if let Some(position) = override_for(policy, values) {
         return Ok((&policy.overrides[position].terms, Because::Override(position)));
@@ -109,16 +141,25 @@ fn terms_for<'a>(
     {
         return Ok((&tiers.values[position].terms, Because::Tier(position)));
     }
+    if let Some(schedules) = &policy.schedules
+        && let Some(position) = situation.clock.among(schedules)
+    {
+        return Ok((&schedules.list[position].terms, Because::Schedule(position)));
+    }
     Ok((&policy.terms, Because::Own))
 }
 
 impl<'a> Plan<'a> {
     /// Reads the request under every policy that counts it. A shadow limit whose key is ambiguous
     /// is left out: it never affects the answer.
-    pub(super) fn new(policies: &'a [Arc<Policy>], facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
+    pub(super) fn new(
+        policies: &'a [Arc<Policy>],
+        facts: &Facts<'_>,
+        situation: Situation<'_>,
+    ) -> Result<Self, AmbiguousKey> {
         let mut plan = Self { counted: SmallVec::new(), denied: SmallVec::new() };
         for policy in policies {
-            match plan.add(policy, facts, hashing) {
+            match plan.add(policy, facts, situation) {
                 Err(AmbiguousKey) if policy.mode == Mode::Enforce => return Err(AmbiguousKey),
                 _ => {}
             }
@@ -126,8 +167,8 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<(), AmbiguousKey> {
-        let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, hashing)? else { return Ok(()) };
+    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Result<(), AmbiguousKey> {
+        let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, situation)? else { return Ok(()) };
         match terms {
             Terms::Unlimited => {}
             Terms::Deny => {

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method};
 use super::algorithm::Algorithm;
 use super::fingerprint;
 use super::key::{Key, KeyPart};
+use super::schedule::Schedules;
 use crate::units::Rate;
 
 /// A named limit. Its name is its identity: state, statistics and metrics hang on it.
@@ -28,6 +29,8 @@ pub struct Policy {
     pub overrides: Vec<Override>,
     /// Other terms by plan, where no override matches.
     pub tiers: Option<Tiers>,
+    /// Other terms at certain hours, where neither an override nor a tier holds.
+    pub schedules: Option<Schedules>,
     /// How much a request costs.
     pub cost: Cost,
     /// Whether it denies or only watches.
@@ -61,7 +64,7 @@ pub enum Terms {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// `<policy>[@1 (an override) | @@pro (a tier)][~period]`: no state is read with another limit's
-    /// numbers. Names and tiers hold neither `@` nor `~`, so no two of these can be one.
+    /// numbers but the policy's own by its schedules. Names and tiers hold neither `@` nor `~`, so no two of these can be one.
     pub state_id: Arc<str>,
     /// What tells it from the policy's other rates, `~<period>`; empty where there is one.
     pub suffix: Box<str>,

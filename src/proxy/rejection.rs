@@ -332,6 +332,7 @@ mod tests {
             terms: Terms::Deny,
             overrides: Vec::new(),
             tiers: None,
+            schedules: None,
             cost: Cost { default: 1, by_method: Vec::new() },
             mode: Mode::Enforce,
             applies: Applies::default(),

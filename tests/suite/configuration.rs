@@ -37,6 +37,11 @@ fn limits(limits: &str) -> String {
     format!("listen: :8080\nupstream: echo\nlimits: [{limits}]\n")
 }
 
+/// A limit with these schedules, from column 53 of line 3 on.
+fn schedules(schedules: &str) -> String {
+    limits(&format!("{{ key: client_ip, rate: 1/s, schedules: [ {schedules}] }}")).replace("[ {", "[{")
+}
+
 /// A route with these keys on line 4.
 fn route(keys: &str) -> String {
     format!("listen: :8080\nupstreams: {{ users: http://127.0.0.1:3000 }}\nroutes:\n  - {{ {keys} }}\n")
@@ -195,6 +200,36 @@ fn every_mistake_has_its_place_and_its_cure() {
             "3:80",
             &["costs 5", "`burst: 5` or more"],
         ),
+        (&schedules("{ from: 1:00, rate: 2/s }"), "3:53", &["no name", "`name: night`"]),
+        (&schedules("{ name: a, from: 1:00 }"), "3:53", &["this schedule has no rate"]),
+        (&schedules("{ name: a, rate: 2/s }"), "3:53", &["always holds", "`from` or `to`"]),
+        (&schedules("{ name: a, from: 6:00, to: 06:00, rate: 2/s }"), "3:73", &["from 06:00 to 06:00 never", "24:00"]),
+        (&schedules("{ name: a, from: 22:00, to: 0:00, rate: 2/s }"), "3:74", &["never hold", "24:00 for midnight"]),
+        (&schedules("{ name: a, from: 22, rate: 2/s }"), "3:68", &["`22` is not a time of day", "24:00"]),
+        (&schedules("{ name: a, days: monday, rate: 2/s }"), "3:68", &["`monday` is not a day", "mon-fri"]),
+        (&schedules("{ name: a, days: [], rate: 2/s }"), "3:62", &["no day"]),
+        (
+            &schedules("{ name: a, from: 1:00, timezone: Berlin, rate: 2/s }"),
+            "3:84",
+            &["`Berlin` is no time zone", "Europe/Berlin"],
+        ),
+        (
+            &schedules("{ name: a, from: 22:00, to: 6:00, rate: 2/s }, { name: b, days: sun, to: 1:00, rate: 3/s }"),
+            "3:100",
+            &["`b` and `a` hold at the same time, sun 00:00", "where the other begins"],
+        ),
+        (
+            &schedules("{ name: a, to: 6:00, rate: 2/s }, { name: a, from: 6:00, rate: 3/s }"),
+            "3:87",
+            &["there is a schedule `a` already"],
+        ),
+        (
+            &schedules("{ name: a, to: 6:00, rate: 2/s }, { name: b, from: 6:00, timezone: Asia/Tokyo, rate: 3/s }"),
+            "3:108",
+            &["one time zone", "`timezone: UTC`"],
+        ),
+        (&schedules("{ name: a, to: 6:00, rate: [2/s, 9/m] }"), "3:72", &["same periods", "two limits"]),
+        (&schedules("{ name: a, to: 6:00, in_flight: 5 }"), "3:72", &["counts as its limit does"]),
         (&limits("{ key: client_ip, rate: 1/s, warn_at: 0% }"), "3:48", &["warns every request", "80%"]),
         (&limits("{ key: client_ip, rate: 1/s, warn_at: 80 }"), "3:48", &["`80` is not a share"]),
         (
@@ -308,6 +343,14 @@ fn what_is_doubtful_is_a_warning() {
     let cases: &[(String, &str, &str)] = &[
         (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
         (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (
+            limits(
+                "{ name: a, key: client_ip, algorithm: sliding_log, rate: 1/s, \
+                    schedules: [{ name: b, to: 1:00, rate: 9/m }] }",
+            ),
+            "3:105",
+            "counts start afresh where it begins and ends",
+        ),
         (
             limits("{ name: a, key: client_ip, rate: 1/s, tiers: { by: 'header:x-plan', values: { pro: 9/s } } }"),
             "3:18",

@@ -26,6 +26,7 @@ mod recipes;
 mod redis_replies;
 mod redis_store;
 mod regressions;
+mod schedules;
 mod shadow_share;
 mod smuggling;
 mod start;

@@ -9,7 +9,7 @@ use super::Imagined;
 use crate::config::{Config, sentences};
 use crate::limit::Facts;
 use crate::limit::key::Hashing;
-use crate::limit::plan::{Because, Reading};
+use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::limit::store::settings::Backend;
 use crate::route::target::{canonical_host, canonical_path, comparable};
@@ -123,7 +123,8 @@ impl Account {
             route: if found.route.upstream.is_some() { &found.route.name } else { "" },
         };
         for policy in &found.route.policies {
-            self.limits.push(LimitAccount::of(policy, &facts, &shown_hashing(config))?);
+            let hashing = &shown_hashing(config);
+            self.limits.push(LimitAccount::of(policy, &facts, Situation { hashing, clock: request.clock })?);
         }
         if found.route.upstream.is_none() {
             return Err(Refused::new(404, "no route matches; global limits hold all the same".to_owned()));
@@ -157,7 +158,7 @@ impl Chosen {
 
 impl LimitAccount {
     /// What one limit makes of the request.
-    fn of(policy: &Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, Refused> {
+    fn of(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Result<Self, Refused> {
         let mut account = Self {
             name: policy.name.to_string(),
             meaning: sentences::sentence(policy),
@@ -166,7 +167,7 @@ impl LimitAccount {
             cost: None,
             because: None,
         };
-        match Reading::of(policy, facts, hashing) {
+        match Reading::of(policy, facts, situation) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
             Ok(Reading::Skipped) => {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
@@ -206,6 +207,10 @@ fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) 
         Because::Override(position) => Some(format!("override {}", position + 1)),
         Because::Tier(position) => {
             policy.tiers.as_ref().and_then(|tiers| tiers.values.get(position)).map(|tier| format!("tier {}", tier.name))
+        }
+        Because::Schedule(position) => {
+            let schedule = policy.schedules.as_ref().and_then(|schedules| schedules.list.get(position));
+            schedule.map(|schedule| format!("schedule {} ({})", schedule.name, schedule.hours))
         }
     };
     let why = why.map(|why| format!("{why}: {}", sentences::terms(terms)));

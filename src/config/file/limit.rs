@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::variants::Tiers;
+use super::variants::{Schedule, Tiers};
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
 use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Share, Status};
 use crate::limit::policy::PathPattern;
@@ -44,6 +44,8 @@ keys! {
         overrides: List<Override>,
         /// Other rates by plan or any other key part; an override comes first.
         tiers: Tiers,
+        /// Other rates at certain hours of the week; overrides and tiers come first. No two may hold at once.
+        schedules: List<Schedule>,
         /// From this share of the burst on, admitted requests carry a warning (`X-RateLimit-Warning`).
         warn_at: Share,
         /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.

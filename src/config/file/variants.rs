@@ -1,7 +1,7 @@
-//! What else may hold for a limit's keys: by tier.
+//! What else may hold for a limit's keys: by tier, by the hour.
 
 use crate::config::shape::{Named, OneOrMany, Short, keys};
-use crate::config::values::{Allowance, KeyChoice};
+use crate::config::values::{Allowance, DaySpan, Hour, KeyChoice, LimitName, ZoneName};
 
 keys! {
     /// Other rates by plan.
@@ -17,6 +17,28 @@ keys! {
     /// One tier.
     TierTerms {
         /// A rate or a list of rates, `0/s` (deny) or `unlimited`. Required, unless `in_flight` is given.
+        rate: OneOrMany<Allowance>,
+        /// The most at once. Default: the count of the rate.
+        burst: u64,
+        /// How many requests may be under way at once.
+        in_flight: u64,
+    }
+}
+
+keys! {
+    /// Another rate at certain hours.
+    Schedule {
+        /// Its name, for people; unique in the limit. Required.
+        name: LimitName,
+        /// The days on which it begins: `mon`, `mon-fri`, or a list. Default: every day.
+        days: OneOrMany<DaySpan>,
+        /// When it begins, by the wall clock, such as `22:00`. Default: 00:00.
+        from: Hour,
+        /// When it ends; not later than `from`: on the day after. Default: 24:00.
+        to: Hour,
+        /// Whose wall clock: a zone of the IANA database, such as `Europe/Berlin`. Default: UTC.
+        timezone: ZoneName,
+        /// A rate, or a list of rates with the periods of the limit's own; `0/s` (deny) or `unlimited`. Required, unless `in_flight` is given.
         rate: OneOrMany<Allowance>,
         /// The most at once. Default: the count of the rate.
         burst: u64,

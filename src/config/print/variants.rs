@@ -2,6 +2,7 @@
 
 use super::{Lines, key_choice, only_terms, quoted};
 use crate::limit::policy::Policy;
+use crate::limit::schedule::ClockText;
 
 pub(super) fn tiers(out: &mut Lines, indent: usize, policy: &Policy) {
     let Some(tiers) = &policy.tiers else { return };
@@ -11,5 +12,19 @@ pub(super) fn tiers(out: &mut Lines, indent: usize, policy: &Policy) {
     for tier in &tiers.values {
         out.line(indent + 4, format_args!("{}:", quoted(&tier.name)));
         only_terms(out, indent + 6, &tier.terms);
+    }
+}
+
+pub(super) fn schedules(out: &mut Lines, indent: usize, policy: &Policy) {
+    let Some(schedules) = &policy.schedules else { return };
+    out.line(indent, "schedules:");
+    for schedule in &schedules.list {
+        let hours = &schedule.hours;
+        out.line(indent + 2, format_args!("- name: {}", quoted(&schedule.name)));
+        out.list(indent + 4, "days", hours.days.names().map(str::to_owned));
+        out.pair(indent + 4, "from", quoted(&ClockText(hours.from).to_string()));
+        out.pair(indent + 4, "to", quoted(&ClockText(hours.to).to_string()));
+        out.pair(indent + 4, "timezone", quoted(schedules.zone.name()));
+        only_terms(out, indent + 4, &schedule.terms);
     }
 }

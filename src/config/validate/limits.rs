@@ -62,6 +62,7 @@ impl Check<'_> {
         let overrides = self.overrides(limit, &name, &cost, scope);
         let place = Place { limit, state_id: &name, cost: &cost, scope };
         let tiers = self.tiers(place, known.ipv6_prefix);
+        let schedules = self.schedules(place, terms.as_ref());
         let mode = match limit.mode.or(file::Mode::Enforce) {
             file::Mode::Enforce => Mode::Enforce,
             file::Mode::Shadow => Mode::Shadow,
@@ -82,6 +83,7 @@ impl Check<'_> {
             terms: terms?,
             overrides: overrides?,
             tiers: tiers?,
+            schedules: schedules?,
             cost,
             mode,
             applies: applies(limit),

@@ -6,6 +6,7 @@ mod listeners;
 mod process;
 mod rates;
 mod routes;
+mod schedules;
 mod secrets;
 mod store;
 mod terms;

@@ -25,6 +25,7 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         terms,
         overrides: vec![],
         tiers: None,
+        schedules: None,
         cost: Cost { default: 1, by_method: vec![] },
         mode: Mode::Enforce,
         applies: Applies::default(),
@@ -301,7 +302,8 @@ fn of_several_remembered_denials_the_longest_is_told_and_never_is_longer() {
     let policies = shared(vec![burst("a", 1), burst("b", 1), burst("c", 1)]);
     run(async {
         let (limiter, request) = (limiter(Backend::Memory), request());
-        let plan = Plan::new(&policies, &request.facts(), &Hashing::Raw).unwrap();
+        let plan =
+            Plan::new(&policies, &request.facts(), Situation { hashing: &Hashing::Raw, clock: Clock::Wall }).unwrap();
         let told = |retries: [i64; 3]| {
             let answer = |retry_us| Answer { allowed: false, remaining: 0, retry_us, reset_us: 1 };
             let answers: Vec<_> = retries.into_iter().map(answer).enumerate().collect();
