@@ -18,7 +18,7 @@ pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
 pub(in crate::config) use store::{Redis, Store, StoreName};
-pub(in crate::config) use variants::{Schedule, TierTerms, Tiers};
+pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
 keys! {
     /// A configuration of Tollgate.

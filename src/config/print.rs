@@ -201,6 +201,7 @@ fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
     overrides(out, indent, policy);
     variants::tiers(out, indent, policy);
     variants::schedules(out, indent, policy);
+    variants::dynamic_overrides(out, indent, policy);
     if let Some(share) = policy.warn_at {
         out.pair(indent, "warn_at", share);
     }

@@ -46,6 +46,10 @@ pub fn sentence(policy: &Policy) -> String {
         let listed: Vec<_> = listed.map(|one| format!("{} {}: {}", one.name, one.hours, terms(&one.terms))).collect();
         let _ = write!(text, "; by the clock of {} ({})", schedules.zone.name(), listed.join("; "));
     }
+    if let Some(rules) = &policy.dynamic {
+        let cap = rules.max_rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string());
+        let _ = write!(text, "; the admin API may set others for a key, up to {cap}");
+    }
     if let Some(share) = policy.warn_at {
         let _ = write!(text, "; warns from {share} on");
     }

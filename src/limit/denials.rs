@@ -30,6 +30,8 @@ pub struct Denials {
     fingerprints: Fingerprints,
     /// The store's epoch that the entries belong to.
     epoch: Cell<u64>,
+    /// The overrides set meanwhile that they were made under, by number.
+    overrides: Cell<u64>,
 }
 
 /// One denied state.
@@ -112,6 +114,7 @@ impl Denials {
             len: Cell::new(0),
             fingerprints: Fingerprints::new(),
             epoch: Cell::new(0),
+            overrides: Cell::new(0),
         }
     }
 
@@ -128,6 +131,14 @@ impl Denials {
     /// Forgets everything when the store has been away since (its epoch is another).
     pub fn follow(&self, epoch: u64) {
         if self.epoch.replace(epoch) != epoch {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything when overrides were set or ended: a state may have been read with other numbers.
+    pub fn follow_overrides(&self, number: u64) {
+        if number > self.overrides.get() {
+            self.overrides.set(number);
             self.clear();
         }
     }

@@ -109,6 +109,7 @@ pub struct KeyValue<'a> {
 #[error("a part of the key occurs more than once in the request")]
 pub struct AmbiguousKey;
 
+pub(in crate::limit) use subject::{write_address, write_value};
 pub use text::KeyError;
 
 impl KeyValue<'_> {

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::{Denials, Recall};
+use super::dynamic::Snapshot;
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::plan::{Clock, Plan, Planned, Situation, with_denied};
@@ -64,9 +65,17 @@ impl Limiter {
         Rc::new(Self { memory, stats, remote, hashing, holds })
     }
 
-    /// Decides all `policies` for one request, at once.
-    pub async fn check<'a>(&self, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let situation = Situation { hashing: &self.hashing, clock: Clock::Wall };
+    /// Decides all `policies` for one request, at once, under the overrides that were set meanwhile.
+    pub async fn check<'a>(
+        &self,
+        policies: &'a [Arc<Policy>],
+        overrides: Option<&'a Snapshot>,
+        facts: &Facts<'_>,
+    ) -> Verdict<'a> {
+        if let (Some(remote), Some(overrides)) = (&self.remote, overrides) {
+            remote.denials.follow_overrides(overrides.number());
+        }
+        let situation = Situation { hashing: &self.hashing, overrides, clock: Clock::Wall };
         let Ok(plan) = Plan::new(policies, facts, situation) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };

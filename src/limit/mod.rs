@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod decision;
 pub mod denials;
+pub mod dynamic;
 pub mod fingerprint;
 pub mod headers;
 pub mod hold;

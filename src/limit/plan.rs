@@ -6,6 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::algorithm::Algorithm;
 use super::decision::{Allowed, Decision, Source};
+use super::dynamic::Snapshot;
 use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject, value_of};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
 use super::schedule::Schedules;
@@ -60,6 +61,8 @@ pub enum Because {
     Own,
     /// No part of the key is present: `missing: deny`.
     Missing,
+    /// It was set for the key while the proxy runs.
+    Dynamic,
     /// An override names the key; its position in the policy.
     Override(usize),
     /// The request is of a tier; its position in the policy.
@@ -70,9 +73,11 @@ pub enum Because {
 
 /// What a reading depends on beside policy and request.
 #[derive(Debug, Clone, Copy)]
-pub struct Situation<'a> {
+pub struct Situation<'s, 'a> {
     /// How values enter subjects.
-    pub hashing: &'a Hashing,
+    pub hashing: &'s Hashing,
+    /// What was set while the proxy runs.
+    pub overrides: Option<&'a Snapshot>,
     /// Which hour it is.
     pub clock: Clock,
 }
@@ -101,7 +106,7 @@ impl<'a> Reading<'a> {
     ///
     /// # Errors
     /// When a part of the key, or of what tells its tiers apart, occurs twice in the request.
-    pub fn of(policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Result<Self, AmbiguousKey> {
+    pub fn of(policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_, 'a>) -> Result<Self, AmbiguousKey> {
         if !policy.applies.to(facts.path) {
             return Ok(Self::Elsewhere);
         }
@@ -125,13 +130,16 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What holds for a key: an override before a tier before a schedule before the policy's own terms.
+/// What holds for a key: what was set while the proxy runs before an override of the file before a tier before a schedule before the policy's own terms.
 fn terms_for<'a>(
     policy: &'a Policy,
     values: &[KeyValue<'_>],
     facts: &Facts<'_>,
-    situation: Situation<'_>,
+    situation: Situation<'_, 'a>,
 ) -> Result<(&'a Terms, Because), AmbiguousKey> {
+    if let Some(terms) = situation.overrides.and_then(|set| set.find(policy, values, situation.hashing)) {
+        return Ok((terms, Because::Dynamic));
+    }
     if let Some(position) = override_for(policy, values) {
         return Ok((&policy.overrides[position].terms, Because::Override(position)));
     }
@@ -155,7 +163,7 @@ impl<'a> Plan<'a> {
     pub(super) fn new(
         policies: &'a [Arc<Policy>],
         facts: &Facts<'_>,
-        situation: Situation<'_>,
+        situation: Situation<'_, 'a>,
     ) -> Result<Self, AmbiguousKey> {
         let mut plan = Self { counted: SmallVec::new(), denied: SmallVec::new() };
         for policy in policies {
@@ -167,7 +175,7 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Result<(), AmbiguousKey> {
+    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_, 'a>) -> Result<(), AmbiguousKey> {
         let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, situation)? else { return Ok(()) };
         match terms {
             Terms::Unlimited => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method};
 
 use super::algorithm::Algorithm;
+use super::dynamic::Rules;
 use super::fingerprint;
 use super::key::{Key, KeyPart};
 use super::schedule::Schedules;
@@ -27,6 +28,8 @@ pub struct Policy {
     pub terms: Terms,
     /// Exceptions by exact key value or address block; the first match wins.
     pub overrides: Vec<Override>,
+    /// What may be set for single keys while the proxy runs; that comes before everything else.
+    pub dynamic: Option<Rules>,
     /// Other terms by plan, where no override matches.
     pub tiers: Option<Tiers>,
     /// Other terms at certain hours, where neither an override nor a tier holds.
@@ -63,7 +66,7 @@ pub enum Terms {
 /// One state per key, and the algorithm that reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// `<policy>[@1 (an override) | @@pro (a tier)][~period]`: no state is read with another limit's
+    /// `<policy>[@1 (an override) | @@pro (a tier) | @dynamic][~period]`: no state is read with another limit's
     /// numbers but the policy's own by its schedules. Names and tiers hold neither `@` nor `~`, so no two of these can be one.
     pub state_id: Arc<str>,
     /// What tells it from the policy's other rates, `~<period>`; empty where there is one.

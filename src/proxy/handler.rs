@@ -104,7 +104,8 @@ impl Proxy {
             route: if route.upstream.is_some() { &route.name } else { "" },
         };
         let asking = exchange.record.clock();
-        let mut verdict = self.limiter.check(&route.policies, &facts).await;
+        let overrides = self.overrides.as_ref().map(|overrides| overrides.snapshot());
+        let mut verdict = self.limiter.check(&route.policies, overrides.as_deref(), &facts).await;
         exchange.record.decided(&verdict, asking);
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {

@@ -331,6 +331,7 @@ mod tests {
             missing: Missing::Skip,
             terms: Terms::Deny,
             overrides: Vec::new(),
+            dynamic: None,
             tiers: None,
             schedules: None,
             cost: Cost { default: 1, by_method: Vec::new() },

@@ -203,8 +203,8 @@ fn every_mistake_has_its_place_and_its_cure() {
         (&schedules("{ from: 1:00, rate: 2/s }"), "3:53", &["no name", "`name: night`"]),
         (&schedules("{ name: a, from: 1:00 }"), "3:53", &["this schedule has no rate"]),
         (&schedules("{ name: a, rate: 2/s }"), "3:53", &["always holds", "`from` or `to`"]),
-        (&schedules("{ name: a, from: 6:00, to: 06:00, rate: 2/s }"), "3:73", &["from 06:00 to 06:00 never", "24:00"]),
-        (&schedules("{ name: a, from: 22:00, to: 0:00, rate: 2/s }"), "3:74", &["never hold", "24:00 for midnight"]),
+        (&schedules("{ name: a, from: 6:00, to: 06:00, rate: 2/s }"), "3:74", &["from 06:00 to 06:00 never", "24:00"]),
+        (&schedules("{ name: a, from: 22:00, to: 0:00, rate: 2/s }"), "3:75", &["never hold", "24:00 for midnight"]),
         (&schedules("{ name: a, from: 22, rate: 2/s }"), "3:68", &["`22` is not a time of day", "24:00"]),
         (&schedules("{ name: a, days: monday, rate: 2/s }"), "3:68", &["`monday` is not a day", "mon-fri"]),
         (&schedules("{ name: a, days: [], rate: 2/s }"), "3:62", &["no day"]),
@@ -230,6 +230,36 @@ fn every_mistake_has_its_place_and_its_cure() {
         ),
         (&schedules("{ name: a, to: 6:00, rate: [2/s, 9/m] }"), "3:72", &["same periods", "two limits"]),
         (&schedules("{ name: a, to: 6:00, in_flight: 5 }"), "3:72", &["counts as its limit does"]),
+        (
+            &limits("{ name: a, key: host, rate: 1/s, dynamic_overrides: {} }"),
+            "3:43",
+            &["nothing caps", "`max_rate: 10000/m`"],
+        ),
+        (
+            &limits("{ name: a, key: host, rate: 1/s, dynamic_overrides: { max_rate: 0/s } }"),
+            "3:74",
+            &["0/s allows nothing"],
+        ),
+        (
+            &limits("{ key: host, rate: 1/s, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:34",
+            &["needs a name", "admin API"],
+        ),
+        (
+            &limits("{ name: a, key: global, rate: 1/s, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:45",
+            &["all requests are one key", "the limit's own rate"],
+        ),
+        (
+            &limits("{ name: a, key: host, in_flight: 5, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:46",
+            &["change rates, and this limit has none"],
+        ),
+        (
+            &limits("{ name: a, key: host, rate: 9/s, cost: 5, dynamic_overrides: { max_rate: 9/s, max_burst: 4 } }"),
+            "3:99",
+            &["that costs 5", "`max_burst: 5` or more"],
+        ),
         (&limits("{ key: client_ip, rate: 1/s, warn_at: 0% }"), "3:48", &["warns every request", "80%"]),
         (&limits("{ key: client_ip, rate: 1/s, warn_at: 80 }"), "3:48", &["`80` is not a share"]),
         (

@@ -22,6 +22,7 @@ mod keys;
 mod layering;
 mod observability;
 mod oracle;
+mod overrides_api;
 mod recipes;
 mod redis_replies;
 mod redis_store;

@@ -65,7 +65,7 @@ impl Both {
             params: &[],
             route: "",
         };
-        let situation = Situation { hashing: &Hashing::Raw, clock: Clock::At(now_us) };
+        let situation = Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::At(now_us) };
         let reading = Reading::of(&self.config.policies[0], &facts, situation).unwrap();
         let Reading::Keyed { subject, terms: Terms::Limited(limits), .. } = reading else { return None };
         let asks: Vec<_> =

@@ -124,7 +124,11 @@ impl Account {
         };
         for policy in &found.route.policies {
             let hashing = &shown_hashing(config);
-            self.limits.push(LimitAccount::of(policy, &facts, Situation { hashing, clock: request.clock })?);
+            self.limits.push(LimitAccount::of(
+                policy,
+                &facts,
+                Situation { hashing, overrides: None, clock: request.clock },
+            )?);
         }
         if found.route.upstream.is_none() {
             return Err(Refused::new(404, "no route matches; global limits hold all the same".to_owned()));
@@ -158,7 +162,7 @@ impl Chosen {
 
 impl LimitAccount {
     /// What one limit makes of the request.
-    fn of(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Result<Self, Refused> {
+    fn of(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_, '_>) -> Result<Self, Refused> {
         let mut account = Self {
             name: policy.name.to_string(),
             meaning: sentences::sentence(policy),
@@ -204,6 +208,7 @@ fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) 
     let key = without_key.then(|| format!("the request does not carry its key (missing: {missing})"));
     let why = match because {
         Because::Own | Because::Missing => None,
+        Because::Dynamic => Some("an override set through the admin API".to_owned()),
         Because::Override(position) => Some(format!("override {}", position + 1)),
         Because::Tier(position) => {
             policy.tiers.as_ref().and_then(|tiers| tiers.values.get(position)).map(|tier| format!("tier {}", tier.name))

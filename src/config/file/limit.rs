@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::variants::{Schedule, Tiers};
+use super::variants::{DynamicOverrides, Schedule, Tiers};
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
 use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Share, Status};
 use crate::limit::policy::PathPattern;
@@ -46,6 +46,8 @@ keys! {
         tiers: Tiers,
         /// Other rates at certain hours of the week; overrides and tiers come first. No two may hold at once.
         schedules: List<Schedule>,
+        /// Allows overrides for single keys to be set through the admin API, up to these caps; they come before all others.
+        dynamic_overrides: DynamicOverrides,
         /// From this share of the burst on, admitted requests carry a warning (`X-RateLimit-Warning`).
         warn_at: Share,
         /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.

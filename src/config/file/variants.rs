@@ -1,4 +1,6 @@
-//! What else may hold for a limit's keys: by tier, by the hour.
+//! What else may hold for a limit's keys: by tier, by the hour, by order of the admin API.
+
+use std::time::Duration;
 
 use crate::config::shape::{Named, OneOrMany, Short, keys};
 use crate::config::values::{Allowance, DaySpan, Hour, KeyChoice, LimitName, ZoneName};
@@ -44,5 +46,17 @@ keys! {
         burst: u64,
         /// How many requests may be under way at once.
         in_flight: u64,
+    }
+}
+
+keys! {
+    /// What may be set for single keys while the proxy runs, through the admin API.
+    DynamicOverrides {
+        /// The highest rate that may be set, or `unlimited`. Required.
+        max_rate: Allowance,
+        /// The highest burst. Default: the count of `max_rate`.
+        max_burst: u64,
+        /// The longest time an override may last. Default: 7d.
+        max_ttl: Duration,
     }
 }

@@ -3,6 +3,7 @@
 use super::{Lines, key_choice, only_terms, quoted};
 use crate::limit::policy::Policy;
 use crate::limit::schedule::ClockText;
+use crate::units::DurationText;
 
 pub(super) fn tiers(out: &mut Lines, indent: usize, policy: &Policy) {
     let Some(tiers) = &policy.tiers else { return };
@@ -27,4 +28,17 @@ pub(super) fn schedules(out: &mut Lines, indent: usize, policy: &Policy) {
         out.pair(indent + 4, "timezone", quoted(schedules.zone.name()));
         only_terms(out, indent + 4, &schedule.terms);
     }
+}
+
+pub(super) fn dynamic_overrides(out: &mut Lines, indent: usize, policy: &Policy) {
+    let Some(rules) = &policy.dynamic else { return };
+    out.line(indent, "dynamic_overrides:");
+    match rules.max_rate {
+        Some(rate) => out.pair(indent + 2, "max_rate", rate),
+        None => out.pair(indent + 2, "max_rate", "unlimited"),
+    }
+    if let Some(burst) = rules.max_burst {
+        out.pair(indent + 2, "max_burst", burst);
+    }
+    out.pair(indent + 2, "max_ttl", DurationText(rules.max_ttl));
 }

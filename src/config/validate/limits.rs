@@ -63,6 +63,12 @@ impl Check<'_> {
         let place = Place { limit, state_id: &name, cost: &cost, scope };
         let tiers = self.tiers(place, known.ipv6_prefix);
         let schedules = self.schedules(place, terms.as_ref());
+        let missing = match limit.missing.or(file::Missing::ClientIp) {
+            file::Missing::ClientIp => Missing::ClientIp { ipv6_prefix: known.ipv6_prefix },
+            file::Missing::Deny => Missing::Deny,
+            file::Missing::Skip => Missing::Skip,
+        };
+        let dynamic = self.dynamic(place, key.as_ref(), missing, terms.as_ref());
         let mode = match limit.mode.or(file::Mode::Enforce) {
             file::Mode::Enforce => Mode::Enforce,
             file::Mode::Shadow => Mode::Shadow,
@@ -75,13 +81,10 @@ impl Check<'_> {
         Some(Policy {
             index: known.policies.len(),
             key: key?,
-            missing: match limit.missing.or(file::Missing::ClientIp) {
-                file::Missing::ClientIp => Missing::ClientIp { ipv6_prefix: known.ipv6_prefix },
-                file::Missing::Deny => Missing::Deny,
-                file::Missing::Skip => Missing::Skip,
-            },
+            missing,
             terms: terms?,
             overrides: overrides?,
+            dynamic: dynamic?,
             tiers: tiers?,
             schedules: schedules?,
             cost,

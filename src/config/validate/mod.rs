@@ -1,6 +1,7 @@
 //! From the file's settings to a [`Config`], with everything that is wrong reported at its place.
 
 mod admin;
+mod dynamic;
 mod limits;
 mod listeners;
 mod process;

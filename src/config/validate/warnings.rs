@@ -166,6 +166,8 @@ fn never_binds(policy: &Policy, tighter: &Policy) -> bool {
         && policy.tiers.is_none()
         && tighter.schedules.is_none()
         && policy.schedules.is_none()
+        && tighter.dynamic.is_none()
+        && policy.dynamic.is_none()
         && tighter.applies.path.is_empty()
         && tighter.applies.not_path.is_empty();
     let bucket = |policy: &Policy| match &policy.terms {

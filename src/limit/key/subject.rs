@@ -31,7 +31,7 @@ pub(super) fn write_counted(subject: &mut Subject, part: &Subject) {
 }
 
 /// Appends a client address; IPv6 cut to the prefix.
-pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
+pub(in crate::limit) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
     subject.extend_from_slice(b"ip=");
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -56,7 +56,7 @@ fn is_client_chosen(part: &KeyPart) -> bool {
 }
 
 /// Appends a value. A plain one never begins with `#`, which marks a hash.
-fn write_value(subject: &mut Subject, value: &[u8], client_chosen: bool, hashing: &Hashing) {
+pub(in crate::limit) fn write_value(subject: &mut Subject, value: &[u8], client_chosen: bool, hashing: &Hashing) {
     let hash = match hashing {
         Hashing::Raw => return subject.extend_from_slice(value),
         Hashing::Hashed(_) if !client_chosen && is_plain(value) => return subject.extend_from_slice(value),
