@@ -107,7 +107,7 @@ impl Target {
 
 /// One override as JSON.
 fn shown(listed: &Listed) -> serde_json::Value {
-    let left = Duration::from_secs(listed.left.as_secs_f64().ceil() as u64);
+    let left = Duration::from_secs(listed.left.as_secs() + u64::from(listed.left.subsec_nanos() > 0));
     json!({
         "key": listed.key,
         "rate": listed.wanted.rate(),

@@ -205,6 +205,9 @@ fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
     if let Some(share) = policy.warn_at {
         out.pair(indent, "warn_at", share);
     }
+    if let Some(over) = policy.spread_retry {
+        out.pair(indent, "spread_retry", DurationText(over));
+    }
     out.pair(
         indent,
         "on_store_error",

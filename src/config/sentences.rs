@@ -53,6 +53,9 @@ pub fn sentence(policy: &Policy) -> String {
     if let Some(share) = policy.warn_at {
         let _ = write!(text, "; warns from {share} on");
     }
+    if let Some(over) = policy.spread_retry {
+        let _ = write!(text, "; spreads Retry-After over {}", spoken(over));
+    }
     if policy.mode == Mode::Shadow {
         text.push_str("; only watches");
         if policy.enforced_share > Share::default() {

@@ -13,6 +13,7 @@ use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::plan::{Clock, Plan, Planned, Situation, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
+use super::spread::Spread;
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
@@ -32,6 +33,8 @@ pub struct Limiter {
     hashing: Hashing,
     /// Where requests wait for their turn.
     holds: HoldSpace,
+    /// Which tokens were told to whom.
+    spread: Spread,
 }
 
 /// The shared store and what is remembered of its denials.
@@ -62,7 +65,7 @@ impl Limiter {
             }
         };
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
-        Rc::new(Self { memory, stats, remote, hashing, holds })
+        Rc::new(Self { memory, stats, remote, hashing, holds, spread: Spread::default() })
     }
 
     /// Decides all `policies` for one request, at once, under the overrides that were set meanwhile.
@@ -95,7 +98,7 @@ impl Limiter {
     fn decide_in_memory<'a>(&self, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
         let Ok(hold) = self.reserve(plan) else { return overflow() };
         let reply = self.memory.decide(asks);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+        self.answered(plan, &reply).held(hold)
     }
 
     async fn decide_remotely<'a>(&self, remote: &Remote, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
@@ -113,7 +116,14 @@ impl Limiter {
         permit.settle(asks, &result);
         let Ok(reply) = result else { return self.decide_without_store(plan, hold) };
         self.measure(sent.elapsed());
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+        self.answered(plan, &reply).held(hold)
+    }
+
+    /// The verdict from a store's reply.
+    fn answered<'a>(&self, plan: &Plan<'a>, reply: &Reply) -> Verdict<'a> {
+        let mut decisions = plan.decisions(reply, Source::Store);
+        let outcome = self.spread.apply(outcome_of(reply), plan.counted.iter().zip(&mut decisions));
+        self.conclude(outcome, decisions)
     }
 
     /// Takes a place to wait in, when the request may have to.
@@ -123,10 +133,9 @@ impl Limiter {
 
     /// The verdict from remembered denials alone; nothing is charged anywhere.
     fn deny_again<'a>(&self, plan: &Plan<'a>, answers: &[(usize, Answer)]) -> Verdict<'a> {
-        let decisions: SmallVec<[Decision<'a>; 2]> = answers
-            .iter()
-            .filter_map(|(position, answer)| Some(plan.counted.get(*position)?.decision(answer, Source::Remembered)))
-            .collect();
+        let denied = || answers.iter().filter_map(|(position, answer)| Some((plan.counted.get(*position)?, answer)));
+        let mut decisions: SmallVec<[Decision<'a>; 2]> =
+            denied().map(|(planned, answer)| planned.decision(answer, Source::Remembered)).collect();
         for decision in &decisions {
             if let Some(counter) = self.stats.remembered.get(decision.policy.index) {
                 counter.increment();
@@ -134,7 +143,9 @@ impl Limiter {
         }
         let never = decisions.iter().any(|decision| decision.retry_after.is_none());
         let longest = decisions.iter().filter_map(|decision| decision.retry_after).max();
-        self.conclude(Outcome::Denied { retry_after: longest.filter(|_| !never) }, decisions)
+        let outcome = Outcome::Denied { retry_after: longest.filter(|_| !never) };
+        let outcome = self.spread.apply(outcome, denied().map(|(planned, _)| planned).zip(&mut decisions));
+        self.conclude(outcome, decisions)
     }
 
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
@@ -155,8 +166,9 @@ impl Limiter {
             Some(answer) => planned.decision(answer, Source::Local),
             None => planned.uncounted(Allowed::Yes, Source::AllowedOnError),
         });
-        let decisions = with_denied(counted.collect(), &plan.denied);
-        self.conclude(outcome_of(&reply), decisions).held(hold)
+        let mut decisions = with_denied(counted.collect(), &plan.denied);
+        let outcome = self.spread.apply(outcome_of(&reply), plan.counted.iter().zip(&mut decisions));
+        self.conclude(outcome, decisions).held(hold)
     }
 
     /// Counts the decisions and makes the verdict.

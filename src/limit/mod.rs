@@ -15,6 +15,7 @@ pub mod limiter;
 pub mod plan;
 pub mod policy;
 pub mod schedule;
+mod spread;
 pub mod stats;
 pub mod store;
 

@@ -50,6 +50,9 @@ pub struct Policy {
     pub enforced_share: Share,
     /// From which used share of its capacity on admitted requests carry a warning.
     pub warn_at: Option<Share>,
+    /// By how much denied requests of one key may be told to come later than the exact time, each for a
+    /// token of its own; `None`: all are told the exact time.
+    pub spread_retry: Option<Duration>,
 }
 
 /// What is allowed: nothing, everything, or what a limit admits.

@@ -342,6 +342,7 @@ mod tests {
             shadow_headers: false,
             enforced_share: Share::default(),
             warn_at: None,
+            spread_retry: None,
         }
     }
 

@@ -48,6 +48,7 @@ fn route(keys: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_mistake_has_its_place_and_its_cure() {
     let cases: &[(&str, &str, &[&str])] = &[
         // The whole file.
@@ -164,6 +165,64 @@ fn every_mistake_has_its_place_and_its_cure() {
             &["`monitor` is not an address", "10.20.0.0/16"],
         ),
         (
+            &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
+            "3:57",
+            &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
+        ),
+        // Routes and upstreams.
+        (&route("name: a, upstream: usres"), "4:26", &["there is no upstream `usres`", "did you mean `users`?"]),
+        (&route("name: a"), "4:7", &["this route has no upstream"]),
+        (&route("upstream: users"), "4:7", &["this route has no name"]),
+        (&route("name: a, upstream: users, match: { path: v1 }"), "4:48", &["did you mean `/v1`?"]),
+        (&route("name: a, upstream: users, match: { path: /a//b }"), "4:48", &["normalised", "`/a/b`"]),
+        (&route("name: a, upstream: users, match: { host: 'a:80' }"), "4:48", &["has no port"]),
+        (&route("name: a, upstream: users, match: { method: post }"), "4:50", &["did you mean `POST`?"]),
+        (
+            &route("name: a, upstream: users, match: { path: '/u/{user}' }, limits: [{ key: 'path:usr', rate: 1/s }]"),
+            "4:79",
+            &["`/u/{user}` of this route has no parameter `usr`", "did you mean `path:user`?"],
+        ),
+        (
+            "listen: :8080\nroutes:\n  - { name: a, upstream: echo }\n  - { name: a, upstream: echo, match: { path: /b } }",
+            "4:13",
+            &["there is a route `a` already"],
+        ),
+        ("listen: :8080\nupstream: echo\nroutes: [{ name: a, upstream: echo }]", "3:1", &["the short form"]),
+        ("listen: :8080\nupstream: echo\nupstreams: { echo: http://a }", "3:14", &["`echo` is the built-in upstream"]),
+        ("listen: :8080\nupstream: a\nupstreams: { a: { servers: [] } }", "3:14", &["`a` has no server"]),
+        // The store.
+        ("listen: :8080\nupstream: echo\nstore: memroy", "3:8", &["did you mean `memory`?"]),
+        ("listen: :8080\nupstream: echo\nstore: { redis: { url: http://a } }", "3:24", &["redis://host:6379/0"]),
+        ("listen: :8080\nupstream: echo\nstore: { redis: { timeout: 1s } }", "3:1", &["`redis` has no `url`"]),
+        (
+            "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, password_file: /nowhere/x } }",
+            "3:50",
+            &["cannot read `/nowhere/x`: there is no such file"],
+        ),
+        (
+            "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, tls: {} } }",
+            "3:35",
+            &["the address begins with redis://", "rediss://"],
+        ),
+        // The environment.
+        ("listen: :${PORT}\nupstream: echo", "1:9", &["`PORT` is not set", "${PORT:-default}"]),
+        ("listen: :8080\nupstream: ${UP:?name one}", "2:11", &["`UP` is needed: name one"]),
+        ("listen: :8080\nupstream: ${UP", "2:11", &["no closing brace"]),
+        (&limits("{ key: client_ip, rate: '${R}' }"), "3:34", &["`R` is not set", "1 error in"]),
+        // YAML itself.
+        ("listen: :8080\n\tupstream: echo", "1:9", &["not valid YAML", "indent with spaces"]),
+        ("listen: :8080\nupstream: echo\nlog: { level: ${L:-info} }", "3:", &["quote what holds `${…}`"]),
+        ("listen: [", "", &["not valid YAML"]),
+        ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
+    ];
+    assert_cured(cases);
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn every_mistake_of_what_else_may_hold_has_its_place_and_its_cure() {
+    assert_cured(&[
+        (
             &limits("{ key: client_ip, rate: 1/s, tiers: { values: { a: 2/s } } }"),
             "3:39",
             &["go by", "`by: header:x-plan`"],
@@ -260,6 +319,8 @@ fn every_mistake_has_its_place_and_its_cure() {
             "3:99",
             &["that costs 5", "`max_burst: 5` or more"],
         ),
+        (&limits("{ key: client_ip, rate: 1/s, spread_retry: 5ms }"), "3:53", &["whole seconds", "1s or more"]),
+        (&limits("{ key: client_ip, in_flight: 5, spread_retry: 5s }"), "3:42", &["no meaning beside `in_flight`"]),
         (&limits("{ key: client_ip, rate: 1/s, warn_at: 0% }"), "3:48", &["warns every request", "80%"]),
         (&limits("{ key: client_ip, rate: 1/s, warn_at: 80 }"), "3:48", &["`80` is not a share"]),
         (
@@ -267,57 +328,12 @@ fn every_mistake_has_its_place_and_its_cure() {
             "3:72",
             &["`101%` is not a share"],
         ),
-        (
-            &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
-            "3:57",
-            &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
-        ),
-        // Routes and upstreams.
-        (&route("name: a, upstream: usres"), "4:26", &["there is no upstream `usres`", "did you mean `users`?"]),
-        (&route("name: a"), "4:7", &["this route has no upstream"]),
-        (&route("upstream: users"), "4:7", &["this route has no name"]),
-        (&route("name: a, upstream: users, match: { path: v1 }"), "4:48", &["did you mean `/v1`?"]),
-        (&route("name: a, upstream: users, match: { path: /a//b }"), "4:48", &["normalised", "`/a/b`"]),
-        (&route("name: a, upstream: users, match: { host: 'a:80' }"), "4:48", &["has no port"]),
-        (&route("name: a, upstream: users, match: { method: post }"), "4:50", &["did you mean `POST`?"]),
-        (
-            &route("name: a, upstream: users, match: { path: '/u/{user}' }, limits: [{ key: 'path:usr', rate: 1/s }]"),
-            "4:79",
-            &["`/u/{user}` of this route has no parameter `usr`", "did you mean `path:user`?"],
-        ),
-        (
-            "listen: :8080\nroutes:\n  - { name: a, upstream: echo }\n  - { name: a, upstream: echo, match: { path: /b } }",
-            "4:13",
-            &["there is a route `a` already"],
-        ),
-        ("listen: :8080\nupstream: echo\nroutes: [{ name: a, upstream: echo }]", "3:1", &["the short form"]),
-        ("listen: :8080\nupstream: echo\nupstreams: { echo: http://a }", "3:14", &["`echo` is the built-in upstream"]),
-        ("listen: :8080\nupstream: a\nupstreams: { a: { servers: [] } }", "3:14", &["`a` has no server"]),
-        // The store.
-        ("listen: :8080\nupstream: echo\nstore: memroy", "3:8", &["did you mean `memory`?"]),
-        ("listen: :8080\nupstream: echo\nstore: { redis: { url: http://a } }", "3:24", &["redis://host:6379/0"]),
-        ("listen: :8080\nupstream: echo\nstore: { redis: { timeout: 1s } }", "3:1", &["`redis` has no `url`"]),
-        (
-            "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, password_file: /nowhere/x } }",
-            "3:50",
-            &["cannot read `/nowhere/x`: there is no such file"],
-        ),
-        (
-            "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, tls: {} } }",
-            "3:35",
-            &["the address begins with redis://", "rediss://"],
-        ),
-        // The environment.
-        ("listen: :${PORT}\nupstream: echo", "1:9", &["`PORT` is not set", "${PORT:-default}"]),
-        ("listen: :8080\nupstream: ${UP:?name one}", "2:11", &["`UP` is needed: name one"]),
-        ("listen: :8080\nupstream: ${UP", "2:11", &["no closing brace"]),
-        (&limits("{ key: client_ip, rate: '${R}' }"), "3:34", &["`R` is not set", "1 error in"]),
-        // YAML itself.
-        ("listen: :8080\n\tupstream: echo", "1:9", &["not valid YAML", "indent with spaces"]),
-        ("listen: :8080\nupstream: echo\nlog: { level: ${L:-info} }", "3:", &["quote what holds `${…}`"]),
-        ("listen: [", "", &["not valid YAML"]),
-        ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
-    ];
+    ]);
+}
+
+/// Each of these texts is refused at this place with these words.
+#[track_caller]
+fn assert_cured(cases: &[(&str, &str, &[&str])]) {
     let mut wrong = String::new();
     for (text, place, expected) in cases {
         let out = frames(text);

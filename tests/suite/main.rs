@@ -27,6 +27,7 @@ mod recipes;
 mod redis_replies;
 mod redis_store;
 mod regressions;
+mod retry_spread;
 mod schedules;
 mod shadow_share;
 mod smuggling;

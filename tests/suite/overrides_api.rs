@@ -65,7 +65,8 @@ fn an_override_holds_on_every_proxy_of_the_store_until_it_is_removed() {
     set(&one, KEY, EIGHT);
     assert_eq!(admitted(&one, &of(KEY)), 8, "at once here, with a state of its own");
     eventually("the other proxy knows of it", || (listed(&other)["overrides"] != json!([])).then_some(()));
-    assert_eq!(listed(&one)["overrides"], listed(&other)["overrides"]);
+    let keys = |proxy: &Tollgate| listed(proxy)["overrides"][0]["key"].to_string();
+    assert_eq!(keys(&one), keys(&other));
     assert_eq!(admitted(&other, &of(KEY)), 0, "and shares its state");
     assert_eq!(admitted(&other, &of("somebody")), 3);
 
@@ -84,7 +85,9 @@ fn an_override_holds_on_every_proxy_of_the_store_until_it_is_removed() {
     let mut ids: Vec<_> = redis.keys().iter().map(|key| key.split_once("}:").expect("a tag").1.to_owned()).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids, ["calls/all:b1", "calls/all@dynamic:b1", "h1", "plain:b1"]);
+    // The generous limit's state is full again within milliseconds.
+    ids.retain(|id| !id.starts_with("plain"));
+    assert_eq!(ids, ["calls/all:b1", "calls/all@dynamic:b1", "h1"]);
     for key in redis.keys() {
         let ends = redis.cli(&["PEXPIRETIME", &key]);
         assert!(ends.starts_with(|digit: char| digit.is_ascii_digit()) || ends == "-2", "{key} never ends: {ends}");
@@ -100,12 +103,20 @@ fn an_override_holds_on_every_proxy_of_the_store_until_it_is_removed() {
 
 #[test]
 fn its_state_is_carried_over_when_its_numbers_change() {
-    let proxy = proxy("");
-    set(&proxy, KEY, r#"{"rate": "4/d", "burst": 4, "ttl": "1h"}"#);
-    assert_eq!(admitted(&proxy, &of(KEY)), 4);
-    set(&proxy, KEY, EIGHT);
-    // A day until it is full, at either rate: nothing fresh comes with the new numbers.
-    assert_eq!(admitted(&proxy, &of(KEY)), 0);
+    let redis = RedisServer::start();
+    for store in [String::new(), on(&redis)] {
+        let proxy = proxy(&store);
+        set(&proxy, KEY, r#"{"rate": "4/d", "burst": 4, "ttl": "1h"}"#);
+        assert_eq!(admitted(&proxy, &of(KEY)), 4);
+        set(&proxy, KEY, EIGHT);
+        // A day until it is full, at either rate: nothing fresh comes with the new numbers.
+        assert_eq!(admitted(&proxy, &of(KEY)), 0);
+        set(&proxy, "other", r#"{"rate": "8/d", "burst": 1, "ttl": "1h"}"#);
+        assert_eq!(admitted(&proxy, &of("other")), 1);
+        set(&proxy, "other", EIGHT);
+        // Three hours until it is full, of a day: a denial that was remembered does not stand in the way.
+        assert_eq!(admitted(&proxy, &of("other")), 7);
+    }
 }
 
 #[test]
@@ -139,7 +150,9 @@ fn addresses_are_named_as_they_are_counted() {
             list["overrides"].as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap()).collect();
         assert!(keys[0].starts_with('#') && keys[0].len() == 33, "a client's key shows as a hash: {keys:?}");
         assert_eq!(keys[1..], ["192.0.2.7", "2001:db8:1:2::/64", "2001:db8:1:3::/64"]);
-        assert_eq!(list["overrides"][1], json!({"key": "192.0.2.7", "rate": "5/d", "burst": 5, "expires_in": "1h"}));
+        let first = &list["overrides"][1];
+        assert_eq!((&first["key"], &first["rate"], &first["burst"]), (&json!("192.0.2.7"), &json!("5/d"), &json!(5)));
+        assert!(["1h", "59m59s", "59m58s"].contains(&first["expires_in"].as_str().unwrap()), "{first}");
         assert_eq!((&list["max_rate"], &list["max_burst"], &list["max_ttl"]), (&json!("8/d"), &json!(8), &json!("2h")));
     }
 }
@@ -191,15 +204,19 @@ fn only_put_and_delete_with_json_from_who_may_change_anything() {
     let plain = Tollgate::start("listen: 127.0.0.1:0\nupstream: echo\n");
     assert_eq!(Client::connect(plain.admin()).get("/api/v1/limits/x/overrides").status, 404);
 
-    let guarded = Tollgate::start(
-        "listen: 127.0.0.1:0\nupstream: echo\nadmin: { address: 127.0.0.1:0, token: correct-horse }\n\
-         limits: [{ name: l, key: client_ip, rate: 3/d, dynamic_overrides: { max_rate: unlimited } }]\n",
-    );
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "correct-horse-battery").unwrap();
+    let guarded = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nupstream: echo\nadmin: {{ address: 127.0.0.1:0, token_file: '{}' }}\n\
+         limits: [{{ name: l, key: client_ip, rate: 3/d, dynamic_overrides: {{ max_rate: unlimited }} }}]\n",
+        token.display()
+    ));
     let put =
         json(Request::new("PUT", "/api/v1/limits/l/overrides/127.0.0.1").body(r#"{"rate":"unlimited","ttl":"1h"}"#));
     let send = |request: &Request| Client::connect(guarded.admin()).send(request).status;
     assert_eq!(send(&put), 401);
-    assert_eq!(send(&put.header("authorization", "Bearer correct-horse")), 200);
+    assert_eq!(send(&put.header("authorization", "Bearer correct-horse-battery")), 200);
     assert_eq!(admitted(&guarded, &Request::get("/")), 12);
 }
 

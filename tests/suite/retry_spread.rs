@@ -34,7 +34,10 @@ fn told(proxy: &Tollgate, id: &str, burst: usize, denials: usize) -> (Vec<u64>, 
 fn assert_steps(told: &[u64], expected: &[u64], took: Duration) {
     let slack = took.as_secs() + 1;
     let close = |(told, expected): (&u64, &u64)| told <= expected && told + slack >= *expected;
-    assert!(told.len() == expected.len() && told.iter().zip(expected).all(close), "{told:?} in {took:?}, not {expected:?}");
+    assert!(
+        told.len() == expected.len() && told.iter().zip(expected).all(close),
+        "{told:?} in {took:?}, not {expected:?}"
+    );
 }
 
 #[test]

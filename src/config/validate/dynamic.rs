@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Check;
 use super::limits::Scope;
 use super::terms::Place;
+use super::{Check, Reported};
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::Setting;
@@ -21,37 +21,37 @@ const MAX_TTL: Duration = Duration::from_hours(7 * 24);
 
 /// The caps as written.
 struct Caps {
-    max_rate: Option<Rate>,
-    max_burst: Option<u64>,
-    max_ttl: Duration,
+    rate: Option<Rate>,
+    burst: Option<u64>,
+    ttl: Duration,
 }
 
 impl Check<'_> {
-    /// What may be set for keys of a limit, if anything; `None` when that is wrong.
+    /// What may be set for keys of a limit, if anything.
     pub(super) fn dynamic(
         &mut self,
         place: Place<'_>,
         key: Option<&Key>,
         missing: Missing,
         terms: Option<&Terms>,
-    ) -> Option<Option<Rules>> {
+    ) -> Result<Option<Rules>, Reported> {
         let (given, span) = match &place.limit.dynamic_overrides {
-            Setting::Absent => return Some(None),
-            Setting::Invalid => return None,
+            Setting::Absent => return Ok(None),
+            Setting::Invalid => return Err(Reported),
             Setting::Given { value, key } => (&value.value, *key),
         };
         let caps = self.caps(given, span, place);
-        self.can_have_overrides(place, span, key)?;
-        let caps = caps?;
-        Some(Some(Rules {
+        self.can_have_overrides(place, span, key).ok_or(Reported)?;
+        let caps = caps.ok_or(Reported)?;
+        Ok(Some(Rules {
             state_id: format!("{}@dynamic", place.state_id).into(),
-            max_rate: caps.max_rate,
-            max_burst: caps.max_burst,
-            max_ttl: caps.max_ttl,
+            max_rate: caps.rate,
+            max_burst: caps.burst,
+            max_ttl: caps.ttl,
             counting: counting(place.limit, place.scope),
             penalty: terms.and_then(penalty),
             largest_cost: place.cost.largest(),
-            naming: naming(key?, missing),
+            naming: naming(key.ok_or(Reported)?, missing),
         }))
     }
 
@@ -76,7 +76,7 @@ impl Check<'_> {
             self.error(at, message, format!("write `max_burst: {}` or more", place.cost.largest()));
             return None;
         }
-        Some(Caps { max_rate, max_burst, max_ttl })
+        Some(Caps { rate: max_rate, burst: max_burst, ttl: max_ttl })
     }
 
     /// Whether the admin API can call the limit and its keys by their names.

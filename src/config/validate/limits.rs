@@ -84,9 +84,9 @@ impl Check<'_> {
             missing,
             terms: terms?,
             overrides: overrides?,
-            dynamic: dynamic?,
-            tiers: tiers?,
-            schedules: schedules?,
+            dynamic: dynamic.ok()?,
+            tiers: tiers.ok()?,
+            schedules: schedules.ok()?,
             cost,
             mode,
             applies: applies(limit),
@@ -95,6 +95,7 @@ impl Check<'_> {
             shadow_headers: limit.shadow.get().is_some_and(|shadow| shadow.headers.or(false)),
             enforced_share: limit.shadow.get().map_or(Share::default(), |shadow| share(&shadow.enforce)),
             warn_at: self.warn_at(limit),
+            spread_retry: self.spread_retry(limit),
             name: name.into(),
         })
     }
@@ -203,6 +204,21 @@ impl Check<'_> {
             self.error(given.span, "`warn_at: 0%` warns every request", "write a share such as 80%");
         }
         Some(given.value.parts())
+    }
+
+    fn spread_retry(&mut self, limit: &Spanned<file::Limit>) -> Option<Duration> {
+        let given = limit.spread_retry.spanned()?;
+        if given.value < Duration::from_secs(1) {
+            self.error(given.span, "Retry-After is told in whole seconds", "write 1s or more, such as 1m");
+        }
+        if let (Some(key), false) = (limit.spread_retry.key(), limit.in_flight.is_absent()) {
+            self.error(
+                key,
+                "`spread_retry` has no meaning beside `in_flight`",
+                "leave it out: places end at no known time",
+            );
+        }
+        Some(given.value)
     }
 
     fn response(&mut self, setting: &Setting<file::Response>) -> Option<DeniedResponse> {

@@ -37,6 +37,9 @@ pub(super) struct Check<'a> {
     reader: &'a mut Reader,
 }
 
+/// Something is wrong, and was reported.
+pub(super) struct Reported;
+
 /// Turns settings into a configuration; `None` when the reader holds an error.
 pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {
     let mut check = Check { text, directory: directory.to_owned(), reader };

@@ -1,7 +1,7 @@
 //! Schedules: other terms of the same limit at certain hours of the week.
 
-use super::Check;
 use super::terms::{Place, Stated};
+use super::{Check, Reported};
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
@@ -14,13 +14,22 @@ use crate::limit::schedule::{ClockText, DAY, Days, Hours, Schedule, Schedules};
 const MOST: usize = 100;
 
 impl Check<'_> {
-    /// The schedules of a limit with these terms of its own, if it has any; `None` when they are wrong.
-    pub(super) fn schedules(&mut self, place: Place<'_>, own: Option<&Terms>) -> Option<Option<Schedules>> {
-        let given = match &place.limit.schedules {
-            Setting::Absent => return Some(None),
-            Setting::Invalid => return None,
-            Setting::Given { value, .. } => &value.value.0,
-        };
+    /// The schedules of a limit with these terms of its own, if it has any.
+    pub(super) fn schedules(&mut self, place: Place<'_>, own: Option<&Terms>) -> Result<Option<Schedules>, Reported> {
+        match &place.limit.schedules {
+            Setting::Absent => Ok(None),
+            Setting::Invalid => Err(Reported),
+            Setting::Given { value, .. } if value.value.0.is_empty() => Ok(None),
+            Setting::Given { value, .. } => self.given_schedules(&value.value.0, place, own).map(Some).ok_or(Reported),
+        }
+    }
+
+    fn given_schedules(
+        &mut self,
+        given: &[Spanned<file::Schedule>],
+        place: Place<'_>,
+        own: Option<&Terms>,
+    ) -> Option<Schedules> {
         if let (Some(key), true) = (place.limit.schedules.key(), given.len() > MOST) {
             self.error(key, format!("{} schedules are too many", given.len()), format!("write at most {MOST}"));
             return None;
@@ -35,7 +44,7 @@ impl Check<'_> {
             list.push(schedule);
         }
         let list: Vec<_> = list.into_iter().collect::<Option<_>>()?;
-        Some((!list.is_empty()).then(|| Schedules::new(list, zone)))
+        Some(Schedules::new(list, zone))
     }
 
     /// The one zone that all of them go by: hours of two zones could not be told to be apart.

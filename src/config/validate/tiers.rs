@@ -1,7 +1,7 @@
 //! Tiers: other terms by plan or by any other part of a key.
 
-use super::Check;
 use super::terms::{Place, Stated};
+use super::{Check, Reported};
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{OneOrMany, Setting, Short, Spanned, Word};
@@ -13,13 +13,18 @@ use crate::limit::policy::{Terms, Tier, Tiers};
 type Written = Setting<Short<OneOrMany<Allowance>, file::TierTerms>>;
 
 impl Check<'_> {
-    /// The tiers of a limit, if it has any; `None` when they are wrong.
-    pub(super) fn tiers(&mut self, place: Place<'_>, ipv6_prefix: u8) -> Option<Option<Tiers>> {
-        let (given, key) = match &place.limit.tiers {
-            Setting::Absent => return Some(None),
-            Setting::Invalid => return None,
-            Setting::Given { value, key } => (&value.value, *key),
-        };
+    /// The tiers of a limit, if it has any.
+    pub(super) fn tiers(&mut self, place: Place<'_>, ipv6_prefix: u8) -> Result<Option<Tiers>, Reported> {
+        match &place.limit.tiers {
+            Setting::Absent => Ok(None),
+            Setting::Invalid => Err(Reported),
+            Setting::Given { value, key } => {
+                self.given_tiers(&value.value, *key, place, ipv6_prefix).map(Some).ok_or(Reported)
+            }
+        }
+    }
+
+    fn given_tiers(&mut self, given: &file::Tiers, key: Span, place: Place<'_>, ipv6_prefix: u8) -> Option<Tiers> {
         let by = self.tier_key(given, key, place);
         let named = given.values.get().map(|named| named.0.as_slice()).unwrap_or_default();
         if named.is_empty() && !matches!(given.values, Setting::Invalid) {
@@ -31,7 +36,7 @@ impl Check<'_> {
             values.push(self.tier(name, tier, place));
         }
         let by = by?.value.live(ipv6_prefix);
-        Some(Some(Tiers { by, values: values.into_iter().collect::<Option<_>>()? }))
+        Some(Tiers { by, values: values.into_iter().collect::<Option<_>>()? })
     }
 
     /// What tells tiers apart.

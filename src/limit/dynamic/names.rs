@@ -21,7 +21,7 @@ impl Naming {
     ///
     /// # Errors
     /// When the limit counts by nothing of the kind.
-    pub(super) fn of_key(&self, key: &[u8], hashing: &Hashing) -> Result<Subject, Wrong> {
+    pub(super) fn of_key(self, key: &[u8], hashing: &Hashing) -> Result<Subject, Wrong> {
         let address = std::str::from_utf8(key).ok().and_then(|text| self.address(text));
         match (address, self.ipv6_prefix) {
             (Some(address), Some(prefix)) => Ok(of_address(address, prefix)),
@@ -32,7 +32,7 @@ impl Naming {
     }
 
     /// The name of a value in a request; `None` when it can have no override.
-    pub(super) fn of_value(&self, value: &KeyValue<'_>, hashing: &Hashing) -> Option<Subject> {
+    pub(super) fn of_value(self, value: &KeyValue<'_>, hashing: &Hashing) -> Option<Subject> {
         match value.address {
             Some(address) => self.ipv6_prefix.map(|prefix| of_address(address, prefix)),
             None => (self.by_value && !value.bytes.is_empty()).then(|| self.of_bytes(&value.bytes, hashing)),
@@ -40,14 +40,14 @@ impl Naming {
     }
 
     /// An address, or a block of exactly the length that counts.
-    fn address(&self, text: &str) -> Option<IpAddr> {
+    fn address(self, text: &str) -> Option<IpAddr> {
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address = address.parse::<IpAddr>().ok()?.to_canonical();
         let counted = if address.is_ipv4() { 32 } else { self.ipv6_prefix? };
         length.is_none_or(|length| length.parse() == Ok(counted)).then_some(address)
     }
 
-    fn of_bytes(&self, value: &[u8], hashing: &Hashing) -> Subject {
+    fn of_bytes(self, value: &[u8], hashing: &Hashing) -> Subject {
         let mut name = Subject::from_slice(b"=");
         key::write_value(&mut name, value, self.client_chosen, hashing);
         name

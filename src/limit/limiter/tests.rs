@@ -35,6 +35,7 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         shadow_headers: false,
         enforced_share: Share::default(),
         warn_at: None,
+        spread_retry: None,
     }
 }
 
