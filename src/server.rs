@@ -201,13 +201,17 @@ impl Server {
         if let Some(socket) = sockets.echo {
             self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
         }
+        if shared.overrides.is_some() {
+            let shared = Arc::clone(&shared);
+            self.thread("overrides", Some(Phase::Stopped), || worker::keep_overrides(shared))?;
+        }
         for (index, sockets) in by_worker(sockets.listeners, config.workers).into_iter().enumerate() {
             let worker = Worker::new(&shared, sockets, self.phase.subscribe(), alive);
             sources.add(Arc::clone(&worker.stats), Arc::clone(&worker.limit_stats));
             self.thread(&format!("worker-{index}"), None, || worker.serve())?;
         }
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
-            let admin = Admin::new(settings, sources, Arc::clone(&self.ready));
+            let admin = Admin::new(settings, sources, Arc::clone(&self.ready)).with(shared.overrides.clone());
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())

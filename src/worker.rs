@@ -19,9 +19,11 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
+use crate::limit::dynamic::DynamicOverrides;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
+use crate::limit::store::settings::Backend;
 pub use crate::proxy::connection::Phase;
 pub use crate::proxy::listener::bind;
 use crate::proxy::pool::Pool;
@@ -50,6 +52,8 @@ pub struct Shared {
     pub store_log: Arc<StoreLog>,
     /// The keys that tokens are verified with, when the configuration says whose.
     pub keys: Option<Arc<Keys>>,
+    /// Overrides that are set while the process runs, where a limit allows any.
+    pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
@@ -142,10 +146,24 @@ impl Shared {
             caps: Arc::new(Caps::new(config)),
             store_log: Arc::default(),
             keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
+            overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
             access_log,
             echo,
         }
     }
+}
+
+/// Keeps up with the overrides that stand in Redis, until dropped; at once done where there are none.
+///
+/// # Errors
+/// None; it is one of the server's threads.
+pub async fn keep_overrides(shared: Arc<Shared>) -> io::Result<()> {
+    let config = shared.config.load_full();
+    if let (Some(overrides), Backend::Redis(settings)) = (&shared.overrides, &config.store.backend) {
+        let stats = LimitStats { store_log: Arc::clone(&shared.store_log), ..LimitStats::new(0) };
+        Arc::clone(overrides).keep(settings, Arc::new(stats)).await;
+    }
+    Ok(())
 }
 
 impl Worker {
@@ -204,6 +222,7 @@ impl Worker {
             tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
             pool: Pool::new(shared.echo),
             stats: Arc::clone(&self.stats),
+            overrides: shared.overrides.clone(),
             access_log: shared.access_log.clone(),
         });
         Acceptor { proxy, caps: Arc::clone(&shared.caps), phase, open: Rc::default() }

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::request::Imagined;
 use super::{Format, Global};
 use crate::jwt::ClaimSet;
+use crate::limit::plan::Clock;
 use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
@@ -39,6 +40,9 @@ pub struct Args {
     /// What the request's token says, as if it were verified; a token in a field is not looked at
     #[arg(long, value_name = "JSON")]
     jwt_claims: Option<ClaimSet>,
+    /// The instant, for limits with schedules, such as 2026-11-27T22:30:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<jiff::Timestamp>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
@@ -56,7 +60,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         headers.append(name.clone(), value.clone());
     }
     let request = Imagined::new(args.method.clone(), args.url.clone(), headers, args.ip)
-        .verified(args.tls_subject.clone(), args.jwt_claims.clone().unwrap_or_default());
+        .verified(args.tls_subject.clone(), args.jwt_claims.clone().unwrap_or_default())
+        .at(args.at.map_or(Clock::Wall, |at| Clock::At(at.as_microsecond())));
     let account = Account::of(&loaded.config, &request.asked());
     super::check::print(&match args.format {
         Format::Text => words::text(&account),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::jwt::ClaimSet;
 use crate::limit::Facts;
 use crate::limit::key::NoClaims;
+use crate::limit::plan::Clock;
 use crate::route::target::{CanonicalPath, canonical_host, canonical_path, comparable};
 use crate::route::{EncodedPath, Found, Route, Router};
 
@@ -30,6 +31,8 @@ pub(super) struct Asked<'r> {
     pub(super) tls_subject: Option<&'r str>,
     /// What its token says, where one is imagined.
     pub(super) claims: Option<&'r ClaimSet>,
+    /// When it comes.
+    pub(super) clock: Clock,
 }
 
 /// A request from its parts.
@@ -41,6 +44,7 @@ pub(super) struct Imagined {
     client: IpAddr,
     tls_subject: Option<String>,
     claims: ClaimSet,
+    clock: Clock,
 }
 
 /// Where a request goes, in canonical form.
@@ -67,12 +71,25 @@ impl Imagined {
         if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
             headers.insert(header::HOST, host);
         }
-        Self { method, uri, headers, client: client.to_canonical(), tls_subject: None, claims: ClaimSet::default() }
+        Self {
+            method,
+            uri,
+            headers,
+            client: client.to_canonical(),
+            tls_subject: None,
+            claims: ClaimSet::default(),
+            clock: Clock::Wall,
+        }
     }
 
     /// The same with what was verified about its client.
     pub(super) fn verified(self, tls_subject: Option<String>, claims: ClaimSet) -> Self {
         Self { tls_subject, claims, ..self }
+    }
+
+    /// The same at this instant.
+    pub(super) fn at(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The same, borrowed.
@@ -86,6 +103,7 @@ impl Imagined {
             client: self.client,
             tls_subject: self.tls_subject.as_deref(),
             claims: Some(&self.claims),
+            clock: self.clock,
         }
     }
 }

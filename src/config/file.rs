@@ -6,6 +6,7 @@ mod process;
 mod store;
 mod tls;
 mod trial;
+mod variants;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(in crate::config) use process::{
 pub(in crate::config) use store::{Redis, Store, StoreName};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
 pub(in crate::config) use trial::{Expectation, Sending, Trial};
+pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
 keys! {
     /// A configuration of Tollgate.

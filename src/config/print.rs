@@ -2,6 +2,7 @@
 
 mod listeners;
 mod trials;
+mod variants;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -182,9 +183,19 @@ fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
     costs(out, indent, policy);
     out.pair(indent, "mode", if policy.mode == Mode::Shadow { "shadow" } else { "enforce" });
     if policy.mode == Mode::Shadow {
-        out.pair(indent, "shadow", format_args!("{{ headers: {} }}", policy.shadow_headers));
+        let (headers, enforce) = (policy.shadow_headers, policy.enforced_share);
+        out.pair(indent, "shadow", format_args!("{{ headers: {headers}, enforce: {enforce} }}"));
     }
     overrides(out, indent, policy);
+    variants::tiers(out, indent, policy);
+    variants::schedules(out, indent, policy);
+    variants::dynamic_overrides(out, indent, policy);
+    if let Some(share) = policy.warn_at {
+        out.pair(indent, "warn_at", share);
+    }
+    if let Some(over) = policy.spread_retry {
+        out.pair(indent, "spread_retry", DurationText(over));
+    }
     out.pair(
         indent,
         "on_store_error",
@@ -346,13 +357,18 @@ fn overrides(out: &mut Lines, indent: usize, policy: &Policy) {
             })
             .collect();
         out.line(indent + 2, format_args!("- key: [{}]", keys.join(", ")));
-        match &given.terms {
-            Terms::Limited(limits) => {
-                let counted = |limit: &&Limit| !matches!(limit.algorithm, Algorithm::Penalty(_));
-                allowance(out, indent + 4, &limits.iter().filter(counted).cloned().collect::<Vec<_>>());
-            }
-            other => terms(out, indent + 4, other),
+        only_terms(out, indent + 4, &given.terms);
+    }
+}
+
+/// Terms beside those of the limit: what both share is written once.
+fn only_terms(out: &mut Lines, indent: usize, given: &Terms) {
+    match given {
+        Terms::Limited(limits) => {
+            let counted = |limit: &&Limit| !matches!(limit.algorithm, Algorithm::Penalty(_));
+            allowance(out, indent, &limits.iter().filter(counted).cloned().collect::<Vec<_>>());
         }
+        other => terms(out, indent, other),
     }
 }
 

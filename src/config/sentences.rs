@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::{Algorithm, FixedWindow, Penalty};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Statuses, Terms};
+use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Share, Statuses, Terms};
 use crate::units::{Rate, Size};
 
 /// What a limit does, in one sentence without a full stop.
@@ -37,8 +37,31 @@ pub fn sentence(policy: &Policy) -> String {
         let plural = if policy.overrides.len() == 1 { "" } else { "s" };
         let _ = write!(text, "; {} override{plural}", policy.overrides.len());
     }
+    if let Some(tiers) = &policy.tiers {
+        let by: Vec<_> = tiers.by.iter().map(part).collect();
+        let listed: Vec<_> = tiers.values.iter().map(|tier| format!("{}: {}", tier.name, terms(&tier.terms))).collect();
+        let _ = write!(text, "; tiers by {} ({})", by.join(", else "), listed.join("; "));
+    }
+    if let Some(schedules) = &policy.schedules {
+        let listed = schedules.list.iter();
+        let listed: Vec<_> = listed.map(|one| format!("{} {}: {}", one.name, one.hours, terms(&one.terms))).collect();
+        let _ = write!(text, "; by the clock of {} ({})", schedules.zone.name(), listed.join("; "));
+    }
+    if let Some(rules) = &policy.dynamic {
+        let cap = rules.max_rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string());
+        let _ = write!(text, "; the admin API may set others for a key, up to {cap}");
+    }
+    if let Some(share) = policy.warn_at {
+        let _ = write!(text, "; warns from {share} on");
+    }
+    if let Some(over) = policy.spread_retry {
+        let _ = write!(text, "; spreads Retry-After over {}", spoken(over));
+    }
     if policy.mode == Mode::Shadow {
         text.push_str("; only watches");
+        if policy.enforced_share > Share::default() {
+            let _ = write!(text, ", but denies {} of the keys", policy.enforced_share);
+        }
     }
     text
 }

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::shape::{Problem, Word};
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::zone::Zone;
-use crate::limit::policy::{PathPattern, Statuses};
+use crate::limit::policy::{self, PathPattern, Statuses};
 use crate::route::{HostPattern, PathTemplate, target};
 use crate::units::{Rate, Size, parse_duration};
 
@@ -397,6 +397,14 @@ impl Word for Status {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share(pub(super) f64);
 
+impl Share {
+    /// In parts per million, rounded.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1")]
+    pub(super) fn parts(self) -> policy::Share {
+        policy::Share::of((self.0 * f64::from(policy::Share::WHOLE)).round() as u32)
+    }
+}
+
 impl Word for Share {
     fn parse(text: &str) -> Result<Self, Problem> {
         let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
@@ -433,10 +441,12 @@ impl Word for Workers {
 
 mod jwt;
 mod key;
+mod time;
 mod trial;
 mod url;
 
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
+pub(super) use time::{DaySpan, Hour, ZoneName};
 pub(super) use trial::{RequestUrl, RetryAfter};
 pub(super) use url::{RedisUrl, Server};

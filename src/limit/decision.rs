@@ -33,6 +33,8 @@ pub struct Decision<'a> {
     /// The limit that was read (the policy's own or an override's); `None` for `0/s` and for a
     /// missing key under `missing: deny`.
     pub limit: Option<&'a Limit>,
+    /// Whether it denies this key what it does not allow.
+    pub mode: Mode,
     /// What it costs here.
     pub cost: u64,
     /// Whether this policy by itself would admit the request.
@@ -167,6 +169,7 @@ impl<'a> Decision<'a> {
         Self {
             policy,
             limit: Some(limit),
+            mode: policy.mode,
             cost,
             allowed: answer.allowed,
             remaining: answer.remaining,
@@ -182,6 +185,7 @@ impl<'a> Decision<'a> {
         Self {
             policy,
             limit,
+            mode: policy.mode,
             cost: 0,
             allowed: allowed == Allowed::Yes,
             remaining: 0,
@@ -194,7 +198,23 @@ impl<'a> Decision<'a> {
     /// Whether the policy denies what it does not allow.
     #[must_use]
     pub fn is_enforced(&self) -> bool {
-        self.policy.mode == Mode::Enforce
+        self.mode == Mode::Enforce
+    }
+
+    /// Whether clients are told of it.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.is_counted() && self.is_quota() && (self.is_enforced() || self.policy.shadow_headers)
+    }
+
+    /// Used per cent of the capacity, where that calls for a warning (`warn_at`).
+    #[must_use]
+    pub fn warning(&self) -> Option<u64> {
+        let warn_at = self.policy.warn_at.filter(|_| self.allowed && self.is_told())?;
+        let capacity = self.capacity();
+        let used = capacity.saturating_sub(self.remaining);
+        let due = capacity > 0 && warn_at.reached_by(used, capacity);
+        due.then(|| u64::try_from(u128::from(used) * 100 / u128::from(capacity)).unwrap_or(100))
     }
 
     /// Whether a store counted, so that `remaining` and `reset_after` mean something.

@@ -6,7 +6,8 @@
 //! bucket, so that it never comes back too soon. When s + r has
 //! passed one request asks the store and the others of that key wait for its answer, within
 //! their deadline. Entries live at most a minute, in a map of fixed size; all are dropped when
-//! the store went away. Shadow limits are never remembered.
+//! the store went away. Shadow limits are never remembered. A denial holds for the numbers it was made by:
+//! where a schedule gives a state others, it is asked anew.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -29,6 +30,8 @@ pub struct Denials {
     fingerprints: Fingerprints,
     /// The store's epoch that the entries belong to.
     epoch: Cell<u64>,
+    /// The overrides set meanwhile that they were made under, by number.
+    overrides: Cell<u64>,
 }
 
 /// One denied state.
@@ -111,6 +114,7 @@ impl Denials {
             len: Cell::new(0),
             fingerprints: Fingerprints::new(),
             epoch: Cell::new(0),
+            overrides: Cell::new(0),
         }
     }
 
@@ -127,6 +131,14 @@ impl Denials {
     /// Forgets everything when the store has been away since (its epoch is another).
     pub fn follow(&self, epoch: u64) {
         if self.epoch.replace(epoch) != epoch {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything when overrides were set or ended: a state may have been read with other numbers.
+    pub fn follow_overrides(&self, number: u64) {
+        if number > self.overrides.get() {
+            self.overrides.set(number);
             self.clear();
         }
     }
@@ -162,7 +174,7 @@ impl Denials {
         let mut awaited = None;
         let sets = self.sets.borrow();
         for (position, ask) in asks.iter().enumerate().filter(|(_, ask)| ask.is_remembered()) {
-            let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+            let name = self.fingerprints.of_terms(ask.state_id, ask.algorithm, ask.subject);
             let Some(denial) = sets[set_of(name)].iter().find(|denial| denial.name == name) else { continue };
             if now < denial.until {
                 if ask.cost >= denial.cost {
@@ -207,7 +219,7 @@ impl Denials {
         } else {
             sent + call.lasting(ask, ask.algorithm.surely_denied_us(&answer, ask.least_cost))
         };
-        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        let name = self.fingerprints.of_terms(ask.state_id, ask.algorithm, ask.subject);
         let denial = Denial { name, cost: ask.cost, until, frozen, answered, answer, flight: None, free: 0 };
         let set = &mut self.sets.borrow_mut()[set_of(name)];
         if let Some(old) = set.iter_mut().find(|old| old.name == name) {
@@ -271,7 +283,7 @@ impl Permit<'_> {
             if !answer.allowed {
                 self.denials.remember(ask, *answer, call);
             } else if self.denials.len.get() > 0 {
-                let name = self.denials.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+                let name = self.denials.fingerprints.of_terms(ask.state_id, ask.algorithm, ask.subject);
                 let flight = self.flights.iter().find(|(claimed, _)| *claimed == name);
                 self.denials.admitted(name, flight.map(|(_, flight)| &**flight), answer.remaining / ask.cost);
             }

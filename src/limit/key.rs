@@ -121,7 +121,15 @@ pub struct KeyValue<'a> {
 pub struct AmbiguousKey;
 
 pub use claims::{Claim, Claims, NoClaims};
+pub(in crate::limit) use subject::{write_address, write_value};
 pub use text::{KeyError, MAX_NAME};
+
+impl KeyValue<'_> {
+    /// The client's address.
+    pub(super) fn client(facts: &Facts<'_>) -> Self {
+        Self { bytes: Cow::Borrowed(b""), mark: None, address: Some(facts.client_ip.to_canonical()) }
+    }
+}
 
 impl KeyPart {
     /// Whether a request may come without it.
@@ -184,6 +192,14 @@ fn first_present<'k, 'a>(
         }
     }
     Ok(None)
+}
+
+/// The value of the first of these parts that the request carries.
+///
+/// # Errors
+/// When that part occurs twice.
+pub fn value_of<'a>(alternatives: &[KeyPart], facts: &Facts<'a>) -> Result<Option<KeyValue<'a>>, AmbiguousKey> {
+    Ok(first_present(alternatives, facts)?.map(|(_, value)| value))
 }
 
 /// The subject of a client address alone, for requests that carry no part of the key.

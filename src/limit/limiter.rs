@@ -12,11 +12,13 @@ use super::bill::{Account, Bill, ChargedBy};
 use super::books::Books;
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
+use super::dynamic::Snapshot;
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
-use super::plan::{Plan, Planned, with_denied};
+use super::plan::{Clock, Plan, Planned, Situation, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
 use super::remote::{Asked, Remote};
+use super::spread::Spread;
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
@@ -39,6 +41,8 @@ pub struct Limiter {
     /// What requests have open until they end.
     books: Rc<Books>,
     keeping: JoinHandle<()>,
+    /// Which tokens were told to whom.
+    spread: Spread,
 }
 
 /// The asks of one request.
@@ -63,12 +67,22 @@ impl Limiter {
         let store = remote.as_ref().map(|remote| Rc::clone(&remote.store));
         let books = Books::new(Arc::clone(&memory), store, Arc::clone(&stats));
         let keeping = tokio::task::spawn_local(Rc::clone(&books).keep());
-        Rc::new(Self { memory, stats, remote, hashing, holds, books, keeping })
+        let spread = Spread::default();
+        Rc::new(Self { memory, stats, remote, hashing, holds, books, keeping, spread })
     }
 
-    /// Decides all `policies` for one request, at once.
-    pub async fn check<'a>(&self, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let Ok(mut plan) = Plan::new(policies, facts, &self.hashing) else {
+    /// Decides all `policies` for one request, at once, under the overrides that were set meanwhile.
+    pub async fn check<'a>(
+        &self,
+        policies: &'a [Arc<Policy>],
+        overrides: Option<&'a Snapshot>,
+        facts: &Facts<'_>,
+    ) -> Verdict<'a> {
+        if let (Some(remote), Some(overrides)) = (&self.remote, overrides) {
+            remote.denials.follow_overrides(overrides.number());
+        }
+        let situation = Situation { hashing: &self.hashing, overrides, clock: Clock::Wall };
+        let Ok(mut plan) = Plan::new(policies, facts, situation) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
         if let Some((outcome, decisions)) = plan.decided_already() {
@@ -92,10 +106,7 @@ impl Limiter {
         let reply = self.memory.decide(&asks);
         let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
         let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
-            .at(reply.now_us)
-            .held(hold)
-            .billed(bill)
+        self.answered(plan, &reply).held(hold).billed(bill)
     }
 
     /// The id of the request's slots, if it takes any.
@@ -124,8 +135,11 @@ impl Limiter {
             return None;
         }
         bill.granted(reply.now_us, charged_by);
-        for (planned, answer) in asked.zip(&reply.answers) {
-            if answer.allowed && planned.cost > 0 && planned.policy.settles() {
+        let asked: SmallVec<[_; 2]> = asked.zip(&reply.answers).collect();
+        // The rates of a shadow limit are charged together or not at all.
+        let denied = |shadow: u8| asked.iter().any(|(planned, answer)| planned.shadow == shadow && !answer.allowed);
+        for (planned, _) in asked.iter().filter(|(planned, _)| planned.cost > 0 && planned.policy.settles()) {
+            if !denied(planned.shadow) {
                 let account = Account::new(planned.limit, &planned.subject);
                 bill.charge(planned.policy, account, planned.cost, planned.body);
             }
@@ -166,11 +180,7 @@ impl Limiter {
             };
             self.measure(began.elapsed());
             let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
-            return self
-                .conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store))
-                .at(reply.now_us)
-                .held(hold)
-                .billed(bill);
+            return self.answered(plan, &reply).held(hold).billed(bill);
         }
     }
 
@@ -187,6 +197,13 @@ impl Limiter {
         }
     }
 
+    /// The verdict from a store's reply.
+    fn answered<'a>(&self, plan: &Plan<'a>, reply: &Reply) -> Verdict<'a> {
+        let mut decisions = plan.decisions(reply, Source::Store);
+        let outcome = self.spread.apply(outcome_of(reply), plan.counted.iter().zip(&mut decisions));
+        self.conclude(outcome, decisions).at(reply.now_us)
+    }
+
     /// Takes a place to wait in, when the request may have to.
     fn reserve(&self, plan: &Plan<'_>) -> Result<Option<Hold>, NoPlace> {
         if plan.may_wait() { self.holds.reserve().map(Some).ok_or(NoPlace) } else { Ok(None) }
@@ -194,10 +211,9 @@ impl Limiter {
 
     /// The verdict from remembered denials alone; nothing is charged anywhere.
     fn deny_again<'a>(&self, plan: &Plan<'a>, answers: &[(usize, Answer)]) -> Verdict<'a> {
-        let decisions: SmallVec<[Decision<'a>; 2]> = answers
-            .iter()
-            .filter_map(|(position, answer)| Some(plan.counted.get(*position)?.decision(answer, Source::Remembered)))
-            .collect();
+        let denied = || answers.iter().filter_map(|(position, answer)| Some((plan.counted.get(*position)?, answer)));
+        let mut decisions: SmallVec<[Decision<'a>; 2]> =
+            denied().map(|(planned, answer)| planned.decision(answer, Source::Remembered)).collect();
         for decision in &decisions {
             if let Some(counter) = self.stats.remembered.get(decision.policy.index) {
                 counter.increment();
@@ -205,19 +221,19 @@ impl Limiter {
         }
         let never = decisions.iter().any(|decision| decision.retry_after.is_none());
         let longest = decisions.iter().filter_map(|decision| decision.retry_after).max();
-        self.conclude(Outcome::Denied { retry_after: longest.filter(|_| !never) }, decisions)
+        let outcome = Outcome::Denied { retry_after: longest.filter(|_| !never) };
+        let outcome = self.spread.apply(outcome, denied().map(|(planned, _)| planned).zip(&mut decisions));
+        self.conclude(outcome, decisions)
     }
 
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
     fn decide_without_store<'a>(&self, plan: &Plan<'a>, slot: Option<Arc<str>>, hold: Option<Hold>) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
-            planned.policy.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
+            planned.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
         };
         if plan.counted.iter().any(|planned| refuses(&planned)) {
             let refusing = plan.counted.iter().filter(refuses);
-            let denied = |planned: &Planned<'a>| {
-                Decision::uncounted(planned.policy, Some(planned.limit), Allowed::No, Source::DeniedOnError)
-            };
+            let denied = |planned: &Planned<'a>| planned.uncounted(Allowed::No, Source::DeniedOnError);
             return self.conclude(Outcome::Unavailable, refusing.map(denied).collect());
         }
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
@@ -229,19 +245,19 @@ impl Limiter {
         let mut answers = reply.answers.iter();
         let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {
             Some(answer) => planned.decision(answer, Source::Local),
-            None => Decision::uncounted(planned.policy, Some(planned.limit), Allowed::Yes, Source::AllowedOnError),
+            None => planned.uncounted(Allowed::Yes, Source::AllowedOnError),
         });
-        let decisions = with_denied(counted.collect(), &plan.denied);
-        self.conclude(outcome_of(&reply), decisions).at(reply.now_us).held(hold).billed(bill)
+        let mut decisions = with_denied(counted.collect(), &plan.denied);
+        let outcome = self.spread.apply(outcome_of(&reply), plan.counted.iter().zip(&mut decisions));
+        self.conclude(outcome, decisions).at(reply.now_us).held(hold).billed(bill)
     }
 
     /// Counts the decisions and makes the verdict.
     fn conclude<'a>(&self, outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Verdict<'a> {
-        let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
         // The rates of one limit are one decision.
         for rates in decisions.chunk_by(|a, b| std::ptr::eq(a.policy, b.policy)) {
             if let Some(decision) = rates.iter().find(|decision| !decision.allowed).or(rates.first()) {
-                self.stats.decided(decision.policy.index, kind_of(decision, waits));
+                self.stats.decided(decision.policy.index, kind_of(decision, outcome));
             }
         }
         Verdict::new(outcome, decisions)
@@ -279,7 +295,9 @@ pub(super) fn outcome_of(reply: &Reply) -> Outcome {
 }
 
 /// How a decision is counted.
-fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
+fn kind_of(decision: &Decision<'_>, outcome: Outcome) -> DecisionKind {
+    let passes = matches!(outcome, Outcome::Allowed { .. });
+    let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
     match (decision.source, decision.allowed) {
         (Source::AllowedOnError, _) => DecisionKind::ErrorAllow,
         (Source::DeniedOnError, _) => DecisionKind::ErrorDeny,
@@ -287,6 +305,7 @@ fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
         (Source::Local, true) => DecisionKind::LocalAllow,
         (Source::Local, false) => DecisionKind::LocalDeny,
         (_, true) if waits && decision.is_enforced() && decision.is_queue() => DecisionKind::Delay,
+        (_, true) if passes && decision.warning().is_some() => DecisionKind::Warn,
         (_, true) => DecisionKind::Allow,
         (_, false) => DecisionKind::Deny,
     }

@@ -10,6 +10,7 @@ mod coalesce;
 pub mod cost;
 pub mod decision;
 pub mod denials;
+pub mod dynamic;
 pub mod fingerprint;
 pub mod headers;
 pub mod hold;
@@ -19,6 +20,8 @@ pub mod plan;
 pub mod policy;
 mod remote;
 pub mod replay;
+pub mod schedule;
+mod spread;
 pub mod stats;
 pub mod store;
 

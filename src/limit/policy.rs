@@ -8,7 +8,10 @@ use http::HeaderValue;
 
 use super::algorithm::Algorithm;
 pub use super::cost::{Cost, LARGEST as LARGEST_COST, Settling, Statuses};
-use super::key::Key;
+use super::dynamic::Rules;
+use super::fingerprint;
+use super::key::{Key, KeyPart};
+use super::schedule::Schedules;
 use crate::units::Rate;
 
 /// A named limit. Its name is its identity: state, statistics and metrics hang on it.
@@ -22,10 +25,16 @@ pub struct Policy {
     pub key: Key,
     /// What happens when no part of the key is present.
     pub missing: Missing,
-    /// What holds unless an override matches.
+    /// What holds unless something below does.
     pub terms: Terms,
     /// Exceptions by exact key value or address block; the first match wins.
     pub overrides: Vec<Override>,
+    /// What may be set for single keys while the proxy runs; that comes before everything else.
+    pub dynamic: Option<Rules>,
+    /// Other terms by plan, where no override matches.
+    pub tiers: Option<Tiers>,
+    /// Other terms at certain hours, where neither an override nor a tier holds.
+    pub schedules: Option<Schedules>,
     /// How much a request costs.
     pub cost: Cost,
     /// Which answers give a charge back.
@@ -40,6 +49,13 @@ pub struct Policy {
     pub response: Option<Arc<DeniedResponse>>,
     /// Whether a shadow limit still sends its `RateLimit` fields.
     pub shadow_headers: bool,
+    /// The share of its keys for which a shadow limit denies all the same.
+    pub enforced_share: Share,
+    /// From which used share of its capacity on admitted requests carry a warning.
+    pub warn_at: Option<Share>,
+    /// By how much denied requests of one key may be told to come later than the exact time, each for a
+    /// token of its own; `None`: all are told the exact time.
+    pub spread_retry: Option<Duration>,
 }
 
 /// What is allowed: nothing, everything, or what a limit admits.
@@ -56,7 +72,8 @@ pub enum Terms {
 /// One state per key, and the algorithm that reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// `<policy>[@tier or override][~period]`: no state is read with another limit's numbers.
+    /// `<policy>[@1 (an override) | @@pro (a tier) | @dynamic][~period]`: no state is read with another limit's
+    /// numbers but the policy's own by its schedules. Names and tiers hold neither `@` nor `~`, so no two of these can be one.
     pub state_id: Arc<str>,
     /// What tells it from the policy's other rates, `~<period>`; empty where there is one.
     pub suffix: Box<str>,
@@ -83,6 +100,28 @@ pub enum OverrideMatch {
     /// An exact key value (for a combined key: the value of any one part).
     Value(Box<str>),
 }
+
+/// Terms by the value of a key part.
+#[derive(Debug, Clone)]
+pub struct Tiers {
+    /// The first present of these names the tier.
+    pub by: Vec<KeyPart>,
+    /// The tiers; whoever has another value, or none, has the policy's own terms.
+    pub values: Vec<Tier>,
+}
+
+/// One tier.
+#[derive(Debug, Clone)]
+pub struct Tier {
+    /// The exact value.
+    pub name: Box<str>,
+    /// What holds for it.
+    pub terms: Terms,
+}
+
+/// A share of a whole, in parts per million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Share(u32);
 
 /// Whether a limit denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +191,61 @@ impl Policy {
     #[must_use]
     pub fn settles(&self) -> bool {
         self.cost.may_grow() || self.settling.may_refund()
+    }
+
+    /// Whether it denies this subject: a shadow limit does so for a fixed share of them, the same on
+    /// every proxy of one store.
+    #[must_use]
+    pub fn mode_for(&self, subject: &[u8]) -> Mode {
+        let enforced = self.mode == Mode::Shadow
+            && self.enforced_share > Share::default()
+            && !subject.is_empty()
+            && fingerprint::place_of(&self.name, subject) < self.enforced_share.0;
+        if enforced { Mode::Enforce } else { self.mode }
+    }
+}
+
+impl Policy {
+    /// Everything of a request that it looks at: the parts of its key, and what tells its tiers apart.
+    pub fn asked_parts(&self) -> impl Iterator<Item = &KeyPart> {
+        let tiers = self.tiers.iter().flat_map(|tiers| &tiers.by);
+        self.key.parts.iter().flatten().chain(tiers)
+    }
+}
+
+impl Tiers {
+    /// The position of the tier of this name.
+    #[must_use]
+    pub fn find(&self, value: &[u8]) -> Option<usize> {
+        self.values.iter().position(|tier| tier.name.as_bytes() == value)
+    }
+}
+
+impl Share {
+    /// Parts of the whole.
+    pub const WHOLE: u32 = 1_000_000;
+
+    /// This many parts per million, at most all.
+    #[must_use]
+    pub fn of(parts: u32) -> Self {
+        Self(parts.min(Self::WHOLE))
+    }
+
+    /// Whether `part` is at least this share of `whole`.
+    #[must_use]
+    pub fn reached_by(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * u128::from(Self::WHOLE) >= u128::from(whole) * u128::from(self.0)
+    }
+}
+
+impl std::fmt::Display for Share {
+    /// A percentage, such as `5%` or `0.25%`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
+        match rest {
+            0 => write!(f, "{whole}%"),
+            _ => write!(f, "{whole}.{}%", format!("{rest:04}").trim_end_matches('0')),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::algorithm::{Algorithm, Bucket, Settlement, State};
 use super::decision::{Outcome, Source, Verdict};
 use super::key::{Facts, Hashing};
 use super::limiter::outcome_of;
-use super::plan::{Plan, Reading};
+use super::plan::{Clock, Plan, Reading, Situation};
 use super::policy::Policy;
 use super::store::memory::MemoryStore;
 use super::store::settings::StoreSettings;
@@ -36,7 +36,7 @@ impl Replay {
     /// What the proxy decides on a request at this instant, microseconds since 1970. No instant may
     /// be earlier than the one before.
     pub fn decide<'a>(&self, now_us: i64, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let Ok(mut plan) = Plan::new(policies, facts, &self.hashing) else {
+        let Ok(mut plan) = Plan::new(policies, facts, self.situation(now_us)) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
         if let Some((outcome, decisions)) = plan.decided_already() {
@@ -46,6 +46,10 @@ impl Replay {
         let reply = self.memory.decide_on(now_us, &asks);
         self.end(now_us, &asks);
         Verdict::new(outcome_of(&reply), plan.decisions(&reply, Source::Store)).at(now_us)
+    }
+
+    fn situation<'a>(&self, now_us: i64) -> Situation<'_, 'a> {
+        Situation { hashing: &self.hashing, overrides: None, clock: Clock::At(now_us) }
     }
 
     /// How long requests take is not known here: each ends as soon as it was admitted.
@@ -60,8 +64,8 @@ impl Replay {
     /// What one policy makes of a request before anything is counted; `None` when a part of its key
     /// occurs twice.
     #[must_use]
-    pub fn reading<'a>(&self, policy: &'a Policy, facts: &Facts<'_>) -> Option<Reading<'a>> {
-        Reading::of(policy, facts, &self.hashing).ok()
+    pub fn reading<'a>(&self, now_us: i64, policy: &'a Policy, facts: &Facts<'_>) -> Option<Reading<'a>> {
+        Reading::of(policy, facts, self.situation(now_us)).ok()
     }
 
     /// States dropped for want of room (`store.max_keys`) while they still meant something.

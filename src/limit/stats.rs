@@ -37,6 +37,8 @@ pub enum DecisionKind {
     Deny,
     /// Admitted, and held for its turn.
     Delay,
+    /// Admitted, with a warning that little is left.
+    Warn,
     /// Would have been denied by a shadow limit.
     ShadowDeny,
     /// Admitted because the store failed.
@@ -51,10 +53,11 @@ pub enum DecisionKind {
 
 impl DecisionKind {
     /// Every kind, in label order.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Allow, "allow"),
         (Self::Deny, "deny"),
         (Self::Delay, "delay"),
+        (Self::Warn, "warn"),
         (Self::ShadowDeny, "shadow_deny"),
         (Self::ErrorAllow, "error_allow"),
         (Self::ErrorDeny, "error_deny"),
@@ -155,7 +158,7 @@ pub const CHECK_BUCKETS: [f64; 11] =
 #[derive(Debug, Default)]
 pub struct LimitStats {
     /// Decisions, by [`Policy::index`](super::policy::Policy::index) and [`DecisionKind`].
-    pub decisions: Vec<[Counter; 8]>,
+    pub decisions: Vec<[Counter; 9]>,
     /// Denials answered from memory of an earlier one, by policy index.
     pub remembered: Vec<Counter>,
     /// Cost units given back and charged on top after answers, by policy index.

@@ -120,7 +120,8 @@ impl Proxy {
             claims: &token,
         };
         let asking = exchange.record.clock();
-        let mut verdict = self.limiter.check(&route.policies, &facts).await;
+        let overrides = self.overrides.as_ref().map(|overrides| overrides.snapshot());
+        let mut verdict = self.limiter.check(&route.policies, overrides.as_deref(), &facts).await;
         exchange.record.decided(&verdict, asking);
         exchange.record.owes(verdict.take_bill());
         let mut response = match admit(&mut verdict).await {

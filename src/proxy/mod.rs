@@ -30,6 +30,7 @@ use http::{HeaderValue, Version};
 use crate::config::Config;
 use crate::jwt::Tokens;
 use crate::limit::Limiter;
+use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
 use handshake::Secured;
@@ -48,6 +49,8 @@ pub struct Proxy {
     pub pool: pool::Pool,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
+    /// Overrides that are set while the proxy runs, where a limit allows any.
+    pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
 }

@@ -327,7 +327,7 @@ mod tests {
 
     use super::*;
     use crate::limit::key::{Key, KeyPart};
-    use crate::limit::policy::{Applies, Cost, Missing, Mode, OnStoreError, Terms};
+    use crate::limit::policy::{Applies, Cost, Missing, Mode, OnStoreError, Share, Terms};
 
     static ID: HeaderValue = HeaderValue::from_static("id-1");
 
@@ -344,6 +344,9 @@ mod tests {
             missing: Missing::Skip,
             terms: Terms::Deny,
             overrides: Vec::new(),
+            dynamic: None,
+            tiers: None,
+            schedules: None,
             cost: Cost::fixed(1),
             settling: crate::limit::policy::Settling::default(),
             mode: Mode::Enforce,
@@ -351,6 +354,9 @@ mod tests {
             on_store_error: OnStoreError::Local,
             response: response.map(custom).map(Arc::new),
             shadow_headers: false,
+            enforced_share: Share::default(),
+            warn_at: None,
+            spread_retry: None,
         }
     }
 
@@ -433,6 +439,7 @@ mod tests {
         let decision = |policy, seconds: Option<u64>| Decision {
             policy,
             limit: None,
+            mode: Mode::Enforce,
             cost: 1,
             allowed: false,
             remaining: 0,

@@ -37,12 +37,18 @@ fn limits(limits: &str) -> String {
     format!("listen: :8080\nupstream: echo\nlimits: [{limits}]\n")
 }
 
+/// A limit with these schedules, from column 53 of line 3 on.
+fn schedules(schedules: &str) -> String {
+    limits(&format!("{{ key: client_ip, rate: 1/s, schedules: [ {schedules}] }}")).replace("[ {", "[{")
+}
+
 /// A route with these keys on line 4.
 fn route(keys: &str) -> String {
     format!("listen: :8080\nupstreams: {{ users: http://127.0.0.1:3000 }}\nroutes:\n  - {{ {keys} }}\n")
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_mistake_has_its_place_and_its_cure() {
     let cases: &[(&str, &str, &[&str])] = &[
         // The whole file.
@@ -209,6 +215,125 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: [", "", &["not valid YAML"]),
         ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
     ];
+    assert_cured(cases);
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn every_mistake_of_what_else_may_hold_has_its_place_and_its_cure() {
+    assert_cured(&[
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { values: { a: 2/s } } }"),
+            "3:39",
+            &["go by", "`by: header:x-plan`"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, tiers: { by: host } }"), "3:39", &["there is no tier", "`values: {"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: client_ip, values: { a: 2/s } } }"),
+            "3:52",
+            &["`client_ip` has no value", "overrides for addresses"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: 'path:plan', values: { a: 2/s } } }"),
+            "3:52",
+            &["cannot be keyed by `path:plan`"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: 'plan', values: { a: 2/s } } }"),
+            "3:52",
+            &["`plan`", "write"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { 'a@b': 2/s } } }"),
+            "3:68",
+            &["`a@b` cannot be a name"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { a: { burst: 5 } } } }"),
+            "3:68",
+            &["the tier `a` has no rate", "`unlimited`"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { a: } } }"), "3:68", &["`a` has no rate"]),
+        (
+            &limits("{ key: client_ip, rate: 9/s, cost: 5, tiers: { by: host, values: { a: 2/s } } }"),
+            "3:80",
+            &["costs 5", "`burst: 5` or more"],
+        ),
+        (&schedules("{ from: 1:00, rate: 2/s }"), "3:53", &["no name", "`name: night`"]),
+        (&schedules("{ name: a, from: 1:00 }"), "3:53", &["this schedule has no rate"]),
+        (&schedules("{ name: a, rate: 2/s }"), "3:53", &["always holds", "`from` or `to`"]),
+        (&schedules("{ name: a, from: 6:00, to: 06:00, rate: 2/s }"), "3:74", &["from 06:00 to 06:00 never", "24:00"]),
+        (&schedules("{ name: a, from: 22:00, to: 0:00, rate: 2/s }"), "3:75", &["never hold", "24:00 for midnight"]),
+        (&schedules("{ name: a, from: 22, rate: 2/s }"), "3:68", &["`22` is not a time of day", "24:00"]),
+        (&schedules("{ name: a, days: monday, rate: 2/s }"), "3:68", &["`monday` is not a day", "mon-fri"]),
+        (&schedules("{ name: a, days: [], rate: 2/s }"), "3:62", &["no day"]),
+        (
+            &schedules("{ name: a, from: 1:00, timezone: Berlin, rate: 2/s }"),
+            "3:84",
+            &["`Berlin` is no time zone", "Europe/Berlin"],
+        ),
+        (
+            &schedules("{ name: a, from: 22:00, to: 6:00, rate: 2/s }, { name: b, days: sun, to: 1:00, rate: 3/s }"),
+            "3:100",
+            &["`b` and `a` hold at the same time, sun 00:00", "where the other begins"],
+        ),
+        (
+            &schedules("{ name: a, to: 6:00, rate: 2/s }, { name: a, from: 6:00, rate: 3/s }"),
+            "3:87",
+            &["there is a schedule `a` already"],
+        ),
+        (
+            &schedules("{ name: a, to: 6:00, rate: 2/s }, { name: b, from: 6:00, timezone: Asia/Tokyo, rate: 3/s }"),
+            "3:108",
+            &["one time zone", "`timezone: UTC`"],
+        ),
+        (&schedules("{ name: a, to: 6:00, rate: [2/s, 9/m] }"), "3:72", &["same periods", "two limits"]),
+        (&schedules("{ name: a, to: 6:00, in_flight: 5 }"), "3:72", &["counts as its limit does"]),
+        (
+            &limits("{ name: a, key: host, rate: 1/s, dynamic_overrides: {} }"),
+            "3:43",
+            &["nothing caps", "`max_rate: 10000/m`"],
+        ),
+        (
+            &limits("{ name: a, key: host, rate: 1/s, dynamic_overrides: { max_rate: 0/s } }"),
+            "3:74",
+            &["0/s allows nothing"],
+        ),
+        (
+            &limits("{ key: host, rate: 1/s, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:34",
+            &["needs a name", "admin API"],
+        ),
+        (
+            &limits("{ name: a, key: global, rate: 1/s, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:45",
+            &["all requests are one key", "the limit's own rate"],
+        ),
+        (
+            &limits("{ name: a, key: host, in_flight: 5, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:46",
+            &["change rates, and this limit has none"],
+        ),
+        (
+            &limits("{ name: a, key: host, rate: 9/s, cost: 5, dynamic_overrides: { max_rate: 9/s, max_burst: 4 } }"),
+            "3:99",
+            &["that costs 5", "`max_burst: 5` or more"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, spread_retry: 5ms }"), "3:53", &["whole seconds", "1s or more"]),
+        (&limits("{ key: client_ip, in_flight: 5, spread_retry: 5s }"), "3:42", &["no meaning beside `in_flight`"]),
+        (&limits("{ key: client_ip, rate: 1/s, warn_at: 0% }"), "3:48", &["warns every request", "80%"]),
+        (&limits("{ key: client_ip, rate: 1/s, warn_at: 80 }"), "3:48", &["`80` is not a share"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, mode: shadow, shadow: { enforce: 101% } }"),
+            "3:72",
+            &["`101%` is not a share"],
+        ),
+    ]);
+}
+
+/// Each of these texts is refused at this place with these words.
+#[track_caller]
+fn assert_cured(cases: &[(&str, &str, &[&str])]) {
     let mut wrong = String::new();
     for (text, place, expected) in cases {
         let out = frames(text);
@@ -264,6 +389,19 @@ fn what_is_doubtful_is_a_warning() {
     let cases: &[(String, &str, &str)] = &[
         (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
         (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (
+            limits(
+                "{ name: a, key: client_ip, algorithm: sliding_log, rate: 1/s, \
+                    schedules: [{ name: b, to: 1:00, rate: 9/m }] }",
+            ),
+            "3:105",
+            "counts start afresh where it begins and ends",
+        ),
+        (
+            limits("{ name: a, key: client_ip, rate: 1/s, tiers: { by: 'header:x-plan', values: { pro: 9/s } } }"),
+            "3:18",
+            "clients choose their tier themselves: whoever sends `header:x-plan` is believed",
+        ),
         (
             limits("{ key: client_ip, rate: 9/s }, { key: 'header:x-forwarded-for', rate: 1/s }"),
             "3:48",

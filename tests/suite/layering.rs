@@ -24,6 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "limit::policy",
             "limit::key",
             "limit::algorithm",
+            "limit::schedule",
+            "limit::dynamic",
             "limit::headers",
             "limit::store::settings",
             // Certificates are read and checked with the file that names them.

@@ -66,6 +66,11 @@ impl Request {
         Self { body: Some(body.to_vec()), ..Self::new("POST", target) }
     }
 
+    /// With this body.
+    pub(crate) fn body(self, body: &str) -> Self {
+        Self { body: Some(body.as_bytes().to_vec()), ..self }
+    }
+
     /// With one more field line.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

@@ -6,8 +6,8 @@ use crate::cli::request::{Asked, Refused, Target};
 use crate::config::{Config, sentences};
 use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
-use crate::limit::key::{AmbiguousKey, Claim, Claims, Hashing};
-use crate::limit::plan::{Because, Reading};
+use crate::limit::key::{AmbiguousKey, Claim, Claims};
+use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::route::{Alternative, Considered, Route};
 
@@ -97,7 +97,9 @@ impl Account {
         let token = Token::new(config, request);
         let facts = Facts { claims: &token, ..target.facts(request, &found) };
         for policy in &found.route.policies {
-            self.limits.push(LimitAccount::of(policy, &facts, &config.store.shown_hashing())?);
+            let hashing = &config.store.shown_hashing();
+            let situation = Situation { hashing, overrides: None, clock: request.clock };
+            self.limits.push(LimitAccount::of(policy, &facts, situation)?);
         }
         if found.route.upstream.is_none() {
             return Err(Refused::new(404, "no route matches; global limits hold all the same"));
@@ -146,7 +148,7 @@ impl Chosen {
 
 impl LimitAccount {
     /// What one limit makes of the request.
-    fn of(policy: &Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, Refused> {
+    fn of(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_, '_>) -> Result<Self, Refused> {
         let mut account = Self {
             name: policy.name.to_string(),
             meaning: sentences::sentence(policy),
@@ -155,16 +157,16 @@ impl LimitAccount {
             cost: None,
             because: None,
         };
-        match Reading::of(policy, facts, hashing) {
+        match Reading::of(policy, facts, situation) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
             Ok(Reading::Skipped) => {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
-            Ok(Reading::Keyed { subject, terms, because }) => {
-                account.effect = effect(terms, policy.mode);
+            Ok(Reading::Keyed { subject, terms, because, without_key }) => {
+                account.effect = effect(terms, policy.mode_for(&subject));
                 account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
                 account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts));
-                account.because = reason(because, terms);
+                account.because = reasons(policy, because, terms, without_key);
             }
             Err(error) if policy.mode == Mode::Enforce => {
                 return Err(Refused::new(400, format!("limit {}: {error}", policy.name)));
@@ -187,15 +189,23 @@ fn effect(terms: &Terms, mode: Mode) -> &'static str {
 }
 
 /// Why other terms than the limit's own hold, or another key.
-fn reason(because: Because, terms: &Terms) -> Option<String> {
-    match because {
-        Because::Own => None,
-        Because::Override(position) => Some(format!("override {}: {}", position + 1, sentences::terms(terms))),
-        Because::Missing if *terms == Terms::Deny => {
-            Some("the request does not carry its key (missing: deny)".to_owned())
+fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) -> Option<String> {
+    let missing = if because == Because::Missing { "deny" } else { "client_ip" };
+    let key = without_key.then(|| format!("the request does not carry its key (missing: {missing})"));
+    let why = match because {
+        Because::Own | Because::Missing => None,
+        Because::Dynamic => Some("an override set through the admin API".to_owned()),
+        Because::Override(position) => Some(format!("override {}", position + 1)),
+        Because::Tier(position) => {
+            policy.tiers.as_ref().and_then(|tiers| tiers.values.get(position)).map(|tier| format!("tier {}", tier.name))
         }
-        Because::Missing => Some("the request does not carry its key (missing: client_ip)".to_owned()),
-    }
+        Because::Schedule(position) => {
+            let schedule = policy.schedules.as_ref().and_then(|schedules| schedules.list.get(position));
+            schedule.map(|schedule| format!("schedule {} ({})", schedule.name, schedule.hours))
+        }
+    };
+    let why = why.map(|why| format!("{why}: {}", sentences::terms(terms)));
+    (key.is_some() || why.is_some()).then(|| key.into_iter().chain(why).collect::<Vec<_>>().join("; "))
 }
 
 /// What is passed over before the first match, and what matches behind it.

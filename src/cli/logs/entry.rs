@@ -84,6 +84,7 @@ impl Entry {
             client: self.client,
             tls_subject: None,
             claims: None,
+            clock: crate::limit::plan::Clock::Wall,
         }
     }
 }

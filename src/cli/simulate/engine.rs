@@ -9,7 +9,7 @@ use super::timeline::Timeline;
 use crate::cli::logs::{Logged, Placed};
 use crate::config::Config;
 use crate::limit::key::KeyPart;
-use crate::limit::plan::{Because, Reading};
+use crate::limit::plan::Reading;
 use crate::limit::replay::Replay;
 use crate::limit::{Outcome, Verdict};
 
@@ -111,11 +111,12 @@ impl<'c> Simulation<'c> {
         let facts = target.facts(&asked, &found);
         let verdict = self.replay.decide(placed.at_us, &found.route.policies, &facts);
         for decision in &verdict.decisions {
-            if let (Some(Reading::Keyed { subject, because, .. }), Some(tally)) =
-                (self.replay.reading(decision.policy, &facts), self.tallies.get_mut(decision.policy.index))
-            {
+            if let (Some(Reading::Keyed { subject, without_key, .. }), Some(tally)) = (
+                self.replay.reading(placed.at_us, decision.policy, &facts),
+                self.tallies.get_mut(decision.policy.index),
+            ) {
                 tally.count(placed.at_us, &subject, decision.allowed);
-                tally.without_key += u64::from(because == Because::Missing);
+                tally.without_key += u64::from(without_key);
             }
         }
         self.fate(&verdict)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::variants::{DynamicOverrides, Schedule, Tiers};
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
 use crate::config::values::{
-    Alignment, Allowance, CostText, HeaderText, KeyChoice, LimitName, OverrideKey, Status, StatusRange,
+    Alignment, Allowance, CostText, HeaderText, KeyChoice, LimitName, OverrideKey, Share, Status, StatusRange,
 };
 use crate::limit::policy::PathPattern;
 
@@ -49,6 +50,16 @@ keys! {
         shadow: Shadow,
         /// Other rates for some keys; the first that matches wins.
         overrides: List<Override>,
+        /// Other rates by plan or any other key part; an override comes first.
+        tiers: Tiers,
+        /// Other rates at certain hours of the week; overrides and tiers come first. No two may hold at once.
+        schedules: List<Schedule>,
+        /// Allows overrides for single keys to be set through the admin API, up to these caps; they come before all others.
+        dynamic_overrides: DynamicOverrides,
+        /// From this share of the burst on, admitted requests carry a warning (`X-RateLimit-Warning`).
+        warn_at: Share,
+        /// Tells requests denied on one key the times of different tokens, up to this much later than the exact time. Default: all are told the exact time.
+        spread_retry: Duration,
         /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.
         on_store_error: OnStoreError,
         /// Which paths it counts.
@@ -101,6 +112,8 @@ keys! {
     Shadow {
         /// Whether its rate-limit fields are sent.
         headers: bool,
+        /// The share of its keys for which it denies all the same, always the same ones. Default: 0%.
+        enforce: Share,
     }
 }
 

@@ -130,7 +130,7 @@ impl Check<'_> {
     }
 
     pub(super) fn warn_about_unused_tokens(&mut self, file: &File, config: &Config) {
-        let mut parts = config.policies.iter().flat_map(|policy| policy.key.parts.iter().flatten());
+        let mut parts = config.policies.iter().flat_map(|policy| policy.asked_parts());
         if let Some(key) = file.jwt.key()
             && !parts.any(|part| matches!(part, KeyPart::Jwt(_)))
         {

@@ -2,15 +2,18 @@
 
 mod admin;
 mod costs;
+mod dynamic;
 mod jwt;
 mod limits;
 mod listeners;
 mod process;
 mod rates;
 mod routes;
+mod schedules;
 mod secrets;
 mod store;
 mod terms;
+mod tiers;
 mod tls;
 mod trials;
 mod upstreams;
@@ -39,6 +42,9 @@ pub(super) struct Check<'a> {
     believes_tokens: bool,
     reader: &'a mut Reader,
 }
+
+/// Something is wrong, and was reported.
+pub(super) struct Reported;
 
 /// Turns settings into a configuration; `None` when the reader holds an error.
 pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {

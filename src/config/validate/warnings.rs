@@ -30,6 +30,7 @@ impl Check<'_> {
         }
         for policy in &config.policies {
             self.warn_about_key(policy, config, places);
+            self.warn_about_tiers(policy, config, places);
         }
         // The implicit route of unmatched requests has exactly the limits of every request.
         let unmatched = config.router.routes().last();
@@ -68,6 +69,19 @@ impl Check<'_> {
                 span,
                 "values of this key stand in Redis as an unkeyed hash: whoever reads Redis can guess short ones",
                 "give `store.key_secret_file`",
+            );
+        }
+    }
+
+    /// A plan that clients choose themselves.
+    fn warn_about_tiers(&mut self, policy: &Policy, config: &Config, places: &Places) {
+        let chosen = policy.tiers.iter().flat_map(|tiers| &tiers.by).find(|part| part.may_be_missing());
+        if let (Some(part), Some(span), true) = (chosen, places.policy(&policy.name), config.trusted_proxies.is_empty())
+        {
+            self.warn(
+                span,
+                format!("clients choose their tier themselves: whoever sends `{part}` is believed"),
+                "let a proxy in front set it for every request, and list that proxy in `trusted_proxies`",
             );
         }
     }
@@ -149,6 +163,12 @@ fn never_binds(policy: &Policy, tighter: &Policy) -> bool {
         && policy.mode == Mode::Enforce
         && tighter.overrides.is_empty()
         && policy.overrides.is_empty()
+        && tighter.tiers.is_none()
+        && policy.tiers.is_none()
+        && tighter.schedules.is_none()
+        && policy.schedules.is_none()
+        && tighter.dynamic.is_none()
+        && policy.dynamic.is_none()
         && tighter.applies.path.is_empty()
         && tighter.applies.not_path.is_empty();
     let bucket = |policy: &Policy| match &policy.terms {

@@ -420,3 +420,11 @@ fn the_map_keeps_to_its_bound() {
     assert_eq!(len, denials.len.get());
     assert!(len <= SETS * WAYS && len > SETS * WAYS * 9 / 10, "{len}");
 }
+
+#[test]
+fn a_denial_holds_for_the_numbers_it_was_made_by() {
+    let (day, night, subject) = (tokens("1/s", 5), tokens("10/s", 50), subject("a"));
+    let denials = with_denial(&ask(&day, &subject, 1), Duration::ZERO);
+    assert!(matches!(denials.look(&[ask(&day, &subject, 1)], Instant::now()), Look::Denied(_)));
+    assert!(matches!(denials.look(&[ask(&night, &subject, 1)], Instant::now()), Look::Ask(_)));
+}

@@ -31,7 +31,7 @@ pub(super) fn write_counted(subject: &mut Subject, part: &Subject) {
 }
 
 /// Appends a client address; IPv6 cut to the prefix.
-pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
+pub(in crate::limit) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
     subject.extend_from_slice(b"ip=");
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -51,7 +51,7 @@ pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix:
 }
 
 /// Appends a value. A plain one never begins with `#`, which marks a hash.
-fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
+pub(in crate::limit) fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
     let mut marked = Subject::new();
     let value: &[u8] = match value.mark {
         None => &value.bytes,

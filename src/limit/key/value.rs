@@ -12,8 +12,7 @@ use super::{AmbiguousKey, Facts, KeyPart, KeyValue};
 pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValue<'a>>, AmbiguousKey> {
     let bytes = match part {
         KeyPart::ClientIp { .. } => {
-            let address = Some(facts.client_ip.to_canonical());
-            return Ok(Some(KeyValue { bytes: Cow::Borrowed(b""), mark: None, address }));
+            return Ok(Some(KeyValue::client(facts)));
         }
         KeyPart::Header(name) => header(facts.headers, name)?,
         KeyPart::Cookie(name) => cookie(facts.headers, name)?,

@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::key::{Key, NoClaims};
-use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Terms};
+use crate::limit::policy::{
+    Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Share, Terms,
+};
 use crate::limit::store::settings::RedisSettings;
 
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
@@ -24,6 +26,9 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         missing: Missing::ClientIp { ipv6_prefix: 64 },
         terms,
         overrides: vec![],
+        dynamic: None,
+        tiers: None,
+        schedules: None,
         cost: Cost::fixed(1),
         settling: Settling::default(),
         mode: Mode::Enforce,
@@ -31,6 +36,9 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         on_store_error: OnStoreError::Local,
         response: None,
         shadow_headers: false,
+        enforced_share: Share::default(),
+        warn_at: None,
+        spread_retry: None,
     }
 }
 
@@ -121,7 +129,7 @@ fn outcomes(policies: Vec<Policy>, requests: &[Request]) -> Vec<Outcome> {
         let limiter = limiter(Backend::Memory);
         let mut outcomes = vec![];
         for request in requests {
-            outcomes.push(limiter.check(&policies, &request.facts()).await.outcome);
+            outcomes.push(limiter.check(&policies, None, &request.facts()).await.outcome);
         }
         outcomes
     })
@@ -134,7 +142,7 @@ fn a_request_under_two_limits_is_charged_to_both_or_to_none() {
         let limiter = limiter(Backend::Memory);
         let mut remaining = vec![];
         for key in ["a", "a", "a", "a", "b"] {
-            let verdict = limiter.check(&policies, &request().with_key(key).facts()).await;
+            let verdict = limiter.check(&policies, None, &request().with_key(key).facts()).await;
             remaining.push((
                 is_denied(verdict.outcome),
                 verdict.decisions[0].remaining,
@@ -242,7 +250,7 @@ fn a_shadow_limit_watches_and_denies_nothing() {
         let limiter = limiter(Backend::Memory);
         let mut denied = vec![];
         for _ in 0..3 {
-            denied.push(is_denied(limiter.check(&policies, &request().facts()).await.outcome));
+            denied.push(is_denied(limiter.check(&policies, None, &request().facts()).await.outcome));
         }
         assert_eq!(denied, [false, false, true]);
         assert_eq!(limiter.stats.decisions[0][DecisionKind::ShadowDeny as usize].value(), 2);
@@ -256,9 +264,9 @@ fn a_held_request_waits_for_its_turn_and_gives_its_place_back() {
         let limiter = limiter(Backend::Memory);
         let held = || limiter.stats.held.load(Ordering::Relaxed);
         let started = Instant::now();
-        let mut first = limiter.check(&policies, &request().facts()).await;
-        let mut second = limiter.check(&policies, &request().facts()).await;
-        let third = limiter.check(&policies, &request().facts()).await;
+        let mut first = limiter.check(&policies, None, &request().facts()).await;
+        let mut second = limiter.check(&policies, None, &request().facts()).await;
+        let third = limiter.check(&policies, None, &request().facts()).await;
         assert_eq!(held(), 2);
         first.wait().await;
         second.wait().await;
@@ -277,10 +285,10 @@ fn without_a_place_to_wait_nothing_is_asked() {
         let limiter = limiter(Backend::Memory);
         let places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
         assert_eq!(places.len(), HELD);
-        assert_eq!(limiter.check(&policies, &request().facts()).await.outcome, Outcome::Overflow);
+        assert_eq!(limiter.check(&policies, None, &request().facts()).await.outcome, Outcome::Overflow);
         assert!(limiter.memory.is_empty());
         drop(places);
-        assert_eq!(limiter.check(&policies, &request().facts()).await.outcome, PASS);
+        assert_eq!(limiter.check(&policies, None, &request().facts()).await.outcome, PASS);
     });
 }
 
@@ -292,7 +300,7 @@ fn what_costs_nothing_needs_no_place_to_wait() {
         let limiter = limiter(Backend::Memory);
         let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
         let head = Request { method: Method::HEAD, ..request() };
-        assert_eq!(limiter.check(&policies, &head.facts()).await.outcome, PASS);
+        assert_eq!(limiter.check(&policies, None, &head.facts()).await.outcome, PASS);
     });
 }
 
@@ -301,7 +309,12 @@ fn of_several_remembered_denials_the_longest_is_told_and_never_is_longer() {
     let policies = shared(vec![burst("a", 1), burst("b", 1), burst("c", 1)]);
     run(async {
         let (limiter, request) = (limiter(Backend::Memory), request());
-        let plan = Plan::new(&policies, &request.facts(), &Hashing::Raw).unwrap();
+        let plan = Plan::new(
+            &policies,
+            &request.facts(),
+            Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::Wall },
+        )
+        .unwrap();
         let told = |retries: [i64; 3]| {
             let answer = |retry_us| Answer { allowed: false, remaining: 0, retry_us, reset_us: 1 };
             let answers: Vec<_> = retries.into_iter().map(answer).enumerate().collect();
@@ -321,7 +334,7 @@ fn without_redis_each_limit_does_what_it_says() {
             let limiter = limiter(absent_redis());
             let mut said = vec![];
             for _ in 0..2 {
-                let verdict = limiter.check(&policies, &request().facts()).await;
+                let verdict = limiter.check(&policies, None, &request().facts()).await;
                 said.push((
                     verdict.outcome,
                     verdict.decisions.iter().map(|d| (d.allowed, d.source)).collect::<Vec<_>>(),
@@ -347,6 +360,6 @@ fn without_redis_each_limit_does_what_it_says() {
 #[test]
 fn a_forbidden_key_is_denied_even_without_redis() {
     let policies = shared(vec![policy("l", "client_ip", Terms::Deny)]);
-    let verdict = run(async { limiter(absent_redis()).check(&policies, &request().facts()).await.outcome });
+    let verdict = run(async { limiter(absent_redis()).check(&policies, None, &request().facts()).await.outcome });
     assert_eq!(verdict, Outcome::Denied { retry_after: None });
 }

@@ -4,6 +4,7 @@
 //! within its deadline, and never again when its fate is unknown: a charge that may have been made is
 //! not repeated. When the breaker is open a decision fails without waiting; nothing is queued for later.
 
+mod call;
 pub mod command;
 pub mod connection;
 mod grant;
