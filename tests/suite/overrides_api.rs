@@ -12,7 +12,7 @@ const KEY: &str = "client-key-7f3a";
 /// A proxy with a limit of three a day per key (or address), capped overrides, and a second, fixed one.
 fn proxy(store: &str) -> Tollgate {
     Tollgate::start(&format!(
-        "listen: 127.0.0.1:0\nworkers: 2\nupstream: echo\ntrusted_proxies: [127.0.0.1/32]\n{store}\nlimits:\n\
+        "listen: 127.0.0.1:0\nupstream: echo\ntrusted_proxies: [127.0.0.1/32]\n{store}\nlimits:\n\
          \x20 - name: calls/all\n    key: 'header:x-id | client_ip'\n    rate: 3/d\n\
          \x20   overrides: [{{ key: listed, rate: 1/d }}]\n    tiers: {{ by: 'header:x-plan', values: {{ pro: 4/d }} }}\n\
          \x20   dynamic_overrides: {{ max_rate: 8/d, max_ttl: 2h }}\n  - {{ name: plain, key: client_ip, rate: 999/s }}\n"
@@ -105,7 +105,8 @@ fn an_override_holds_on_every_proxy_of_the_store_until_it_is_removed() {
 fn its_state_is_carried_over_when_its_numbers_change() {
     let redis = RedisServer::start();
     for store in [String::new(), on(&redis)] {
-        let proxy = proxy(&store);
+        // One worker, whose memory of denials all requests meet.
+        let proxy = proxy(&format!("workers: 1\n{store}"));
         set(&proxy, KEY, r#"{"rate": "4/d", "burst": 4, "ttl": "1h"}"#);
         assert_eq!(admitted(&proxy, &of(KEY)), 4);
         set(&proxy, KEY, EIGHT);
