@@ -31,14 +31,14 @@ end
 
 local function settle_fixed_window(key, p, amount, charged)
   local limit, width, from, to = tonumber(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
-  local state = parsed(key, parse_fixed_window, limit)
+  local next, state = tonumber(ARGV[p + 4]), parsed(key, parse_fixed_window, limit)
   if amount < 0 then
     if not state.start or state.start > charged then return end
     local left = state.count + amount
     if left <= 0 then return redis.call('DEL', key) end
     return redis.call('SET', key, string.format('%.0f:%.0f', state.start, left), 'KEEPTTL')
   end
-  local s, e, count = read_fixed_window(state, width, from, to)
+  local s, e, count = read_fixed_window(state, width, from, to, next)
   local most = math.max(count, limit + tonumber(ARGV[p + 5]))
   write_fixed_window(key, { start = s, count = math.min(count + amount, most), stop = e })
 end

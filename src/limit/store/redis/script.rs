@@ -229,11 +229,8 @@ fn write_parameters(call: &mut Command, algorithm: &Algorithm, now_us: i64, slot
         Algorithm::FixedWindow(window) => {
             // What the server's clock says is not known yet; its window is found from ours.
             let near = if now_us == 0 { wall_clock_us() } else { now_us.saturating_abs() };
-            let (from, to) = window.window_at(near).unwrap_or_default();
-            write_numbers(
-                call,
-                [window.limit, window.window_us, from.unsigned_abs(), to.unsigned_abs(), 0, window.debt],
-            );
+            let [from, to, next] = window.windows_near(near).unwrap_or_default().map(i64::unsigned_abs);
+            write_numbers(call, [window.limit, window.window_us, from, to, next, window.debt]);
         }
         Algorithm::SlidingWindow(window) => {
             write_numbers(call, [window.limit, window.window, window.tick, 0, 0, window.debt]);
