@@ -16,7 +16,7 @@ pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreEr
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
-pub(in crate::config) use store::{Redis, Store, StoreName};
+pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store, StoreName};
 
 keys! {
     /// A configuration of Tollgate.
@@ -39,7 +39,7 @@ keys! {
         limits: List<Limit>,
         /// Which rate-limit fields clients see: `draft` (default), `legacy`, `both` or `none`.
         rate_limit_headers: RateLimitHeaders,
-        /// Where limiter state lives: `memory` (default) or a Redis server.
+        /// Where limiter state lives: `memory` (default) or Redis.
         store: Short<StoreName, Store>,
         /// The process log, on standard error.
         log: Log,

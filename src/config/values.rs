@@ -374,4 +374,4 @@ mod key;
 mod url;
 
 pub(super) use key::KeyChoice;
-pub(super) use url::{RedisUrl, Server};
+pub(super) use url::{RedisNode, RedisUrl, Server};

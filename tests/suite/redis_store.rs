@@ -11,7 +11,7 @@ use tollgate::limit::algorithm::{Algorithm, Bucket};
 use tollgate::limit::key::{Hashing, Subject};
 use tollgate::limit::stats::{LimitStats, StoreErrorKind};
 use tollgate::limit::store::redis::RedisStore;
-use tollgate::limit::store::settings::{RedisSettings, RedisTls, Secret};
+use tollgate::limit::store::settings::{HashTags, RedisSettings, RedisTls, Secret, ServerAddress, Servers};
 use tollgate::limit::store::{Ask, Reply};
 
 use crate::support::redis_server::RedisServer;
@@ -49,13 +49,12 @@ fn impatient(server: &RedisServer) -> RedisSettings {
 
 pub(crate) fn settings_for(port: u16, timeout: Duration) -> RedisSettings {
     RedisSettings {
-        host: "127.0.0.1".to_owned(),
-        port,
-        database: 0,
+        servers: Servers::One { address: ServerAddress::new("127.0.0.1", port), database: 0 },
         tls: None,
         username: None,
         password: None,
         key_prefix: "tollgate".into(),
+        hash_tags: HashTags::Subject,
         timeout,
         hashing: Hashing::Hashed(None),
     }
@@ -537,7 +536,7 @@ fn the_database_and_the_prefix_are_respected() {
     let server = RedisServer::start();
     block_on(async {
         let mut settings = settings(&server);
-        settings.database = 3;
+        settings.servers = Servers::One { address: ServerAddress::new("127.0.0.1", server.port()), database: 3 };
         settings.key_prefix = "edge".into();
         let subjected = Subjected::connected(&settings).await;
         subjected.take(&SCARCE, "k").await.unwrap();

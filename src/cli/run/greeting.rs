@@ -93,7 +93,7 @@ fn request(address: SocketAddr, matches: Option<&Match>) -> String {
 fn store(config: &Config) -> String {
     match &config.store.backend {
         Backend::Memory => "memory, in this process".to_owned(),
-        Backend::Redis(redis) => redis.display_url(),
+        Backend::Redis(redis) => redis.display(),
     }
 }
 

@@ -6,6 +6,7 @@ mod listeners;
 mod process;
 mod routes;
 mod secrets;
+mod servers;
 mod store;
 mod terms;
 mod upstreams;
@@ -46,7 +47,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let upstreams = check.upstreams(file);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
-    let config = Config {
+    let mut config = Config {
         listeners,
         trusted_proxies,
         client_ip,
@@ -62,6 +63,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         shutdown: process::shutdown(file),
         workers: workers(file),
     };
+    servers::tag_routes(&mut config, file);
     check.warn_about(&config, &routed.places);
     check.is_sound().then_some(config)
 }

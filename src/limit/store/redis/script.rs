@@ -10,6 +10,7 @@ use super::super::super::algorithm::Algorithm;
 use super::super::super::stats::StoreErrorKind;
 use super::super::{Answer, Ask, Reply};
 use super::command::Command;
+use super::keys::KeyForm;
 
 /// A state's layout in Redis; part of the key, so that another layout starts afresh.
 const FORMAT_VERSION: &[u8] = b"1";
@@ -72,18 +73,18 @@ impl Script {
 
     /// The call `EVALSHA sha …` of this script.
     #[must_use]
-    pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
-        self.call("EVALSHA", sha, prefix, (now_us, asks))
+    pub fn by_sha<'k>(self, sha: &str, keys: impl Into<KeyForm<'k>>, now_us: i64, asks: &[Ask<'_>]) -> Command {
+        self.call("EVALSHA", sha, keys.into(), (now_us, asks))
     }
 
     /// The same call with the whole text, for a server that does not know it.
     #[must_use]
-    pub fn by_text(self, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
-        self.call("EVAL", self.text(), prefix, (now_us, asks))
+    pub fn by_text<'k>(self, keys: impl Into<KeyForm<'k>>, now_us: i64, asks: &[Ask<'_>]) -> Command {
+        self.call("EVAL", self.text(), keys.into(), (now_us, asks))
     }
 
-    fn call(self, verb: &str, script: &str, prefix: &str, (now_us, asks): (i64, &[Ask<'_>])) -> Command {
-        let keys: usize = asks.iter().map(|ask| prefix.len() + ask.subject.len() + ask.state_id.len() + 8).sum();
+    fn call(self, verb: &str, script: &str, form: KeyForm<'_>, (now_us, asks): (i64, &[Ask<'_>])) -> Command {
+        let keys: usize = asks.iter().map(|ask| form.prefix.len() + ask.subject.len() + ask.state_id.len() + 8).sum();
         let one = if let (Self::OneTokenBucket, [ask]) = (self, asks) { Some(ask) } else { None };
         let words = if one.is_some() { 10 } else { 5 + 9 * asks.len() };
         let mut call = Command::with_words(words, script.len() + keys + 40);
@@ -91,7 +92,7 @@ impl Script {
         call.word(&[script.as_bytes()]);
         call.number(asks.len());
         for ask in asks {
-            write_key(&mut call, prefix, ask);
+            write_key(&mut call, form, ask);
         }
         call.number(now_us);
         if let Some(ask) = one {
@@ -107,12 +108,21 @@ impl Script {
     }
 }
 
+fn write_key(call: &mut Command, form: KeyForm<'_>, ask: &Ask<'_>) {
+    with_key(form, ask, |pieces| call.word(pieces));
+}
+
 /// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot.
-fn write_key(call: &mut Command, prefix: &str, ask: &Ask<'_>) {
+/// Tagged with a route it is `<prefix>:{<route>}:<subject>:<state id>:…`: what a route has stays in one.
+pub(super) fn with_key<R>(form: KeyForm<'_>, ask: &Ask<'_>, take: impl FnOnce(&[&[u8]]) -> R) -> R {
     let mut letter = [0; 4];
     let letter = ask.algorithm.letter().encode_utf8(&mut letter).as_bytes();
-    let state_id = ask.state_id.as_bytes();
-    call.word(&[prefix.as_bytes(), b":{", ask.subject, b"}:", state_id, b":", letter, FORMAT_VERSION]);
+    let (prefix, state_id) = (form.prefix.as_bytes(), ask.state_id.as_bytes());
+    let (tag, subject) = match form.route(ask) {
+        None => (&ask.subject[..], [&b""[..], b""]),
+        Some(route) => (route.as_bytes(), [&ask.subject[..], b":"]),
+    };
+    take(&[prefix, b":{", tag, b"}:", subject[0], subject[1], state_id, b":", letter, FORMAT_VERSION])
 }
 
 fn write_limit(call: &mut Command, ask: &Ask<'_>) {
