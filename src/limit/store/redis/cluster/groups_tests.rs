@@ -73,7 +73,7 @@ fn a_slot_in_two_places_is_asked_state_by_state() {
 #[test]
 fn wide_and_narrow_are_told_by_the_kinds_of_the_parts() {
     let narrow_to_wide = [
-        "4:a=b16:path:tenant=acme12:route=orders",
+        "3:a=b16:path:tenant=acme12:route=orders",
         "12:ip=192.0.2.112:route=orders",
         "ip=192.0.2.1",
         "12:route=orders10:method=GET",
