@@ -100,7 +100,7 @@ impl Limiter {
         let sent = Instant::now();
         let result = remote.store.decide_before(deadline, asks).await;
         remote.denials.follow(remote.store.epoch());
-        permit.settle(asks, &result);
+        permit.at_most(remote.store.proof_lasts(asks)).settle(asks, &result);
         let Ok(reply) = result else { return self.decide_without_store(plan, hold) };
         self.measure(sent.elapsed());
         self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)

@@ -190,7 +190,7 @@ fn draw(random: &mut Rng, subjects: &[Subject]) -> Drawn {
     // A state is read with one limit's numbers only, or a refund would count in another's.
     let number = random.usize(..buckets.len());
     let bucket = buckets[number];
-    let algorithm = if number % 2 == 0 {
+    let algorithm = if number.is_multiple_of(2) {
         Algorithm::TokenBucket(bucket)
     } else {
         Algorithm::LeakyBucket { bucket, delay_after: 1 + (bucket.capacity / 3) }
@@ -431,8 +431,10 @@ fn a_known_denial_is_given_back_once_and_so_is_a_decision_that_is_given_up() {
     let [a, b] = subjects(["a", "b"]);
     block_on(async {
         let (store, _) = connected(&settings).await;
-        let reply = store.decide(&[ask("x", &PLENTY, &a), ask("denied", &PLENTY, &b)]).await.unwrap();
+        let asks = [ask("x", &PLENTY, &a), ask("denied", &PLENTY, &b)];
+        let reply = store.decide(&asks).await.unwrap();
         assert_eq!((reply.granted, reply.retry_us), (false, 1_000_000));
+        assert_eq!((store.proof_lasts(&asks), store.proof_lasts(&asks[1..])), (PATIENT, Duration::MAX));
         assert_eq!((reply.answers[0].remaining, refunds(&stubs[0]), refunds(&stubs[1])), (10, 1, 0));
         // The client leaves while the second limit is asked.
         let asks = [ask("x", &PLENTY, &a), ask("slow", &PLENTY, &b)];

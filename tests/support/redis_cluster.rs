@@ -18,7 +18,7 @@ pub(crate) struct RedisCluster {
     /// Masters at the start, then their replicas in the same order.
     pub(crate) nodes: Vec<RedisServer>,
     /// The ports of the nodes' own talk.
-    _buses: Vec<Port>,
+    buses: Vec<Port>,
     /// Certificates, when everybody speaks TLS.
     _directory: Option<TempDir>,
 }
@@ -56,7 +56,7 @@ impl RedisCluster {
             node.restart();
             nodes.push(node);
         }
-        let cluster = Self { nodes, _buses: buses, _directory: None };
+        let cluster = Self { nodes, buses, _directory: None };
         cluster.join();
         cluster
     }
@@ -69,7 +69,7 @@ impl RedisCluster {
             assert_eq!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]), "OK");
         }
         let first = &self.nodes[0];
-        for (node, bus) in self.nodes.iter().zip(&self._buses).skip(1) {
+        for (node, bus) in self.nodes.iter().zip(&self.buses).skip(1) {
             let (port, bus) = (node.port().to_string(), bus.number().to_string());
             assert_eq!(first.cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), "OK");
         }

@@ -1,5 +1,7 @@
 //! A master, replicas and three sentinels on loopback, brought up without the usual waiting: everybody is told
-//! about everybody else, and the sentinels look ten times as often as they do by default.
+//! about everybody else.
+
+use std::fmt::Write as _;
 
 use tempfile::TempDir;
 
@@ -16,7 +18,7 @@ pub(crate) struct SentinelGroup {
     pub(crate) servers: Vec<RedisServer>,
     pub(crate) sentinels: Vec<RedisServer>,
     /// Certificates, when everybody speaks TLS.
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 impl SentinelGroup {
@@ -29,7 +31,9 @@ impl SentinelGroup {
     pub(crate) fn start_with_tls() -> Self {
         let directory = TempDir::new().unwrap();
         let tls = TlsFiles::make(directory.path());
-        Self { _directory: Some(directory), ..Self::start_with(Some(&tls)) }
+        let mut group = Self::start_with(Some(&tls));
+        group.directory = Some(directory);
+        group
     }
 
     fn start_with(tls: Option<&TlsFiles>) -> Self {
@@ -45,10 +49,9 @@ impl SentinelGroup {
         for (own, sentinel) in sentinels.iter_mut().enumerate() {
             sentinel.configure(&configuration(own, &ports, master.port(), replica.port()));
             sentinel.restart();
-            let quick = ["SENTINEL", "DEBUG", "INFO-PERIOD", "100", "PING-PERIOD", "100", "PUBLISH-PERIOD", "200"];
-            assert_eq!(sentinel.cli(&quick), "OK");
+            assert_eq!(sentinel.cli(&["SENTINEL", "DEBUG", "INFO-PERIOD", "100", "PUBLISH-PERIOD", "200"]), "OK");
         }
-        let group = Self { servers: vec![master, replica], sentinels, _directory: None };
+        let group = Self { servers: vec![master, replica], sentinels, directory: None };
         group.wait_until_whole();
         group
     }
@@ -83,6 +86,8 @@ impl SentinelGroup {
                 let follows = replicas.contains("master-link-status\nok");
                 (known.starts_with("OK 3 usable") && follows).then_some(())
             });
+            // A replica whose last word is older than three periods is not promoted.
+            assert_eq!(sentinel.cli(&["SENTINEL", "DEBUG", "INFO-PERIOD", "1000"]), "OK");
         }
     }
 }
@@ -91,12 +96,22 @@ fn configuration(own: usize, ports: &[u16], master: u16, replica: u16) -> String
     let id = |index: usize| format!("{index}").repeat(40);
     let mut text = format!(
         "sentinel myid {}\nsentinel monitor {NAME} 127.0.0.1 {master} 2\n\
-         sentinel down-after-milliseconds {NAME} 600\nsentinel failover-timeout {NAME} 4000\n\
+         sentinel down-after-milliseconds {NAME} 600\nsentinel failover-timeout {NAME} 3000\n\
          sentinel known-replica {NAME} 127.0.0.1 {replica}\n",
         id(own)
     );
     for (other, port) in ports.iter().enumerate().filter(|(other, _)| *other != own) {
-        text.push_str(&format!("sentinel known-sentinel {NAME} 127.0.0.1 {port} {}\n", id(other)));
+        let _ = writeln!(text, "sentinel known-sentinel {NAME} 127.0.0.1 {port} {}", id(other));
     }
     text
+}
+
+impl Drop for SentinelGroup {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for sentinel in &self.sentinels {
+                println!("log of the sentinel on port {}:\n{}", sentinel.port(), sentinel.log());
+            }
+        }
+    }
 }

@@ -100,21 +100,31 @@ impl Cluster {
         deadline: Instant,
         asks: &[Ask<'_>],
     ) -> Result<Reply, StoreErrorKind> {
-        let form = KeyForm::of(&self.inner.shared.settings);
-        let Some((first, others)) = asks.split_first() else { return Err(StoreErrorKind::Protocol) };
-        let slot = form.slot(first);
+        let form = self.form();
+        let Some(first) = asks.first() else { return Err(StoreErrorKind::Protocol) };
         let turns = || Turns::new(&self.inner, asks.len(), now_us, deadline);
-        if others.iter().any(|ask| form.slot(ask) != slot) {
+        if !self.has_in_one_slot(asks) {
             return turns().take(groups::by_slot(asks, form)).await;
         }
-        match self.inner.send(slot, &Order::Decide { now_us, asks }, deadline).await? {
+        match self.inner.send(form.slot(first), &Order::Decide { now_us, asks }, deadline).await? {
             Told::Decided(reply) => Ok(reply),
-            Told::Elsewhere(Redirect::Split) if !others.is_empty() => {
+            Told::Elsewhere(Redirect::Split) if asks.len() > 1 => {
                 let one = groups::by_slot(asks, form);
                 turns().take(one.iter().flat_map(groups::Group::by_state).collect()).await
             }
             _ => Err(StoreErrorKind::Moved),
         }
+    }
+
+    /// Whether all of these share a slot, so that they are decided at once.
+    pub(super) fn has_in_one_slot(&self, asks: &[Ask<'_>]) -> bool {
+        let form = self.form();
+        let mut slots = asks.iter().map(|ask| form.slot(ask));
+        asks.len() < 2 || slots.next().is_none_or(|first| slots.all(|slot| slot == first))
+    }
+
+    fn form(&self) -> KeyForm<'_> {
+        KeyForm::of(&self.inner.shared.settings)
     }
 
     /// Whether every slot has an owner that answers.

@@ -28,7 +28,7 @@ mod tls;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::cluster::Cluster;
 use self::node::{Kept, Place};
@@ -118,6 +118,16 @@ impl RedisStore {
         match &self.topology {
             Topology::One(kept) => kept.node().is_up(),
             Topology::Cluster(cluster) => cluster.is_up(),
+        }
+    }
+
+    /// How long at most a denial of these asks proves that they stay denied. It is no proof for long where
+    /// what another request was charged may be given back to it.
+    #[must_use]
+    pub fn proof_lasts(&self, asks: &[Ask<'_>]) -> Duration {
+        match &self.topology {
+            Topology::Cluster(cluster) if !cluster.has_in_one_slot(asks) => self.shared.settings.timeout,
+            Topology::One(_) | Topology::Cluster(_) => Duration::MAX,
         }
     }
 
