@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::redis_sentinel::{BURST, assert_answered, assert_bound, between, exact, load, two_proxies};
+use crate::support::client::Request;
 use crate::support::eventually;
-use crate::support::load::Sample;
+use crate::support::load::{Load, Sample};
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::tollgate::Tollgate;
 
@@ -133,4 +134,44 @@ fn a_killed_master_concerns_only_its_own_keys_until_its_replica_takes_over() {
     }
     let after = between(&samples, (answers + back, Instant::now()));
     assert_eq!(unavailable(&after), 0, "every shard decides again");
+}
+
+/// Limits of two subjects under pressure from both proxies at once: the widest one is exact, and the narrower one
+/// admits no more than what was held by requests under way beyond it.
+#[test]
+fn limits_of_several_subjects_keep_their_bounds_under_pressure() {
+    const CLIENTS: u16 = 4;
+    let cluster = RedisCluster::of_masters();
+    let yaml = format!(
+        "listeners: {{ default: {{ address: '127.0.0.1:0' }} }}\nworkers: 1\ntrusted_proxies: [private]\nroutes:\n\
+         \x20 - name: all\n    match: {{ path: '/*' }}\n    upstream: echo\n    limits:\n\
+         \x20     - {{ name: everyone, key: global, rate: 150/s, burst: 30 }}\n\
+         \x20     - {{ name: client, key: client_ip, rate: 100/s, burst: 20 }}\n\
+         store:\n  redis: {{ cluster: {}, timeout: 2s }}\n  on_store_error: deny\n",
+        cluster.list()
+    );
+    let proxies = [Tollgate::start(&yaml), Tollgate::start(&yaml)];
+    let clients = clients(&cluster);
+    let requests = (0..CLIENTS).map(|n| {
+        let client = &clients[usize::from(n / 2)];
+        (proxies[usize::from(n % 2)].web(), Request::get("/").from(client))
+    });
+    let samples = Load::start(requests.collect(), Duration::from_millis(1)).run_for(Duration::from_secs(2));
+    assert!(samples.iter().all(|sample| matches!(sample.status(), 200 | 429)), "every decision was the store's");
+    let count = |samples: &[&Sample]| {
+        let admitted: Vec<_> = samples.iter().filter(|sample| sample.status() == 200).collect();
+        let first = admitted.iter().map(|sample| sample.sent).min().expect("some");
+        let last = admitted.iter().map(|sample| sample.received).max().expect("some");
+        (f64::from(u32::try_from(admitted.len()).expect("few")), (last - first).as_secs_f64())
+    };
+    let (admitted, time) = count(&samples.iter().collect::<Vec<_>>());
+    println!("everyone: {admitted} admitted in {time} s, at most {:.1}", 30.0 + 150.0 * time);
+    assert!(admitted <= 30.0 + 150.0 * time);
+    assert!(admitted >= 0.8 * (30.0 + 150.0 * time), "what is given back is there again");
+    for client in 0..2 {
+        let (admitted, time) = count(&of_client(&samples, client));
+        let bound = 20.0 + 100.0 * time + f64::from(CLIENTS);
+        println!("client {client}: {admitted} admitted in {time} s, at most {bound:.1}");
+        assert!(admitted <= bound);
+    }
 }
