@@ -97,7 +97,7 @@ local settle = {
   l = settle_sliding_log, c = settle_in_flight,
 }
 for i = 1, #KEYS do
-  local p = i * 9 - 6
+  local p = i * 9 - 6 -- a penalty is never settled
   settle[ARGV[p]](KEYS[i], p + 3, tonumber(ARGV[p + 2]), tonumber(ARGV[p + 1]))
 end
 return 1

@@ -144,6 +144,9 @@ impl Sources {
         out.value(&[], u64::from(up));
         out.family("tollgate_store_breaker_state", Kind::Gauge, "0 closed, 1 open: a worker has stopped asking.");
         out.value(&[], u64::from(!up));
+        out.family("tollgate_store_own_clock", Kind::Gauge, "Servers that are given this machine's clock.");
+        let own_clock = self.workers.iter().map(|(_, stats)| stats.own_clock.load(Ordering::Relaxed)).max();
+        out.value(&[], own_clock.unwrap_or(0));
         out.family("tollgate_store_errors", Kind::Counter, "Failed store calls, by kind.");
         for (kind, label) in StoreErrorKind::ALL {
             out.value(&[("kind", label)], self.limit_sum(|stats| stats.errors[kind as usize].value()));

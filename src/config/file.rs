@@ -21,7 +21,7 @@ pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreEr
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
-pub(in crate::config) use store::{Redis, Store, StoreName};
+pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store, StoreName};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
 pub(in crate::config) use trial::{Expectation, Sending, Trial};
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
@@ -47,7 +47,7 @@ keys! {
         limits: List<Limit>,
         /// Which rate-limit fields clients see: `draft` (default), `legacy`, `both` or `none`.
         rate_limit_headers: RateLimitHeaders,
-        /// Where limiter state lives: `memory` (default) or a Redis server.
+        /// Where limiter state lives: `memory` (default) or Redis.
         store: Short<StoreName, Store>,
         /// Whose tokens to believe, for limits keyed by `jwt:CLAIM`.
         jwt: Jwt,

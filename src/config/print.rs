@@ -1,6 +1,7 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
 mod listeners;
+mod store;
 mod trials;
 mod variants;
 
@@ -14,7 +15,7 @@ use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::key::KeyPart;
 use crate::limit::policy::{Limit, Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Statuses, Terms};
-use crate::limit::store::settings::{Backend, RedisSettings};
+use crate::limit::store::settings::Backend;
 use crate::route::{EncodedPath, Route};
 use crate::units::{DurationText, Size};
 use crate::upstream::{Address, Upstream};
@@ -386,31 +387,9 @@ fn path_pattern(pattern: &PathPattern) -> String {
 fn store(out: &mut Lines, config: &Config) {
     out.line(0, "store:");
     if let Backend::Redis(settings) = &config.store.backend {
-        redis(out, settings);
+        store::redis(out, settings);
     }
     out.pair(2, "max_keys", config.store.max_keys);
-}
-
-fn redis(out: &mut Lines, settings: &RedisSettings) {
-    out.line(2, "redis:");
-    out.pair(4, "url", quoted(&settings.display_url()));
-    if let Some(username) = &settings.username {
-        out.pair(4, "username", quoted(username));
-    }
-    if settings.password.is_some() {
-        out.pair(4, "password", quoted("***"));
-    }
-    if let Some(tls) = settings.tls.as_ref().filter(|tls| tls.ca.is_some() || tls.client.is_some()) {
-        out.line(4, "tls:");
-        let (cert, key) = tls.client.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
-        for (name, path) in [("ca", tls.ca.as_ref()), ("cert", cert), ("key", key)] {
-            if let Some(path) = path {
-                out.pair(6, name, quoted(&path.to_string_lossy()));
-            }
-        }
-    }
-    out.pair(4, "key_prefix", quoted(&settings.key_prefix));
-    out.pair(4, "timeout", DurationText(settings.timeout));
 }
 
 fn jwt(out: &mut Lines, config: &Config) {

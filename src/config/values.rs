@@ -449,4 +449,4 @@ pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
 pub(super) use time::{DaySpan, Hour, ZoneName};
 pub(super) use trial::{RequestUrl, RetryAfter};
-pub(super) use url::{RedisUrl, Server};
+pub(super) use url::{RedisNode, RedisUrl, Server};

@@ -78,6 +78,8 @@ pub struct Permit<'d> {
     sent: Instant,
     /// The store's epoch at the sending.
     epoch: u64,
+    /// How long a denial is proof, at most.
+    longest: Duration,
 }
 
 /// When a call was made, by this process' clock and the store's.
@@ -86,6 +88,8 @@ struct Call {
     sent: Instant,
     answered: Instant,
     now_us: i64,
+    /// How long what it says is proof, at most.
+    longest: Duration,
 }
 
 /// Sets of the map; with [`WAYS`] the most denials a worker remembers (32,768).
@@ -207,7 +211,7 @@ impl Denials {
                 flights.push((name, flight));
             }
         }
-        Permit { denials: self, flights, sent, epoch: self.epoch.get() }
+        Permit { denials: self, flights, sent, epoch: self.epoch.get(), longest: LONGEST }
     }
 
     /// Remembers that the store denied this.
@@ -263,6 +267,13 @@ impl Permit<'_> {
         self.sent = sent;
     }
 
+    /// Remembers denials for no longer than this: they may be taken back.
+    #[must_use]
+    pub fn at_most(mut self, longest: Duration) -> Self {
+        self.longest = self.longest.min(longest);
+        self
+    }
+
     /// Tells what came of it: denials are remembered unless the store went away meanwhile, the waiting
     /// ones go on. A failure is theirs too, but not that this request ran out of time: they may have more.
     pub fn settle(self, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
@@ -278,7 +289,7 @@ impl Permit<'_> {
         if self.epoch != self.denials.epoch.get() {
             return;
         }
-        let call = Call { sent: self.sent, answered, now_us: reply.now_us };
+        let call = Call { sent: self.sent, answered, now_us: reply.now_us, longest: self.longest };
         for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| ask.is_remembered()) {
             if !answer.allowed {
                 self.denials.remember(ask, *answer, call);
@@ -335,11 +346,11 @@ impl Call {
     /// How long after the sending a retry that was answered still denies.
     fn lasting(&self, ask: &Ask<'_>, retry_us: i64) -> Duration {
         if retry_us < 0 {
-            return LONGEST;
+            return self.longest;
         }
         // What was said of a tick began with the tick.
         let begun = self.now_us.rem_euclid(ask.algorithm.tick_us().cast_signed());
-        u64::try_from(retry_us - begun).map_or(Duration::ZERO, Duration::from_micros).min(LONGEST)
+        u64::try_from(retry_us - begun).map_or(Duration::ZERO, Duration::from_micros).min(self.longest)
     }
 }
 

@@ -45,7 +45,9 @@ impl Remote {
 
     /// Asks the store, and tells the permit what came of it.
     pub(super) async fn ask(self: &Rc<Self>, asks: &[Ask<'_>], deadline: Instant, mut permit: Permit<'_>) -> Asked {
-        let result = match self.queues.join(asks, deadline) {
+        let together = self.store.decides_at_once(asks);
+        let place = if together { self.queues.join(asks, deadline) } else { Place::Alone };
+        let result = match place {
             Place::Alone => self.store.decide_before(deadline, asks).await,
             Place::First(name) => {
                 let _first = First { remote: self, name, asks };
@@ -81,7 +83,7 @@ impl Remote {
             self.answered.set(Some((Instant::now(), reply.now_us)));
         }
         self.follow();
-        permit.settle(asks, result);
+        permit.at_most(self.store.proof_lasts(asks)).settle(asks, result);
     }
 
     /// One call for all of these, each of which is told its own answer.

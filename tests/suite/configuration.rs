@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use tollgate::config::frames::Colour;
-use tollgate::config::{Loaded, Origin, Report, parse};
+use tollgate::config::{Config, Loaded, Origin, Report, expanded, parse};
+use tollgate::limit::store::settings::Backend;
 
 fn read(text: &str) -> Result<Loaded, Report> {
     read_with(text, &|_| None)
@@ -45,6 +46,11 @@ fn schedules(schedules: &str) -> String {
 /// A route with these keys on line 4.
 fn route(keys: &str) -> String {
     format!("listen: :8080\nupstreams: {{ users: http://127.0.0.1:3000 }}\nroutes:\n  - {{ {keys} }}\n")
+}
+
+/// A store with these keys of `redis` on line 4.
+fn redis(keys: &str) -> String {
+    format!("listen: :8080\nupstream: echo\nstore: {{ redis: {{\n  {keys} }} }}\n")
 }
 
 #[test]
@@ -193,6 +199,21 @@ fn every_mistake_has_its_place_and_its_cure() {
         // The store.
         ("listen: :8080\nupstream: echo\nstore: memroy", "3:8", &["did you mean `memory`?"]),
         ("listen: :8080\nupstream: echo\nstore: { redis: { url: http://a } }", "3:24", &["redis://host:6379/0"]),
+        (&redis("url: redis://a, cluster: ['a:1']"), "4:19", &["given in two shapes", "keep one of `url`"]),
+        (&redis("sentinel: { master: m, nodes: ['a:1'] }, cluster: ['a:1']"), "4:44", &["given in two shapes"]),
+        (&redis("sentinel: { nodes: ['a:1'] }"), "4:3", &["`sentinel` has no `master`", "sentinel monitor NAME"]),
+        (&redis("sentinel: { master: m }"), "4:3", &["`sentinel` has no `nodes`", "10.0.0.1:26379"]),
+        (&redis("sentinel: { master: m, nodes: [] }"), "4:26", &["names no node", "host:port"]),
+        (&redis("sentinel: { master: m, node: 'a:1' }"), "4:26", &["did you mean `nodes`?"]),
+        (&redis("sentinel: { master: m, nodes: 'a:1', password: x, password_file: y }"), "4:40", &["given twice"]),
+        (&redis("sentinel: { master: m, nodes: 'a:1' }, database: 20000"), "4:52", &["20000 is out of bounds"]),
+        (&redis("cluster: []"), "4:3", &["names no node", "10.0.0.1:6379"]),
+        (&redis("cluster: ['redis://a:1']"), "4:13", &["this is a URL", "`tls: {}`"]),
+        (&redis("cluster: [a]"), "4:13", &["`a` has no valid host and port", "host:port"]),
+        (&redis("cluster: ['a:1'], database: 3"), "4:21", &["only the database 0", "leave `database` out"]),
+        (&redis("cluster: ['a:1'], hash_tag: routes"), "4:31", &["did you mean `route`?"]),
+        (&redis("url: redis://a, database: 3"), "4:19", &["the database stands in `url`", "redis://host:6379/3"]),
+        (&redis("url: redis://a, hash_tag: route"), "4:19", &["a meaning with `cluster` only"]),
         ("listen: :8080\nupstream: echo\nstore: { redis: { timeout: 1s } }", "3:1", &["`redis` has no `url`"]),
         (
             "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, password_file: /nowhere/x } }",
@@ -572,4 +593,51 @@ fn no_damage_to_a_file_is_met_with_a_panic_or_a_place_outside_it() {
         }
         assert_sound(&damaged.into_iter().collect::<String>());
     }
+}
+
+/// Every shape of Redis, written out and read again.
+#[test]
+fn each_redis_topology_is_read_and_written_out() {
+    let shapes = [
+        ("url: 'rediss://u@h:7000/3'", "rediss://h:7000/3"),
+        (
+            "sentinel: { master: m, nodes: ['a:1', '[::1]:2'], username: w }, database: 5",
+            "redis master m (sentinels a:1, [::1]:2)",
+        ),
+        ("sentinel: { master: m, nodes: 'a:1' }, tls: {}", "redis master m (sentinels a:1, TLS)"),
+        ("cluster: a:1, username: u, key_prefix: p", "redis cluster (a:1)"),
+        ("cluster: ['a:1', 'b:2'], tls: {}, hash_tag: route", "redis cluster (a:1, b:2, TLS)"),
+    ];
+    for (keys, shown) in shapes {
+        let loaded = read(&redis(keys)).unwrap_or_else(|report| panic!("{}", report.render(Colour::Plain)));
+        let settings = |config: &Config| match &config.store.backend {
+            Backend::Redis(settings) => (**settings).clone(),
+            Backend::Memory => panic!("no Redis: {keys}"),
+        };
+        let first = settings(&loaded.config);
+        assert_eq!(first.display(), shown);
+        let text = expanded(&loaded.config);
+        let again = settings(&read(&text).unwrap_or_else(|report| panic!("{text}\n{report}")).config);
+        assert_eq!(format!("{again:?}"), format!("{first:?}"), "{text}");
+    }
+}
+
+#[test]
+fn keys_are_tagged_with_the_route_that_their_limit_belongs_to() {
+    let tags = |limits: &str| {
+        let text = format!("listen: :8080\n{limits}\nstore: {{ redis: {{ cluster: 'a:1', hash_tag: route }} }}\n");
+        let Backend::Redis(settings) = read(&text).unwrap().config.store.backend else { panic!("no Redis") };
+        move |state: &str| settings.hash_tags.route_of(state).map(str::to_owned)
+    };
+    let limit = |name: &str| format!("limits: [{{ name: {name}, key: client_ip, rate: 1/s }}]");
+    let alone = tags(&format!("upstream: echo\n{}", limit("a")));
+    assert_eq!(alone("a@gold~2").as_deref(), Some("default"), "one route has everything");
+    let several = tags(&format!(
+        "routes:\n  - {{ name: x, upstream: echo, match: {{ path: /x }}, {} }}\n  - {{ name: y, upstream: echo, {} }}\n{}",
+        limit("in-x"),
+        limit("in-y"),
+        limit("everywhere")
+    ));
+    assert_eq!([several("in-x").as_deref(), several("in-y").as_deref()], [Some("x"), Some("y")]);
+    assert_eq!(several("everywhere"), None, "its state is the same on every route");
 }

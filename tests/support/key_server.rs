@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::redis_server::make_certificates;
+use super::redis_server::TlsFiles;
 
 /// What a request is answered with.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl KeyServer {
     /// Serves these keys with TLS, and an authority of its own.
     pub(crate) fn start_with_tls(keys: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let ca = make_certificates(directory.path()).ca;
+        let ca = TlsFiles::make(directory.path()).ca;
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self::listen(listener, Behaviour::Body(keys.to_owned()), Some((directory, ca)))
     }

@@ -95,7 +95,7 @@ fn request(origin: &str, matches: Option<&Match>) -> String {
 fn store(config: &Config) -> String {
     match &config.store.backend {
         Backend::Memory => "memory, in this process".to_owned(),
-        Backend::Redis(redis) => redis.display_url(),
+        Backend::Redis(redis) => redis.display(),
     }
 }
 

@@ -11,6 +11,7 @@ mod rates;
 mod routes;
 mod schedules;
 mod secrets;
+mod servers;
 mod store;
 mod terms;
 mod tiers;
@@ -62,7 +63,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
     let trials = check.trials(file, &routed.places);
-    let config = Config {
+    let mut config = Config {
         listeners,
         trusted_proxies,
         client_ip,
@@ -80,6 +81,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         workers: workers(file),
         trials,
     };
+    servers::tag_routes(&mut config, file);
     check.warn_about(&config, &routed.places);
     check.warn_about_unused_tokens(file, &config);
     check.is_sound().then_some(config)

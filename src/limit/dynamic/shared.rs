@@ -28,6 +28,9 @@ const PAGE: usize = 100;
 /// The longest an order waits for its turn and its answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What stands in the braces of the key: it has a Cluster slot of its own.
+const TAG: &[u8] = b"~overrides";
+
 /// Reads and changes the one hash (see its head).
 const SCRIPT: &str = include_str!("../../../lua/overrides.lua");
 
@@ -182,10 +185,10 @@ impl Reader {
     }
 
     async fn call(&self, words: &[&str]) -> Result<Value, StoreErrorKind> {
-        let now_us = self.store.clock().to_string();
+        let now_us = self.store.clock().unsigned_abs().to_string();
         let head = ["EVAL", SCRIPT, "1", &self.key, &now_us];
         let words: Vec<_> = head.into_iter().chain(words.iter().copied()).collect();
-        self.store.call(&Command::of(&words)).await
+        self.store.call(TAG, &Command::of(&words)).await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::limit::key::{Key, NoClaims};
 use crate::limit::policy::{
     Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Share, Terms,
 };
-use crate::limit::store::settings::RedisSettings;
+use crate::limit::store::settings::{HashTags, RedisSettings, ServerAddress, Servers};
 
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
     let rate = rate.parse().unwrap();
@@ -104,13 +104,12 @@ fn limiter(backend: Backend) -> Rc<Limiter> {
 /// A Redis that is not there.
 fn absent_redis() -> Backend {
     Backend::Redis(Box::new(RedisSettings {
-        host: "127.0.0.1".into(),
-        port: 1,
-        database: 0,
+        servers: Servers::One { address: ServerAddress::new("127.0.0.1", 1), database: 0 },
         tls: None,
         username: None,
         password: None,
         key_prefix: "tollgate".into(),
+        hash_tags: HashTags::Subject,
         timeout: Duration::from_millis(25),
         hashing: Hashing::Hashed(None),
     }))
