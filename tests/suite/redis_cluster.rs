@@ -102,7 +102,7 @@ fn a_denial_by_a_wider_limit_gives_back_what_the_narrower_ones_were_charged() {
     block_on(async {
         let (store, _) = connected(&settings(&cluster, PATIENT)).await;
         let leaky = Algorithm::LeakyBucket { bucket: *STEADY.bucket().unwrap(), delay_after: 1 };
-        let watching = Ask { shadow: true, ..ask("watched", &STEADY, &client) };
+        let watching = Ask { shadow: 1, ..ask("watched", &STEADY, &client) };
         let asks =
             [ask("all", &RARE, &everybody), ask("second", &leaky, &client), watching, ask("route", &SCARCE, &route)];
         assert!(store.decide(&asks).await.unwrap().granted);
@@ -315,7 +315,7 @@ fn a_slot_that_is_being_moved_is_asked_state_by_state_and_stays_exact() {
     let cluster = RedisCluster::of_masters();
     let subject = Subject::from_slice(b"ip=10.0.0.1");
     let limits: Vec<Drawn> =
-        ["a", "b", "c", "d"].map(|id| (id, PLENTY, subject.clone(), 1 + id.len() as u64, false)).to_vec();
+        ["a", "b", "c", "d"].map(|id| (id, PLENTY.clone(), subject.clone(), 1 + id.len() as u64, false)).to_vec();
     let memory = MemoryStore::new(100);
     let slot = cluster.slot("ip=10.0.0.1");
     let from = cluster.first_owner("ip=10.0.0.1");
@@ -490,7 +490,7 @@ fn a_limit_that_can_be_asked_counts_although_another_one_cannot() {
             assert!(!denied.granted, "a denial is a denial");
             let failed = store.decide(&[down("y"), ask("x", &PLENTY, &a)]).await;
             assert_eq!(failed, Err(StoreErrorKind::Clusterdown));
-            let watching = Ask { shadow: true, ..down("z") };
+            let watching = Ask { shadow: 1, ..down("z") };
             assert!(store.decide(&[watching, ask("x", &PLENTY, &a)]).await.unwrap().granted);
         }
         assert!(!store.up());
