@@ -22,7 +22,7 @@ pub(in crate::config) use process::{
 };
 pub(in crate::config) use store::{Redis, Store, StoreName};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
-pub(in crate::config) use trial::{Expectation, Sending, Trial};
+pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 
 keys! {
     /// A configuration of Tollgate.

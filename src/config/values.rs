@@ -438,5 +438,5 @@ mod url;
 
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
-pub(super) use trial::{RequestUrl, RetryAfter};
+pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
 pub(super) use url::{RedisUrl, Server};

@@ -137,7 +137,7 @@ impl Limiter {
         }
         bill.granted(reply.now_us, charged_by);
         for (planned, answer) in asked.zip(&reply.answers) {
-            if answer.allowed && planned.cost > 0 && planned.policy.settles() {
+            if planned.stays_open(answer) {
                 let account = Account::new(planned.limit, &planned.subject);
                 bill.charge(planned.policy, account, planned.cost, planned.body);
             }
