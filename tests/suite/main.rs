@@ -26,6 +26,7 @@ mod layering;
 mod nginx;
 mod observability;
 mod oracle;
+mod picture;
 mod recipes;
 mod redis_replies;
 mod redis_store;
