@@ -23,7 +23,7 @@ pub(in crate::config) use process::{
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store, StoreName};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
-pub(in crate::config) use trial::{Expectation, Sending, Trial};
+pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
 keys! {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 /// Requests that are imagined, and what is expected of them.
 #[derive(Debug, Clone)]
@@ -34,6 +34,17 @@ pub struct Sending {
     pub at: Duration,
     /// Time between one and the next.
     pub every: Duration,
+    /// How the upstream answers those that are admitted; `None`: nobody knows.
+    pub answer: Option<Answer>,
+}
+
+/// An answer of the upstream.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
 }
 
 /// What must come of the requests; what is `None` (or empty) is not asked for.

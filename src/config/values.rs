@@ -448,5 +448,5 @@ mod url;
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
 pub(super) use time::{DaySpan, Hour, ZoneName};
-pub(super) use trial::{RequestUrl, RetryAfter};
+pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
 pub(super) use url::{RedisNode, RedisUrl, Server};

@@ -121,10 +121,7 @@ impl Bill {
     /// The request has a status: what is to be given back is given back, what an upstream's field tells is
     /// charged.
     pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap, answered: Answered) {
-        self.settle_open(|charge| {
-            let told = (answered == Answered::Upstream).then(|| charge.policy.cost.told(headers)).flatten();
-            if charge.policy.settling.refunds(status, answered) { Some(0) } else { told }
-        });
+        self.settle_open(|charge| charge.policy.true_cost(status, headers, answered));
     }
 
     /// The request's body had this many bytes in all.
@@ -141,8 +138,7 @@ impl Bill {
         for charge in self.charges.iter_mut().filter(|charge| charge.open) {
             let Some(cost) = true_cost(charge) else { continue };
             charge.open = false;
-            let most = i64::MAX.unsigned_abs() >> 16;
-            let amount = cost.min(most).cast_signed() - charge.cost.min(most).cast_signed();
+            let amount = difference(charge.cost, cost);
             if amount != 0 {
                 self.books.settled(&charge.policy, amount);
                 self.books.owe(Owed {
@@ -155,6 +151,12 @@ impl Bill {
             }
         }
     }
+}
+
+/// What is to be charged on top of a charge, or, below 0, given back.
+pub(super) fn difference(charged: u64, cost: u64) -> i64 {
+    let most = i64::MAX.unsigned_abs() >> 16;
+    cost.min(most).cast_signed() - charged.min(most).cast_signed()
 }
 
 impl Drop for Bill {

@@ -268,6 +268,11 @@ impl<'a> Planned<'a> {
         }
     }
 
+    /// Whether what this answer charged may change once the request is answered.
+    pub(super) fn stays_open(&self, answer: &super::store::Answer) -> bool {
+        answer.allowed && self.cost > 0 && self.policy.settles()
+    }
+
     /// What an answer means.
     pub(super) fn decision(&self, answer: &super::store::Answer, source: Source) -> Decision<'a> {
         Decision { mode: self.mode, ..Decision::of(self.policy, self.limit, self.cost, answer, source) }

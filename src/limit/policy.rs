@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::algorithm::Algorithm;
-pub use super::cost::{Cost, LARGEST as LARGEST_COST, Settling, Statuses};
+pub use super::cost::{Answered, Cost, LARGEST as LARGEST_COST, Settling, Statuses};
 use super::dynamic::Rules;
 use super::fingerprint;
 use super::key::{Key, KeyPart};
@@ -191,6 +191,16 @@ impl Policy {
     #[must_use]
     pub fn settles(&self) -> bool {
         self.cost.may_grow() || self.settling.may_refund()
+    }
+
+    /// What a request cost, now that it is answered: nothing when the charge is given back, what an upstream's
+    /// field tells; `None`: what was charged.
+    #[must_use]
+    pub fn true_cost(&self, status: StatusCode, headers: &HeaderMap, answered: Answered) -> Option<u64> {
+        if self.settling.refunds(status, answered) {
+            return Some(0);
+        }
+        (answered == Answered::Upstream).then(|| self.cost.told(headers)).flatten()
     }
 
     /// Whether it denies this subject: a shadow limit does so for a fixed share of them, the same on

@@ -5,9 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 
 use super::algorithm::{Algorithm, Bucket, Settlement, State};
+use super::bill::difference;
+pub use super::cost::Answered;
 use super::decision::{Outcome, Source, Verdict};
 use super::key::{Facts, Hashing};
 use super::limiter::outcome_of;
@@ -15,7 +18,7 @@ use super::plan::{Clock, Plan, Reading, Situation};
 use super::policy::Policy;
 use super::store::memory::MemoryStore;
 use super::store::settings::StoreSettings;
-use super::store::{Ask, Settle};
+use super::store::{Ask, Reply, Settle};
 use crate::units::Rate;
 
 /// A limiter with a memory store of its own, whatever store is configured.
@@ -23,6 +26,17 @@ use crate::units::Rate;
 pub struct Replay {
     memory: MemoryStore,
     hashing: Hashing,
+}
+
+/// How a request was answered that its limits admitted.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'r> {
+    /// The answer's status.
+    pub status: StatusCode,
+    /// Its fields, as far as they are known.
+    pub headers: &'r HeaderMap,
+    /// By whom.
+    pub answered: Answered,
 }
 
 impl Replay {
@@ -34,8 +48,15 @@ impl Replay {
     }
 
     /// What the proxy decides on a request at this instant, microseconds since 1970. No instant may
-    /// be earlier than the one before.
-    pub fn decide<'a>(&self, now_us: i64, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
+    /// be earlier than the one before. An admitted request is answered as `told` at once, which settles what
+    /// it was charged; where nothing is told, charges stay.
+    pub fn decide<'a>(
+        &self,
+        now_us: i64,
+        policies: &'a [Arc<Policy>],
+        facts: &Facts<'_>,
+        told: Option<Told<'_>>,
+    ) -> Verdict<'a> {
         let Ok(mut plan) = Plan::new(policies, facts, self.situation(now_us)) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
@@ -45,6 +66,9 @@ impl Replay {
         let asks: SmallVec<[Ask<'_>; 2]> = plan.counted.iter().map(|planned| planned.ask(SLOT)).collect();
         let reply = self.memory.decide_on(now_us, &asks);
         self.end(now_us, &asks);
+        if let Some(told) = told.filter(|_| reply.granted) {
+            self.settle(now_us, &plan, &reply, told);
+        }
         Verdict::new(outcome_of(&reply), plan.decisions(&reply, Source::Store)).at(now_us)
     }
 
@@ -58,6 +82,21 @@ impl Replay {
         for ask in asks.iter().filter(|ask| matches!(ask.algorithm, Algorithm::InFlight(_))) {
             let Ask { state_id, algorithm, subject, .. } = *ask;
             self.memory.settle_at(now_us, &[Settle { state_id, algorithm, subject, settlement }]);
+        }
+    }
+
+    /// The answer gives back or charges on top what it would in the proxy.
+    fn settle(&self, now_us: i64, plan: &Plan<'_>, reply: &Reply, told: Told<'_>) {
+        for (planned, _) in
+            plan.counted.iter().zip(&reply.answers).filter(|(planned, answer)| planned.stays_open(answer))
+        {
+            let cost = planned.policy.true_cost(told.status, told.headers, told.answered);
+            let amount = cost.map_or(0, |cost| difference(planned.cost, cost));
+            if amount != 0 {
+                let Ask { state_id, algorithm, subject, .. } = planned.ask("");
+                let settlement = Settlement { amount, charged_at_us: now_us, slot: "" };
+                self.memory.settle_at(now_us, &[Settle { state_id, algorithm, subject, settlement }]);
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod nginx;
 mod observability;
 mod oracle;
 mod overrides_api;
+mod picture;
 mod recipes;
 mod redis_cluster;
 mod redis_cluster_changes;

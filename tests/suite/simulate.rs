@@ -231,6 +231,38 @@ fn the_report_says_what_a_person_wants_to_know() {
 }
 
 #[test]
+fn limits_that_count_by_status_take_it_from_the_log() {
+    let config = "listen: :8080\nupstream: echo\nlimits:\n  \
+        - { name: failures, key: client_ip, rate: 2/h, count: { status: 401 } }\n  \
+        - { name: tokens, key: client_ip, rate: 1000/h, cost: { default: 1, response_header: x-used } }\n";
+    let line = |status: &str| combined(&[(1, "192.0.2.1")]).replace(" 200 1 ", &format!(" {status} 1 "));
+    let caddy = |status: u16| {
+        format!(
+            "{{\"ts\":1760126402,\"request\":{{\"client_ip\":\"192.0.2.2\",\"method\":\"GET\",\"host\":\"a\",\
+             \"uri\":\"/\"}},\"status\":{status}}}\n"
+        )
+    };
+    let good = [line("200").repeat(5), caddy(200).repeat(5)].concat();
+    let bad = [line("401").repeat(5), caddy(401).repeat(5)].concat();
+    // How these would have been answered is not known: they stay charged.
+    let unknown = [line("429").repeat(5), line("-").repeat(5)].concat();
+    let place = directory(&[
+        ("proxy.yaml", config.as_bytes()),
+        ("good.log", good.as_bytes()),
+        ("bad.log", bad.as_bytes()),
+        ("unknown.log", unknown.as_bytes()),
+    ]);
+    for (log, limited) in [("good.log", 0), ("bad.log", 6), ("unknown.log", 8)] {
+        let report = json(&run(place.path(), &["simulate", log, "--format", "json"], ""));
+        assert_eq!((&report["requests"], &report["limited"]), (&10.into(), &limited.into()), "{log}: {report:#}");
+    }
+    let text = run(place.path(), &["simulate", "bad.log", "--color", "never"], "").output;
+    for expected in ["limit failures: counts by the statuses in the logs", "limit tokens: logs do not hold x-used"] {
+        assert!(text.contains(expected), "{expected}\nin\n{text}");
+    }
+}
+
+#[test]
 fn two_configurations_are_compared_request_by_request() {
     let place = directory(&[
         ("proxy.yaml", THREE.as_bytes()),

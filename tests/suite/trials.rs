@@ -123,6 +123,17 @@ fn a_test_that_means_nothing_is_a_mistake_of_the_configuration() {
         ("name: a, send: { count: 3 }, expect: { allowed: 1, denied: 1 }", "are not the 3 that are sent", "denied: 2"),
         ("name: a, send: { count: 0 }, expect: { allowed: 0 }", "0 is out of bounds", "write 1 to"),
         ("name: a, send: { url: ftp://x/ }, expect: { allowed: 1 }", "`ftp://x/`", "https://host/path"),
+        (
+            "name: a, send: { respond: { status: 99 } }, expect: { allowed: 1 }",
+            "`99` is not a status of an",
+            "200 to 599",
+        ),
+        ("name: a, send: { respond: {} }, expect: { allowed: 1 }", "this answer says nothing", "status: 401"),
+        (
+            "name: a, send: { respond: { headers: { 'a b': c } } }, expect: { allowed: 1 }",
+            "not a field name",
+            "letters",
+        ),
         ("name: a, send: { from: nowhere }, expect: { allowed: 1 }", "`nowhere` is not an address", "192.0.2.7"),
         ("name: a, send: { headers: { 'a b': c } }, expect: { allowed: 1 }", "`a b` is not a field name", "letters"),
         (
@@ -146,6 +157,50 @@ fn a_test_that_means_nothing_is_a_mistake_of_the_configuration() {
 }
 
 #[test]
+fn imagined_answers_settle_what_was_charged() {
+    let limits = r"
+listen: :8080
+upstream: echo
+limits:
+  - { name: failures, key: client_ip, rate: 3/h, count: { status: [401, 403] }, match: { path: /login } }
+  - name: tokens
+    key: client_ip
+    rate: 100/h
+    cost: { default: 10, response_header: x-used, max: 80 }
+    max_debt: 50
+    refund: { status: [5xx] }
+    match: { path: /chat }
+  - { name: watching, key: global, rate: 2/h, refund: { status: [500] }, mode: shadow, match: { path: /chat } }
+tests:
+  - name: only failures count
+    send:
+      - { count: 50, url: /login, respond: { status: 200 } }
+      - { count: 5, url: /login, at: 1s, respond: { status: 401 } }
+    expect: { allowed: 53, denied: 2, denied_by: failures }
+  - name: without an answer a charge stays
+    send: { count: 5, url: /login }
+    expect: { allowed: 3, denied: 2 }
+  - name: the answer tells the cost
+    send: { count: 60, url: /chat, respond: { headers: { x-used: 2 } } }
+    expect: { allowed: 46, denied: 14 }
+  - name: at most what is allowed, then debt
+    send: { count: 4, url: /chat, respond: { headers: { x-used: 999 } } }
+    expect: { allowed: 2, denied: 2, retry_after: 36m }
+  - name: what failed is given back, whatever it says
+    send: { count: 60, url: /chat, respond: { status: 503, headers: { x-used: 80 } } }
+    expect: { allowed: 60, remaining: 90 }
+";
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("proxy.yaml");
+    std::fs::write(&path, limits).expect("written");
+    let path = path.display().to_string();
+    let ran = tollgate(&["test", "-c", &path, "--color", "never"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+    let expanded = tollgate(&["check", "--print", "-c", &path]);
+    assert!(expanded.output.contains("respond:"), "{}{}", expanded.output, expanded.errors);
+}
+
+#[test]
 fn every_example_with_tests_passes_them() {
     let mut with_tests = 0;
     for entry in std::fs::read_dir(repository().join("examples")).expect("the examples") {
@@ -160,7 +215,7 @@ fn every_example_with_tests_passes_them() {
         let report: Value = serde_json::from_str(&ran.output).expect("JSON");
         assert!(report["passed"].as_u64() > Some(0), "{}: {report}", path.display());
     }
-    assert!(with_tests >= 7, "every recipe and the full example have tests: {with_tests}");
+    assert!(with_tests >= 15, "every recipe and the full example have tests: {with_tests}");
 }
 
 #[test]

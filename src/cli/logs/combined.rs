@@ -33,6 +33,7 @@ pub(super) fn parse(line: &[u8], fields: &mut Fields) -> Result<Entry, Unread> {
         }
     }
     let mut target = request.target;
+    let answer = super::entry::answer(status(after));
     if let Some(path) = target.strip_suffix("?***") {
         fields.hidden_query();
         target.truncate(path.len());
@@ -46,6 +47,7 @@ pub(super) fn parse(line: &[u8], fields: &mut Fields) -> Result<Entry, Unread> {
         target: target.into(),
         headers,
         logged: Logged::Unknown,
+        answer,
     })
 }
 
@@ -126,6 +128,12 @@ fn control(letter: u8) -> u8 {
         b'v' => 0x0b,
         other => other,
     }
+}
+
+/// The first number behind the request.
+fn status(text: &[u8]) -> Option<u16> {
+    let digits = text.trim_ascii_start().get(..3)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// What follows status and size.

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::cli::request::Asked;
+use crate::limit::replay::Answered;
 
 /// A request of a log.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub(in crate::cli) struct Entry {
     pub(in crate::cli) headers: HeaderMap,
     /// What the proxy decided then.
     pub(in crate::cli) logged: Logged,
+    /// How it was answered, and by whom; `None` where the log does not tell, and of requests that were
+    /// limited then: nobody knows how they would have been answered.
+    pub(in crate::cli) answer: Option<(StatusCode, Answered)>,
 }
 
 /// Whose log it is.
@@ -87,6 +91,12 @@ impl Entry {
             clock: crate::limit::plan::Clock::Wall,
         }
     }
+}
+
+/// What an upstream answered, as far as a log knows.
+pub(super) fn answer(status: Option<u16>) -> Option<(StatusCode, Answered)> {
+    let status = StatusCode::from_u16(status?).ok()?;
+    (status != StatusCode::TOO_MANY_REQUESTS).then_some((status, Answered::Upstream))
 }
 
 /// A client's address; in brackets and with a port, too.

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::entry::{Entry, Format, Logged, Unread, address};
+use super::entry::{Entry, Format, Logged, Unread, address, answer};
 use super::fields::Fields;
 use super::time;
+use crate::limit::replay::Answered;
 
 /// Reads one line.
 pub(super) fn parse(line: &[u8], fields: &mut Fields) -> Result<Entry, Unread> {
@@ -56,7 +57,14 @@ fn tollgate(object: &Object<'_>, fields: &mut Fields) -> Result<Entry, Unread> {
             Some("denied") => Logged::Denied,
             _ => Logged::Unknown,
         },
+        answer: own_answer(object),
     })
+}
+
+/// An upstream's answer, or our own where there is an error.
+fn own_answer(object: &Object<'_>) -> Option<(StatusCode, Answered)> {
+    let (status, answered) = answer(object.status("status")).filter(|_| object.text("decision") != Some("denied"))?;
+    Some((status, if object.text("error").is_some() { Answered::Ourselves } else { answered }))
 }
 
 /// Caddy logs when the response ends; its limits would have been asked when it began.
@@ -78,6 +86,7 @@ fn caddy(object: &Object<'_>, fields: &mut Fields) -> Result<Entry, Unread> {
         target: object.text("request.uri").ok_or(NO_PATH)?.into(),
         headers: object.fields("", fields),
         logged: Logged::Unknown,
+        answer: answer(object.status("status")),
     })
 }
 
@@ -96,6 +105,7 @@ fn traefik(object: &Object<'_>, fields: &mut Fields) -> Result<Entry, Unread> {
         target: object.text("RequestPath").ok_or(NO_PATH)?.into(),
         headers: object.fields("request_", fields),
         logged: Logged::Unknown,
+        answer: answer(object.status("DownstreamStatus")),
     })
 }
 
@@ -108,7 +118,7 @@ fn method(text: Option<&str>) -> Result<Method, Unread> {
 }
 
 /// The keys that one of the formats has; those of Caddy's `request` behind `request.`.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 28] = [
     "time",
     "decided_at",
     "client",
@@ -120,6 +130,8 @@ const KNOWN: [&str; 26] = [
     "decision",
     "error",
     "server",
+    "status",
+    "DownstreamStatus",
     "ts",
     "duration",
     "logger",
@@ -165,6 +177,13 @@ impl Object<'_> {
             Value::Number(number) => Some(*number),
             _ => None,
         }
+    }
+
+    fn status(&self, name: &str) -> Option<u16> {
+        let number = self.number(name).filter(|number| (100.0..1000.0).contains(number))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "three digits")]
+        let status = number as u16;
+        Some(status)
     }
 
     fn is_true(&self, name: &str) -> bool {

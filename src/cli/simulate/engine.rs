@@ -1,8 +1,8 @@
 //! One configuration and the requests of the logs: each is routed and decided as the proxy would have,
 //! on the log's clock, and counted.
 
-use http::HeaderName;
 use http::header::COOKIE;
+use http::{HeaderMap, HeaderName};
 
 use super::tally::Tally;
 use super::timeline::Timeline;
@@ -10,7 +10,7 @@ use crate::cli::logs::{Logged, Placed};
 use crate::config::Config;
 use crate::limit::key::KeyPart;
 use crate::limit::plan::Reading;
-use crate::limit::replay::Replay;
+use crate::limit::replay::{Replay, Told};
 use crate::limit::{Outcome, Verdict};
 
 /// What has become of the requests so far.
@@ -109,7 +109,9 @@ impl<'c> Simulation<'c> {
             return Fate::Refused;
         }
         let facts = target.facts(&asked, &found);
-        let verdict = self.replay.decide(placed.at_us, &found.route.policies, &facts);
+        let fields = HeaderMap::new();
+        let told = placed.entry.answer.map(|(status, answered)| Told { status, headers: &fields, answered });
+        let verdict = self.replay.decide(placed.at_us, &found.route.policies, &facts, told);
         for decision in &verdict.decisions {
             if let (Some(Reading::Keyed { subject, without_key, .. }), Some(tally)) = (
                 self.replay.reading(placed.at_us, decision.policy, &facts),

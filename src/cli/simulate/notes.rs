@@ -19,6 +19,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
         .iter()
         .filter_map(|policy| limit(policy, &report.simulation, findings))
         .collect();
+    notes.extend(report.simulation.config.policies.iter().filter_map(|policy| answers(policy)));
     notes.extend(routes(report));
     let requests = findings.sum(|log| log.requests);
     let mut add = |count: u64, note: &dyn Fn(String) -> String| {
@@ -62,6 +63,22 @@ fn limit(policy: &Policy, simulation: &Simulation<'_>, findings: &Findings) -> O
         (_, count) => format!("{} {instead}", text::count(count, "request")),
     };
     Some(format!("limit {}: the logs hold {what}; {taken}", policy.name))
+}
+
+/// What the logs do not tell of answers that change a charge.
+fn answers(policy: &Policy) -> Option<String> {
+    let name = &policy.name;
+    if let Some(field) = &policy.cost.response_header {
+        return Some(format!(
+            "limit {name}: logs do not hold {field} of answers; every request stays charged as it was when it came"
+        ));
+    }
+    policy.settling.may_refund().then(|| {
+        format!(
+            "limit {name}: counts by the statuses in the logs, as if answers came at once; requests that were \
+             answered 429, or without a status, stay charged"
+        )
+    })
 }
 
 /// What is not held of one part of a key.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::cli::request::{Imagined, Refused};
 use crate::cli::text;
 use crate::config::Config;
-use crate::config::trial::{Expectation, RetryAfter, Sending, Trial};
+use crate::config::trial::{Answer, Expectation, RetryAfter, Sending, Trial};
 use crate::limit::Outcome;
-use crate::limit::replay::Replay;
+use crate::limit::replay::{Answered, Replay, Told};
 use crate::units::DurationText;
 
 /// When every test begins: 1 January 2026, 00:00:00 UTC, microseconds since 1970.
@@ -72,7 +72,8 @@ impl Course {
         let replay = Replay::new(&config.store);
         let mut course = Self::default();
         for (at, index) in instants {
-            let step = Step::of(config, &replay, &requests[index], at);
+            let told = trial.sends[index].answer.as_ref().map(told);
+            let step = Step::of(config, &replay, &requests[index], at, told);
             match step.fate {
                 Fate::Allowed { .. } => course.allowed += 1,
                 Fate::Denied { .. } => course.denied += 1,
@@ -196,24 +197,41 @@ fn imagined(send: &Sending) -> (Imagined, Rc<str>) {
     (request, format!("{} {} from {}", send.method, send.uri, send.client).into())
 }
 
+/// The answer that an upstream is imagined to give.
+fn told(answer: &Answer) -> Told<'_> {
+    Told { status: answer.status, headers: &answer.headers, answered: Answered::Upstream }
+}
+
 impl Step {
     /// One request, decided at its instant.
-    fn of(config: &Config, replay: &Replay, (request, what): &(Imagined, Rc<str>), at: Duration) -> Self {
+    fn of(
+        config: &Config,
+        replay: &Replay,
+        (request, what): &(Imagined, Rc<str>),
+        at: Duration,
+        told: Option<Told<'_>>,
+    ) -> Self {
         let (fate, remaining) =
-            decide(config, replay, request, at).unwrap_or_else(|refused| (Fate::Refused(refused), None));
+            decide(config, replay, request, at, told).unwrap_or_else(|refused| (Fate::Refused(refused), None));
         Self { at, what: Rc::clone(what), fate, remaining }
     }
 }
 
 /// What the limits make of a request, and what the tightest has left.
-fn decide(config: &Config, replay: &Replay, request: &Imagined, at: Duration) -> Result<(Fate, Option<u64>), Refused> {
+fn decide(
+    config: &Config,
+    replay: &Replay,
+    request: &Imagined,
+    at: Duration,
+    told: Option<Told<'_>>,
+) -> Result<(Fate, Option<u64>), Refused> {
     let asked = request.asked();
     let target = asked.target()?;
     let found = target.find(&config.router, &asked);
     target.passes(found.route)?;
     let facts = target.facts(&asked, &found);
     let now_us = BEGIN_US.saturating_add(i64::try_from(at.as_micros()).unwrap_or(i64::MAX));
-    let verdict = replay.decide(now_us, &found.route.policies, &facts);
+    let verdict = replay.decide(now_us, &found.route.policies, &facts, told);
     let remaining = verdict.tightest().map(|decision| decision.remaining);
     let fate = match verdict.outcome {
         Outcome::Allowed { wait } => Fate::Allowed { wait },

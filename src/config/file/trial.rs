@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::config::shape::{Named, OneOrMany, keys};
-use crate::config::values::{HeaderText, RequestUrl, RetryAfter};
+use crate::config::values::{AnswerStatus, HeaderText, RequestUrl, RetryAfter};
 
 keys! {
     /// A test of the limits: requests that nobody sends, on a clock that nobody waits for, and what is expected of them.
@@ -37,6 +37,18 @@ keys! {
         at: Duration,
         /// Time between one and the next. Default: 0s, all at once.
         every: Duration,
+        /// How the upstream answers those that are admitted, at once: what limits count by answers is then settled. Default: it is not known, and every charge stays.
+        respond: Answer,
+    }
+}
+
+keys! {
+    /// An answer of the upstream in a test.
+    Answer {
+        /// Its status. Default: 200.
+        status: AnswerStatus,
+        /// Its fields.
+        headers: Named<HeaderText>,
     }
 }
 

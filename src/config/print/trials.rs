@@ -1,7 +1,9 @@
 //! `tests:` with nothing left to defaults.
 
+use http::HeaderMap;
+
 use super::{Lines, quoted};
-use crate::config::trial::{Expectation, RetryAfter, Sending, Trial};
+use crate::config::trial::{Answer, Expectation, RetryAfter, Sending, Trial};
 use crate::units::DurationText;
 
 pub(super) fn trials(out: &mut Lines, trials: &[Trial]) {
@@ -22,14 +24,23 @@ fn sending(out: &mut Lines, send: &Sending) {
     out.pair(8, "method", quoted(send.method.as_str()));
     out.pair(8, "url", quoted(&send.uri.to_string()));
     out.pair(8, "from", quoted(&send.client.to_string()));
-    if !send.headers.is_empty() {
-        out.line(8, "headers:");
-    }
-    for (name, value) in &send.headers {
-        out.pair(10, name.as_str(), quoted(&String::from_utf8_lossy(value.as_bytes())));
-    }
+    fields(out, 8, &send.headers);
     out.pair(8, "at", DurationText(send.at));
     out.pair(8, "every", DurationText(send.every));
+    if let Some(Answer { status, headers }) = &send.answer {
+        out.line(8, "respond:");
+        out.pair(10, "status", status.as_u16());
+        fields(out, 10, headers);
+    }
+}
+
+fn fields(out: &mut Lines, indent: usize, headers: &HeaderMap) {
+    if !headers.is_empty() {
+        out.line(indent, "headers:");
+    }
+    for (name, value) in headers {
+        out.pair(indent + 2, name.as_str(), quoted(&String::from_utf8_lossy(value.as_bytes())));
+    }
 }
 
 fn expectation(out: &mut Lines, expect: &Expectation) {

@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use super::Check;
 use super::routes::Places;
 use crate::config::file::{self, File};
-use crate::config::shape::{OneOrMany, Setting, Spanned, Word, nearest};
-use crate::config::trial::{Expectation, RetryAfter, Sending, Trial};
+use crate::config::shape::{Named, OneOrMany, Setting, Spanned, Word, nearest};
+use crate::config::trial::{Answer, Expectation, RetryAfter, Sending, Trial};
 use crate::config::values;
 
 /// The most requests of one test.
@@ -68,15 +68,28 @@ impl Check<'_> {
             method: given.method.get().cloned().unwrap_or(Method::GET),
             uri: given.url.get().map_or(Uri::from_static("/"), |url| url.0.clone()),
             client: given.from.or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            headers: self.fields(given),
+            headers: self.fields(&given.headers),
             at: given.at.or(Duration::ZERO),
             every: given.every.or(Duration::ZERO),
+            answer: self.answer(&given.respond),
         }
     }
 
-    fn fields(&mut self, given: &file::Sending) -> HeaderMap {
+    /// What is known of the upstream's answer.
+    fn answer(&mut self, setting: &Setting<file::Answer>) -> Option<Answer> {
+        let given = setting.get()?;
+        if let (true, true, Some(key)) = (given.status.is_absent(), given.headers.is_absent(), setting.key()) {
+            self.error(key, "this answer says nothing", "write `status: 401`, for example");
+        }
+        Some(Answer {
+            status: given.status.get().map_or(StatusCode::OK, |status| status.0),
+            headers: self.fields(&given.headers),
+        })
+    }
+
+    fn fields(&mut self, setting: &Setting<Named<values::HeaderText>>) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in given.headers.get().iter().flat_map(|named| &named.0) {
+        for (name, value) in setting.get().iter().flat_map(|named| &named.0) {
             match <HeaderName as Word>::parse(&name.value) {
                 Ok(field) => drop(value.get().map(|value| headers.append(field, value.0.clone()))),
                 Err(problem) => self.reader.error(name.span, problem),

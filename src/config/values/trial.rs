@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use serde_json::{Value as Json, json};
 
 use crate::config::shape::{Problem, Word};
@@ -39,6 +39,23 @@ impl Word for RequestUrl {
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^(/|https?://|.*\\$\\{)" })
+    }
+}
+
+/// The status of an answer that ends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) struct AnswerStatus(pub(in crate::config) StatusCode);
+
+impl Word for AnswerStatus {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let status = text.parse::<u16>().ok().filter(|status| *status == 101 || (200..600).contains(status));
+        status.and_then(|status| StatusCode::from_u16(status).ok()).map(Self).ok_or_else(|| {
+            Problem::new(format!("`{text}` is not a status of an answer"), "write 101, or a number from 200 to 599")
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["integer", "string"], "examples": [200, 401] })
     }
 }
 
@@ -80,6 +97,16 @@ mod tests {
         }
         for text in ["a/b", "example.com", "ftp://a/", "", "https:///x y"] {
             assert!(<RequestUrl as Word>::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_its_request() {
+        for text in ["101", "200", "401", "599"] {
+            assert!(<AnswerStatus as Word>::parse(text).is_ok(), "{text}");
+        }
+        for text in ["100", "102", "199", "600", "4xx", "", "-1"] {
+            assert!(<AnswerStatus as Word>::parse(text).is_err(), "{text}");
         }
     }
 
