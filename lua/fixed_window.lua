@@ -1,17 +1,19 @@
--- Fixed windows, stored as `start:count`. Parameters: L, W (microseconds), one window [from, to) of the clock,
--- which is moved by whole lengths to where now is (to = 0: the first request opens the window), 0, D.
+-- Fixed windows, stored as `start:count`. Parameters: L, W (microseconds), two windows [from, to) and [to, next) of
+-- the clock, beyond which all are W long (to = 0: the first request opens the window), D.
 
--- The window that holds now, without looking at what is stored.
-local function fixed_window_now(width, from, to)
-  if to == 0 then return now, now + width end
-  if now >= to then
-    from = to + floor((now - to) / width) * width
-    return from, from + width
-  elseif now < from then
-    from = from + floor((now - from) / width) * width
-    return from, from + width
+-- The window that holds an instant, without looking at what is stored.
+local function fixed_window_at(instant, width, from, to, next)
+  if to == 0 then return instant, instant + width end
+  if instant >= next then
+    from = next + floor((instant - next) / width) * width
+  elseif instant >= to then
+    return to, next
+  elseif instant >= from then
+    return from, to
+  else
+    from = from + floor((instant - from) / width) * width
   end
-  return from, to
+  return from, from + width
 end
 
 -- Reads state.text once into state.start and state.count; a text that is not ours counts as a full window of now.
@@ -28,14 +30,14 @@ local function parse_fixed_window(state, limit)
 end
 
 -- The window that counts now, its count, and whether that was carried over from a state too far ahead.
-local function read_fixed_window(state, width, from, to)
+local function read_fixed_window(state, width, from, to, next)
   local stored = state.start
-  local s, e = fixed_window_now(width, from, to)
+  local s, e = fixed_window_at(now, width, from, to, next)
   if to == 0 and stored and stored <= now and now < stored + width then s, e = stored, stored + width end
   if not stored or stored < s then return s, e, 0, false end
   if stored > s and stored - now <= tolerance then
-    if stored > now then e = stored + width end
-    return stored, e, state.count, false
+    local _, ends = fixed_window_at(stored, width, from, to, next)
+    return stored, ends, state.count, false
   end
   return s, e, state.count, stored > s
 end
@@ -43,7 +45,8 @@ end
 local function judge_fixed_window(l, state, p)
   local limit, cost = tonumber(ARGV[p]), l.cost
   parse_fixed_window(state, limit)
-  local s, e, count, anchored = read_fixed_window(state, tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3]))
+  local width, from, to, next = tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3]), tonumber(ARGV[p + 4])
+  local s, e, count, anchored = read_fixed_window(state, width, from, to, next)
   l.full, l.tick, l.period, l.before, l.after = limit, 1, e - now, count, count
   l.stop = e
   if cost == 0 then
@@ -67,7 +70,7 @@ end
 
 local function write_fixed_window(key, state)
   if state.count == 0 then return redis.call('DEL', key) end
-  redis.call('SET', key, string.format('%.0f:%.0f', state.start, state.count), 'PXAT', 1 - floor(-state.stop / 1000))
+  redis.call('SET', key, string.format('%.0f:%.0f', state.start, state.count), lasting(state.stop))
 end
 
 local function report_fixed_window(l, count, reply, n)

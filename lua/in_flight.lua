@@ -49,7 +49,7 @@ local function write_in_flight(key, state, charged)
   if charged then
     for i = 1, #state.taken do redis.call('ZADD', key, most, state.taken[i]) end
   end
-  if state.latest then redis.call('PEXPIREAT', key, 1 - floor(-state.latest / 1000)) end
+  if state.latest then expire(key, state.latest) end
 end
 
 local function report_in_flight(l, live, reply, n)

@@ -1,7 +1,7 @@
 -- The commonest call by itself: one enforced token bucket. Same answers and same writes as decide.lua
 -- with token_bucket.lua, in half the time.
 --
--- KEYS: the state. ARGV: now in microseconds (0: the server's clock), cost, C, P, R, U.
+-- KEYS: the state. ARGV: now in microseconds (0: the server's clock; below 0: the caller's, see prelude.lua), cost, C, P, R, U.
 -- Reply: granted, now_us, wait_us (0), retry_us, ok, remaining, retry_us, reset_us.
 
 local floor = math.floor
@@ -11,6 +11,8 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
+local callers = now < 0
+if callers then now = -now end
 
 local t, full, d, reanchored = floor(now / tick), capacity * period, 0, false
 local text = redis.pcall('GET', KEYS[1])
@@ -67,6 +69,10 @@ if cost > 0 and (ok == 1 or reanchored) then
   elseif f > 0 then
     a = string.format('%.0f:%.0f', a, f)
   end
-  redis.call('SET', KEYS[1], a, 'PXAT', 1 - floor(-(t + reset) * tick / 1000))
+  if callers then
+    redis.call('SET', KEYS[1], a, 'PX', 1001 - floor(-reset * tick / 1000))
+  else
+    redis.call('SET', KEYS[1], a, 'PXAT', 1 - floor(-(t + reset) * tick / 1000))
+  end
 end
 return { ok, now, 0, retry, ok, after < full and floor((full - after) / period) or 0, retry, reset * tick }

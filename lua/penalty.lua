@@ -42,7 +42,7 @@ end
 
 local function write_penalty(key, state)
   local text = string.format('%.0f:%.0f:%.0f:%.0f', state.strikes, state.length, state.till, state.blocked)
-  redis.call('SET', key, text, 'PXAT', 1 - floor(-(math.max(state.till, state.blocked) + state.longest) / 1000))
+  redis.call('SET', key, text, lasting((math.max(state.till, state.blocked) + state.longest)))
 end
 
 local function report_penalty(l, _, reply, n)

@@ -31,14 +31,14 @@ end
 
 local function settle_fixed_window(key, p, amount, charged)
   local limit, width, from, to = tonumber(ARGV[p]), tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
-  local state = parsed(key, parse_fixed_window, limit)
+  local next, state = tonumber(ARGV[p + 4]), parsed(key, parse_fixed_window, limit)
   if amount < 0 then
     if not state.start or state.start > charged then return end
     local left = state.count + amount
     if left <= 0 then return redis.call('DEL', key) end
     return redis.call('SET', key, string.format('%.0f:%.0f', state.start, left), 'KEEPTTL')
   end
-  local s, e, count = read_fixed_window(state, width, from, to)
+  local s, e, count = read_fixed_window(state, width, from, to, next)
   local most = math.max(count, limit + tonumber(ARGV[p + 5]))
   write_fixed_window(key, { start = s, count = math.min(count + amount, most), stop = e })
 end
@@ -70,7 +70,7 @@ local function settle_sliding_log(key, p, amount, charged)
   if amount < 0 then
     redis.call('LREM', key, -amount, string.format('%.0f', charged))
     local newest = redis.call('LINDEX', key, -1)
-    if newest then redis.call('PEXPIREAT', key, 1 - floor(-(tonumber(newest) + width) / 1000)) end
+    if newest then expire(key, (tonumber(newest) + width)) end
     return
   end
   load_sliding_log(key, state, width)
@@ -89,7 +89,7 @@ local function settle_in_flight(key, p, amount)
     redis.call('ZADD', key, stop, slot)
   end
   local latest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-  if latest then redis.call('PEXPIREAT', key, 1 - floor(-tonumber(latest) / 1000)) end
+  if latest then expire(key, tonumber(latest)) end
 end
 
 local settle = {
@@ -97,7 +97,7 @@ local settle = {
   l = settle_sliding_log, c = settle_in_flight,
 }
 for i = 1, #KEYS do
-  local p = i * 9 - 6
+  local p = i * 9 - 6 -- a penalty is never settled
   settle[ARGV[p]](KEYS[i], p + 3, tonumber(ARGV[p + 2]), tonumber(ARGV[p + 1]))
 end
 return 1

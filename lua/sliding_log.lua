@@ -82,7 +82,7 @@ local function write_sliding_log(key, state, charged)
     if state.first < state.total then redis.call('LTRIM', key, state.first, -1) else redis.call('DEL', key) end
   end
   if charged then push_log(key, state.added, state.newest) end
-  if state.newest then redis.call('PEXPIREAT', key, 1 - floor(-(state.newest + state.width) / 1000)) end
+  if state.newest then expire(key, (state.newest + state.width)) end
 end
 
 local function report_sliding_log(l, live, reply, n)

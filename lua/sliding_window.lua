@@ -70,7 +70,7 @@ local function write_sliding_window(key, state)
   local windows = state.current > 0 and 2 or state.previous > 0 and 1 or 0
   if windows == 0 then return redis.call('DEL', key) end
   local text = string.format('%.0f:%.0f:%.0f', state.index, state.current, state.previous)
-  redis.call('SET', key, text, 'PXAT', 1 - floor(-(state.index + windows) * state.width / 1000))
+  redis.call('SET', key, text, lasting((state.index + windows) * state.width))
 end
 
 local function report_sliding_window(l, current, reply, n)

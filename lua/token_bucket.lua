@@ -84,7 +84,7 @@ local function write_bucket(key, state)
     value = string.format('%.0f:%.0f', a, f)
   end
   if f > 0 then a = a + 1 end
-  redis.call('SET', key, value, 'PXAT', 1 - floor(-a * tick / 1000))
+  redis.call('SET', key, value, lasting(a * tick))
 end
 
 -- Appends the four integers of limit `l`, whose deficit is now d, after the first n of the reply.

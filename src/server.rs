@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
 use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ShutdownSettings};
+use crate::jwt::keeper;
 use crate::signal::Signals;
 use crate::telemetry::{AccessLog, access_log};
 use crate::worker::{self, Phase, Shared, Worker};
@@ -192,8 +193,17 @@ impl Server {
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
         let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
         let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.fallback), self.access_log.clone());
+        if let Some(keys) = &shared.keys {
+            sources.show_keys(Arc::clone(keys));
+            let keys = Arc::clone(keys);
+            self.thread("jwks", Some(Phase::Stopped), || keeper::keep(keys))?;
+        }
         if let Some(socket) = sockets.echo {
             self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
+        }
+        if shared.overrides.is_some() {
+            let shared = Arc::clone(&shared);
+            self.thread("overrides", Some(Phase::Stopped), || worker::keep_overrides(shared))?;
         }
         for (index, sockets) in by_worker(sockets.listeners, config.workers).into_iter().enumerate() {
             let worker = Worker::new(&shared, sockets, self.phase.subscribe(), alive);
@@ -201,7 +211,7 @@ impl Server {
             self.thread(&format!("worker-{index}"), None, || worker.serve())?;
         }
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
-            let admin = Admin::new(settings, sources, Arc::clone(&self.ready));
+            let admin = Admin::new(settings, sources, Arc::clone(&self.ready)).with(shared.overrides.clone());
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,11 +17,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
+use crate::limit::dynamic::DynamicOverrides;
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
+use crate::limit::store::settings::Backend;
 pub use crate::proxy::connection::Phase;
 pub use crate::proxy::listener::bind;
 use crate::proxy::pool::Pool;
@@ -32,6 +36,9 @@ use caps::{Caps, Permit};
 /// Polls of tasks between two looks at the sockets, while there are tasks to poll. A poll takes
 /// microseconds, so clocks stay true to a few milliseconds; tokio's 61 costs about 2 % more CPU.
 const EVENT_INTERVAL: u32 = 256;
+
+/// How long a worker goes on settling with the store once its last connection has closed.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -46,6 +53,10 @@ pub struct Shared {
     pub caps: Arc<Caps>,
     /// What the workers have logged of the store.
     pub store_log: Arc<StoreLog>,
+    /// The keys that tokens are verified with, when the configuration says whose.
+    pub keys: Option<Arc<Keys>>,
+    /// Overrides that are set while the process runs, where a limit allows any.
+    pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
@@ -139,10 +150,25 @@ impl Shared {
             memory,
             caps: Arc::new(Caps::new(config)),
             store_log: Arc::default(),
+            keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
+            overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
             access_log,
             echo,
         }
     }
+}
+
+/// Keeps up with the overrides that stand in Redis, until dropped; at once done where there are none.
+///
+/// # Errors
+/// None; it is one of the server's threads.
+pub async fn keep_overrides(shared: Arc<Shared>) -> io::Result<()> {
+    let config = shared.config.load_full();
+    if let (Some(overrides), Backend::Redis(settings)) = (&shared.overrides, &config.store.backend) {
+        let stats = LimitStats { store_log: Arc::clone(&shared.store_log), ..LimitStats::new(0) };
+        Arc::clone(overrides).keep(settings, Arc::new(stats)).await;
+    }
+    Ok(())
 }
 
 impl Worker {
@@ -186,6 +212,8 @@ impl Worker {
             () = drained(&mut loops, &acceptor.open) => {}
             () = relay(self.phase.clone(), local) => {}
         }
+        // The slots of the last requests need not wait until they end by themselves.
+        let _ = tokio::time::timeout(FAREWELL, acceptor.proxy.limiter.close()).await;
         Ok(())
     }
 
@@ -196,8 +224,10 @@ impl Worker {
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
             limiter: Limiter::start(store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
+            tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
             pool: Pool::new(shared.echo),
             stats: Arc::clone(&self.stats),
+            overrides: shared.overrides.clone(),
             access_log: shared.access_log.clone(),
         });
         Acceptor { proxy, caps: Arc::clone(&shared.caps), phase, open: Rc::default() }

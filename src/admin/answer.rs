@@ -27,6 +27,11 @@ impl Answer {
         Self { status: 200, content_type: format.content_type(), field: None, body }
     }
 
+    /// 200 with JSON.
+    pub(super) fn json(body: &serde_json::Value) -> Self {
+        Self { status: 200, content_type: "application/json", field: None, body: format!("{body}\n") }
+    }
+
     /// An error.
     pub(super) fn problem(status: u16, title: &str, detail: &str) -> Self {
         let body = serde_json::json!({ "title": title, "status": status, "detail": detail });
@@ -41,8 +46,18 @@ impl Answer {
 
     /// 405.
     pub(super) fn method_not_allowed() -> Self {
-        let answer = Self::problem(405, "Method not allowed", "Only GET and HEAD are understood here.");
-        Self { field: Some((header::ALLOW, "GET, HEAD")), ..answer }
+        Self::only("GET, HEAD")
+    }
+
+    /// 405 where other methods are understood.
+    pub(super) fn only(methods: &'static str) -> Self {
+        let answer = Self::problem(405, "Method not allowed", &format!("Only {methods} are understood here."));
+        Self { field: Some((header::ALLOW, methods)), ..answer }
+    }
+
+    /// 404 where no limit allows overrides.
+    pub(super) fn no_overrides() -> Self {
+        Self::problem(404, "Not found", "No limit of the configuration has `dynamic_overrides`.")
     }
 
     /// As hyper sends it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::Config;
+use crate::jwt::{Keys, TokenKind};
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::settings::Backend;
@@ -21,6 +22,8 @@ pub struct Sources {
     fallback: Arc<Fallback>,
     /// Lost lines are counted.
     access_log: Option<AccessLog>,
+    /// The keys of tokens, when there are any.
+    keys: Option<Arc<Keys>>,
     /// One of each per worker.
     workers: Vec<(Arc<WorkerStats>, Arc<LimitStats>)>,
 }
@@ -29,7 +32,12 @@ impl Sources {
     /// Without workers; they are added as they start.
     #[must_use]
     pub fn new(config: Arc<Config>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
-        Self { config, fallback, access_log, workers: Vec::new() }
+        Self { config, fallback, access_log, keys: None, workers: Vec::new() }
+    }
+
+    /// Shows these keys too.
+    pub fn show_keys(&mut self, keys: Arc<Keys>) {
+        self.keys = Some(keys);
     }
 
     /// Adds a worker.
@@ -50,6 +58,7 @@ impl Sources {
         self.requests(&mut out);
         self.limits(&mut out);
         self.store(&mut out);
+        self.tokens(&mut out);
         self.upstreams(&mut out);
         self.connections(&mut out);
         self.process(&mut out);
@@ -109,6 +118,14 @@ impl Sources {
             let remembered = |stats: &LimitStats| stats.remembered.get(policy.index).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(remembered));
         }
+        out.family("tollgate_limit_settled", Kind::Counter, "Cost given back or charged on top after answers.");
+        for policy in &self.config.policies {
+            for (index, direction) in ["refund", "charge"].into_iter().enumerate() {
+                let settled =
+                    |stats: &LimitStats| stats.settled.get(policy.index).map_or(0, |counters| counters[index].value());
+                out.value(&[("limit", &policy.name), ("direction", direction)], self.limit_sum(settled));
+            }
+        }
         out.family("tollgate_limit_coalesced", Kind::Counter, "Requests decided by another request's store call.");
         for policy in &self.config.policies {
             let coalesced = |stats: &LimitStats| stats.coalesced.get(policy.index).map_or(0, Counter::value);
@@ -127,6 +144,9 @@ impl Sources {
         out.value(&[], u64::from(up));
         out.family("tollgate_store_breaker_state", Kind::Gauge, "0 closed, 1 open: a worker has stopped asking.");
         out.value(&[], u64::from(!up));
+        out.family("tollgate_store_own_clock", Kind::Gauge, "Servers that are given this machine's clock.");
+        let own_clock = self.workers.iter().map(|(_, stats)| stats.own_clock.load(Ordering::Relaxed)).max();
+        out.value(&[], own_clock.unwrap_or(0));
         out.family(
             "tollgate_proxies",
             Kind::Gauge,
@@ -146,6 +166,22 @@ impl Sources {
         };
         if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
+        }
+    }
+
+    /// Tokens, and the keys that verify them.
+    fn tokens(&self, out: &mut Exposition) {
+        let Some(keys) = &self.keys else { return };
+        let status = keys.status();
+        out.family("tollgate_jwks_up", Kind::Gauge, "1 when the keys of tokens could be loaded at the last attempt.");
+        out.value(&[], u64::from(status.up));
+        out.family("tollgate_jwks_keys", Kind::Gauge, "Keys that tokens are verified with.");
+        out.value(&[], status.keys as u64);
+        out.family("tollgate_jwks_last_success_timestamp_seconds", Kind::Gauge, "When keys were last loaded; 0 never.");
+        out.value(&[], status.last_success);
+        out.family("tollgate_jwt_tokens", Kind::Counter, "Tokens that a limit asked for, by what was made of them.");
+        for (kind, label) in TokenKind::ALL {
+            out.value(&[("result", label)], keys.tokens(kind));
         }
     }
 
@@ -183,6 +219,32 @@ impl Sources {
             let refused = summed(self.workers.iter().map(|(stats, _)| stats.turned_away_by_reason(index)));
             for (reason, count) in refused {
                 out.value(&[("listener", &listener.name), ("reason", reason)], count);
+            }
+        }
+        self.tls(out);
+    }
+
+    /// TLS by listener.
+    fn tls(&self, out: &mut Exposition) {
+        let listeners = || {
+            let all = self.config.listeners.iter().enumerate();
+            all.filter_map(|(index, listener)| listener.tls.as_ref().map(|tls| (index, &*listener.name, tls)))
+        };
+        out.family("tollgate_tls_handshake_failures", Kind::Counter, "TLS handshakes that came to no connection.");
+        for (index, name, _) in listeners() {
+            let failed = summed(self.workers.iter().map(|(stats, _)| stats.handshakes_failed_by_kind(index)));
+            for (kind, count) in failed {
+                out.value(&[("listener", name), ("kind", kind)], count);
+            }
+        }
+        out.family("tollgate_certificate_not_after_seconds", Kind::Gauge, "When a certificate expires, Unix time.");
+        for (_, name, tls) in listeners() {
+            for (position, certificate) in tls.certificates.iter().enumerate() {
+                let not_after = u64::try_from(certificate.validity.not_after.as_second()).unwrap_or(0);
+                let number = (position + 1).to_string();
+                let subject = certificate.names.first().map_or("", |name| name);
+                let labels = [("listener", name), ("certificate", &number), ("name", subject)];
+                out.value(&labels, not_after);
             }
         }
     }
@@ -256,10 +318,13 @@ pub(super) mod tests {
 
     /// Two workers that have counted something of everything.
     pub(in crate::admin) fn sources() -> Sources {
-        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n";
+        let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n\
+                    jwt: { jwks_url: 'http://127.0.0.1:1/' }\n";
         let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
         let routes = config.router.routes().count();
+        let keys = Arc::new(Keys::new(Arc::clone(config.jwt.as_ref().unwrap())));
         let mut sources = Sources::new(config, Arc::new(Fallback::new(Arc::new(MemoryStore::new(10)))), None);
+        sources.show_keys(keys);
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);
@@ -285,6 +350,8 @@ pub(super) mod tests {
             "tollgate_connections{listener=\"default\",state=\"idle\"} 2",
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
             "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
+            "tollgate_jwks_up 0",
+            "tollgate_jwt_tokens_total{result=\"valid\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

@@ -1,9 +1,10 @@
-//! The admin listener: health, readiness, metrics. Its own thread and runtime, so that it answers
+//! The admin listener: health, readiness, metrics, overrides. Its own thread and runtime, so that it answers
 //! when the workers are busy.
 
 mod access;
 mod answer;
 pub mod metrics;
+mod overrides;
 mod stalling;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::config::AdminSettings;
+use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::exposition::Format;
 use access::Access;
 use answer::Answer;
@@ -44,13 +46,21 @@ pub struct Admin {
     metrics_path: Box<str>,
     sources: Sources,
     ready: Arc<AtomicBool>,
+    overrides: Option<Arc<DynamicOverrides>>,
 }
 
 impl Admin {
     /// Answers under these settings; ready as long as `ready` says so.
     #[must_use]
     pub fn new(settings: &AdminSettings, sources: Sources, ready: Arc<AtomicBool>) -> Self {
-        Self { access: Access::new(settings), metrics_path: sources.metrics_path().into(), sources, ready }
+        let metrics_path = sources.metrics_path().into();
+        Self { access: Access::new(settings), metrics_path, sources, ready, overrides: None }
+    }
+
+    /// The same with overrides that can be set.
+    #[must_use]
+    pub fn with(self, overrides: Option<Arc<DynamicOverrides>>) -> Self {
+        Self { overrides, ..self }
     }
 
     /// Serves until dropped. Needs a local runtime.
@@ -79,8 +89,8 @@ impl Admin {
     /// Serves one connection. Its errors are the client's affair.
     async fn connection(self: Rc<Self>, stream: TcpStream) {
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(&request).into_response();
-            async move { Ok::<_, Infallible>(response) }
+            let admin = Rc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.answer_any(request).await.into_response()) }
         });
         let ended = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -93,7 +103,21 @@ impl Admin {
         }
     }
 
-    /// The answer to a request. Health is for everybody, the rest for those with access.
+    /// The answer to a request of any kind: the API changes things, the rest only tells.
+    async fn answer_any(&self, request: Request<Incoming>) -> Answer {
+        let (target, overrides) = match (overrides::Target::of(request.uri().path()), &self.overrides) {
+            (Some(target), Some(overrides)) => (target, overrides),
+            (Some(_), None) => return self.access.check(&request).err().unwrap_or_else(Answer::no_overrides),
+            (None, _) => return self.answer(&request),
+        };
+        if let Err(refusal) = self.access.check(&request) {
+            return refusal;
+        }
+        let (head, body) = request.into_parts();
+        target.answer(overrides, &head.method, &head.headers, body).await
+    }
+
+    /// The answer to a request that changes nothing. Health is for everybody, the rest for those with access.
     fn answer<B>(&self, request: &Request<B>) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Answer::method_not_allowed();
@@ -121,7 +145,7 @@ impl Admin {
     fn index(&self) -> String {
         format!(
             "tollgate {}\n\n/healthz  the process lives\n/readyz   it takes requests (503 while it drains)\n\
-             {:<9} for Prometheus\n",
+             {:<9} for Prometheus\n/api/v1/limits/NAME/overrides[/KEY]  GET; PUT and DELETE of one key\n",
             env!("CARGO_PKG_VERSION"),
             self.metrics_path
         )

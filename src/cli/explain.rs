@@ -7,12 +7,12 @@ mod words;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::Global;
-use crate::config;
-use crate::config::frames::Colour;
+use super::request::Imagined;
+use super::{Format, Global};
+use crate::jwt::ClaimSet;
+use crate::limit::plan::Clock;
 use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
@@ -21,7 +21,8 @@ use account::Account;
 Examples:
   tollgate explain GET http://localhost:8080/api/data
   tollgate explain POST https://api.example.com/v1/login --ip 192.0.2.7
-  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json")]
+  tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json
+  tollgate explain GET http://localhost/ --jwt-claims '{\"sub\": \"ann\", \"realm\": {\"tenant\": 7}}'")]
 pub struct Args {
     /// The request's method, such as GET
     method: Method,
@@ -33,27 +34,18 @@ pub struct Args {
     /// The client's address, as it is found behind trusted proxies
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     ip: IpAddr,
+    /// The subject of the client's certificate, such as 'CN=reader,O=Example' (RFC 4514)
+    #[arg(long, value_name = "NAME")]
+    tls_subject: Option<String>,
+    /// What the request's token says, as if it were verified; a token in a field is not looked at
+    #[arg(long, value_name = "JSON")]
+    jwt_claims: Option<ClaimSet>,
+    /// The instant, for limits with schedules, such as 2026-11-27T22:30:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<jiff::Timestamp>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
-}
-
-/// How `explain` prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
-
-/// A request that nobody sends.
-#[derive(Debug)]
-struct Imagined {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    client: IpAddr,
 }
 
 /// Explains, and prints.
@@ -62,35 +54,20 @@ struct Imagined {
 /// When there is no configuration, or standard output cannot be written, except that nobody reads it
 /// any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let loaded = match config::load(&global.origin()?) {
-        Ok(loaded) => loaded,
-        Err(report) => {
-            super::complain(&report.render(Colour::Ansi));
-            return Ok(ExitCode::from(1));
-        }
-    };
-    let request = Imagined::new(args);
-    let account = Account::of(&loaded.config, &request);
+    let Some(loaded) = super::load(global)? else { return Ok(ExitCode::from(1)) };
+    let mut headers = HeaderMap::new();
+    for (name, value) in &args.headers {
+        headers.append(name.clone(), value.clone());
+    }
+    let request = Imagined::new(args.method.clone(), args.url.clone(), headers, args.ip)
+        .verified(args.tls_subject.clone(), args.jwt_claims.clone().unwrap_or_default())
+        .at(args.at.map_or(Clock::Wall, |at| Clock::At(at.as_microsecond())));
+    let account = Account::of(&loaded.config, &request.asked());
     super::check::print(&match args.format {
         Format::Text => words::text(&account),
         Format::Json => format!("{:#}\n", serde_json::to_value(&account)?),
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-impl Imagined {
-    /// The request that the arguments describe. The URL's host is its Host, unless there is a field.
-    fn new(args: &Args) -> Self {
-        let mut headers: HeaderMap = HeaderMap::new();
-        for (name, value) in &args.headers {
-            headers.append(name.clone(), value.clone());
-        }
-        let host = args.url.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
-            headers.insert(header::HOST, host);
-        }
-        Self { method: args.method.clone(), uri: args.url.clone(), headers, client: args.ip.to_canonical() }
-    }
 }
 
 /// Reads `name: value`.

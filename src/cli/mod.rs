@@ -1,12 +1,19 @@
 //! The command line: one file per subcommand. Exit codes: 0 done, 1 invalid configuration or fatal
-//! error, 2 wrong usage.
+//! error, 2 wrong usage, 3 a test or a threshold failed.
 
+pub mod advise;
 pub mod check;
 pub mod completions;
 pub mod explain;
 pub mod init;
+mod logs;
+mod request;
 pub mod run;
 pub mod schema;
+pub mod simulate;
+mod table;
+pub mod test;
+mod text;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +22,8 @@ use std::process::ExitCode;
 use anstream::ColorChoice;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{LogFormat, Origin};
+use crate::config::frames::Colour;
+use crate::config::{self, Loaded, LogFormat, Origin};
 
 /// Where a configuration is looked for when none is named.
 const DEFAULT_FILES: [&str; 2] = ["proxy.yaml", "/etc/tollgate/proxy.yaml"];
@@ -38,9 +46,10 @@ Examples:
   tollgate                            run ./proxy.yaml
   tollgate check                      validate it, and say each limit in words
   tollgate explain GET http://localhost:8080/api/data --ip 192.0.2.7
+  tollgate simulate /var/log/nginx/access.log    what the limits would have refused
   tollgate run --from :8080 --to http://127.0.0.1:3000 --limit 'client_ip 100/s burst 200'
 
-Exit codes: 0 done, 1 invalid configuration or fatal error, 2 wrong usage.";
+Exit codes: 0 done, 1 invalid configuration or fatal error, 2 wrong usage, 3 a test or a threshold failed.";
 
 /// What every subcommand understands.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -83,6 +92,18 @@ pub enum ColorArg {
     Never,
 }
 
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Exit code of a test or a threshold that failed.
+const FAILED: u8 = 3;
+
 /// One per file in this directory.
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -92,6 +113,12 @@ enum Command {
     Check(check::Args),
     /// Show what would happen to one request: route, upstream, limits; nothing is counted
     Explain(explain::Args),
+    /// Run the configuration's tests of its limits, on a virtual clock
+    Test(test::Args),
+    /// Replay access logs: what the limits would have refused
+    Simulate(simulate::Args),
+    /// Propose a rate and a burst from access logs
+    Advise(advise::Args),
     /// Write a configuration file to start from
     Init(init::Args),
     /// Print the JSON Schema of the configuration file
@@ -124,6 +151,9 @@ impl Cli {
             Some(Command::Run(args)) => run::run(args, global),
             Some(Command::Check(args)) => check::run(args, global),
             Some(Command::Explain(args)) => explain::run(args, global),
+            Some(Command::Test(args)) => test::run(args, global),
+            Some(Command::Simulate(args)) => simulate::run(args, global),
+            Some(Command::Advise(args)) => advise::run(args, global),
             Some(Command::Init(args)) => init::run(args, global),
             Some(Command::Schema(args)) => schema::run(args, global),
             Some(Command::Completions(args)) => completions::run(args, global),
@@ -175,6 +205,17 @@ impl From<LogFormatArg> for LogFormat {
             LogFormatArg::Auto => Self::Auto,
             LogFormatArg::Pretty => Self::Pretty,
             LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// The configuration that is meant; what is wrong with it goes to standard error.
+fn load(global: &Global) -> anyhow::Result<Option<Loaded>> {
+    match config::load(&global.origin()?) {
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(report) => {
+            complain(&report.render(Colour::Ansi));
+            Ok(None)
         }
     }
 }

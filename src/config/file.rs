@@ -1,8 +1,12 @@
 //! The shape of the file: every key that exists, with the text that documents it in the schema.
 
+mod jwt;
 mod limit;
 mod process;
 mod store;
+mod tls;
+mod trial;
+mod variants;
 
 use std::time::Duration;
 
@@ -12,11 +16,15 @@ use super::shape::{List, Named, OneOrMany, Short, keys, words};
 use super::values::{Address, Blocks, HeaderText, LimitName, Server, Workers};
 use crate::route::{HostPattern, PathTemplate};
 use crate::units::Size;
+pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
 };
-pub(in crate::config) use store::{Redis, Store, StoreName};
+pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store, StoreName};
+pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
+pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
+pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
 keys! {
     /// A configuration of Tollgate.
@@ -39,8 +47,10 @@ keys! {
         limits: List<Limit>,
         /// Which rate-limit fields clients see: `draft` (default), `legacy`, `both` or `none`.
         rate_limit_headers: RateLimitHeaders,
-        /// Where limiter state lives: `memory` (default) or a Redis server.
+        /// Where limiter state lives: `memory` (default) or Redis.
         store: Short<StoreName, Store>,
+        /// Whose tokens to believe, for limits keyed by `jwt:CLAIM`.
+        jwt: Jwt,
         /// The process log, on standard error.
         log: Log,
         /// The access log, on standard output. Default: off.
@@ -53,6 +63,8 @@ keys! {
         shutdown: Shutdown,
         /// Number of workers: `auto` (default, one per core) or a number.
         workers: Workers,
+        /// Tests of the limits, on a virtual clock: `tollgate test`.
+        tests: List<Trial>,
     }
 }
 
@@ -61,8 +73,10 @@ keys! {
     Listener {
         /// `host:port` with an IP address, or `:port` for every address. Required.
         address: Address,
-        /// `h1` (HTTP/1.1) and `h2` (HTTP/2 in clear text, by prior knowledge). Default: both.
+        /// `h1` (HTTP/1.1) and `h2` (HTTP/2: in clear text by prior knowledge, over TLS by ALPN). Default: both.
         protocols: OneOrMany<Protocol>,
+        /// TLS. Default: none, clear text.
+        tls: Tls,
         /// Connections open at once. Default: 20000.
         max_connections: u64,
         /// Connections open at once from one client address; never applied to trusted proxies. Default: no bound.
@@ -71,6 +85,8 @@ keys! {
         header_timeout: Duration,
         /// Time between requests of a kept-alive connection. Default: 75s.
         idle_timeout: Duration,
+        /// How long an event stream, a gRPC stream or a WebSocket may be silent. Default: 1h.
+        stream_idle_timeout: Duration,
         /// Largest request head. Default: 32KiB.
         max_header_size: Size,
     }
@@ -81,7 +97,7 @@ words! {
     Protocol {
         /// HTTP/1.1 and 1.0.
         H1 = "h1",
-        /// HTTP/2 in clear text.
+        /// HTTP/2.
         H2 = "h2",
     }
 }

@@ -10,6 +10,7 @@ mod print;
 pub mod schema;
 pub mod sentences;
 mod shape;
+pub mod trial;
 mod validate;
 mod values;
 
@@ -21,15 +22,18 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::jwt::settings::JwtSettings;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::Policy;
 use crate::limit::store::settings::{Secret, StoreSettings};
 use crate::route::Router;
+use crate::tls::{Certificate, ClientAuth, MinVersion};
 use crate::upstream::Upstream;
 pub use frames::Report;
 use frames::{Diagnostic, Severity};
 pub use print::expanded;
 use shape::{Reader, Shape};
+pub use trial::Trial;
 
 /// A whole, valid configuration: what the workers run on. Immutable; a reload replaces it.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct Config {
     pub rate_limit_headers: HeaderStyle,
     /// Where limiter state lives.
     pub store: StoreSettings,
+    /// Whose tokens are believed, if anybody's.
+    pub jwt: Option<Arc<JwtSettings>>,
     /// Process log.
     pub log: LogSettings,
     /// Access log; off by default.
@@ -62,6 +68,8 @@ pub struct Config {
     pub shutdown: ShutdownSettings,
     /// Number of workers, at least 1.
     pub workers: usize,
+    /// Tests of the limits.
+    pub trials: Vec<Trial>,
 }
 
 /// A socket that clients connect to, and its clocks.
@@ -71,8 +79,10 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Address; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// HTTP/1.1 and, by prior knowledge, HTTP/2.
+    /// HTTP/1.1 and HTTP/2.
     pub protocols: Protocols,
+    /// TLS, unless it is clear text.
+    pub tls: Option<Arc<ListenerTls>>,
     /// Connections open at once, over all workers.
     pub max_connections: usize,
     /// Connections open at once from one client address; never applied to trusted proxies.
@@ -81,6 +91,8 @@ pub struct Listener {
     pub header_timeout: Duration,
     /// Between requests of a kept-alive connection.
     pub idle_timeout: Duration,
+    /// Silence of an event stream, a gRPC stream or a tunnel.
+    pub stream_idle_timeout: Duration,
     /// Largest request head, bytes.
     pub max_header_size: usize,
 }
@@ -90,8 +102,21 @@ pub struct Listener {
 pub struct Protocols {
     /// HTTP/1.1 (and 1.0).
     pub h1: bool,
-    /// HTTP/2 in clear text, by prior knowledge.
+    /// HTTP/2: in clear text by prior knowledge, over TLS by ALPN.
     pub h2: bool,
+}
+
+/// TLS of a listener.
+#[derive(Debug)]
+pub struct ListenerTls {
+    /// In file order; the first is the default.
+    pub certificates: Vec<Certificate>,
+    /// The oldest version spoken.
+    pub min_version: MinVersion,
+    /// Which clients are let in.
+    pub client_auth: ClientAuth,
+    /// All of it, ready for handshakes. Its sessions are this listener's alone.
+    pub config: Arc<rustls::ServerConfig>,
 }
 
 /// Which field tells the client's address when the peer is a trusted proxy.

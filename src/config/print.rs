@@ -1,15 +1,21 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
+mod listeners;
+mod store;
+mod trials;
+mod variants;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{AccessLogFormat, ClientIpSource, Config, Listener, LogFormat};
+use super::{AccessLogFormat, ClientIpSource, Config, LogFormat};
+use crate::jwt::settings::KeySource;
 use crate::limit::algorithm::Algorithm;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::key::KeyPart;
-use crate::limit::policy::{Limit, Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Terms};
-use crate::limit::store::settings::{Backend, RedisSettings};
+use crate::limit::policy::{Limit, Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Statuses, Terms};
+use crate::limit::store::settings::Backend;
 use crate::route::{EncodedPath, Route};
 use crate::units::{DurationText, Size};
 use crate::upstream::{Address, Upstream};
@@ -18,7 +24,7 @@ use crate::upstream::{Address, Upstream};
 #[must_use]
 pub fn expanded(config: &Config) -> String {
     let mut out = Lines::default();
-    listeners(&mut out, &config.listeners);
+    listeners::listeners(&mut out, &config.listeners);
     clients(&mut out, config);
     upstreams(&mut out, &config.upstreams);
     routes(&mut out, config);
@@ -33,7 +39,9 @@ pub fn expanded(config: &Config) -> String {
         },
     );
     store(&mut out, config);
+    jwt(&mut out, config);
     process(&mut out, config);
+    trials::trials(&mut out, &config.trials);
     out.0
 }
 
@@ -61,23 +69,6 @@ impl Lines {
 /// A double-quoted scalar (JSON's escapes are YAML's). `${` is doubled, so that it is read as it stands.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text.replace("${", "$${")).to_string()
-}
-
-fn listeners(out: &mut Lines, listeners: &[Listener]) {
-    out.line(0, "listeners:");
-    for listener in listeners {
-        out.line(2, format_args!("{}:", quoted(&listener.name)));
-        out.pair(4, "address", quoted(&listener.address.to_string()));
-        let protocols = [(listener.protocols.h1, "h1"), (listener.protocols.h2, "h2")];
-        out.list(4, "protocols", protocols.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()));
-        out.pair(4, "max_connections", listener.max_connections);
-        if let Some(bound) = listener.max_connections_per_ip {
-            out.pair(4, "max_connections_per_ip", bound);
-        }
-        out.pair(4, "header_timeout", DurationText(listener.header_timeout));
-        out.pair(4, "idle_timeout", DurationText(listener.idle_timeout));
-        out.pair(4, "max_header_size", Size(listener.max_header_size as u64));
-    }
 }
 
 fn clients(out: &mut Lines, config: &Config) {
@@ -193,9 +184,19 @@ fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
     costs(out, indent, policy);
     out.pair(indent, "mode", if policy.mode == Mode::Shadow { "shadow" } else { "enforce" });
     if policy.mode == Mode::Shadow {
-        out.pair(indent, "shadow", format_args!("{{ headers: {} }}", policy.shadow_headers));
+        let (headers, enforce) = (policy.shadow_headers, policy.enforced_share);
+        out.pair(indent, "shadow", format_args!("{{ headers: {headers}, enforce: {enforce} }}"));
     }
     overrides(out, indent, policy);
+    variants::tiers(out, indent, policy);
+    variants::schedules(out, indent, policy);
+    variants::dynamic_overrides(out, indent, policy);
+    if let Some(share) = policy.warn_at {
+        out.pair(indent, "warn_at", share);
+    }
+    if let Some(over) = policy.spread_retry {
+        out.pair(indent, "spread_retry", DurationText(over));
+    }
     out.pair(
         indent,
         "on_store_error",
@@ -304,13 +305,43 @@ fn longest_wait(limit: &Limit, delay_after: u64) -> Duration {
 }
 
 fn costs(out: &mut Lines, indent: usize, policy: &Policy) {
-    if policy.cost.by_method.is_empty() {
-        return out.pair(indent, "cost", policy.cost.default);
+    let cost = &policy.cost;
+    if cost.by_method.is_empty() && !cost.is_dynamic() {
+        out.pair(indent, "cost", cost.default);
+    } else {
+        out.line(indent, "cost:");
+        out.pair(indent + 2, "default", cost.default);
+        for (method, cost) in &cost.by_method {
+            out.pair(indent + 2, method.as_str(), cost);
+        }
+        for (key, name) in [("header", &cost.header), ("response_header", &cost.response_header)] {
+            if let Some(name) = name {
+                out.pair(indent + 2, key, name);
+            }
+        }
+        if let Some(part) = cost.body {
+            out.pair(indent + 2, "body", Size(part));
+        }
+        out.pair(indent + 2, "max", cost.most);
     }
-    out.line(indent, "cost:");
-    out.pair(indent + 2, "default", policy.cost.default);
-    for (method, cost) in &policy.cost.by_method {
-        out.pair(indent + 2, method.as_str(), cost);
+    settling(out, indent, policy);
+}
+
+fn settling(out: &mut Lines, indent: usize, policy: &Policy) {
+    let list =
+        |ranges: &[Statuses]| ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect::<Vec<_>>();
+    if let Some(count) = &policy.settling.count {
+        out.line(indent, "count:");
+        out.list(indent + 2, "status", list(count));
+    }
+    if !policy.settling.refund.is_empty() || policy.settling.refund_failures {
+        out.line(indent, "refund:");
+        out.list(indent + 2, "status", list(&policy.settling.refund));
+        out.pair(indent + 2, "upstream_failure", policy.settling.refund_failures);
+    }
+    let debts = if let Terms::Limited(limits) = &policy.terms { limits.as_slice() } else { &[] };
+    if let (true, Some(limit)) = (policy.cost.may_grow(), debts.first()) {
+        out.pair(indent, "max_debt", limit.algorithm.debt());
     }
 }
 
@@ -330,13 +361,18 @@ fn overrides(out: &mut Lines, indent: usize, policy: &Policy) {
             })
             .collect();
         out.line(indent + 2, format_args!("- key: [{}]", keys.join(", ")));
-        match &given.terms {
-            Terms::Limited(limits) => {
-                let counted = |limit: &&Limit| !matches!(limit.algorithm, Algorithm::Penalty(_));
-                allowance(out, indent + 4, &limits.iter().filter(counted).cloned().collect::<Vec<_>>());
-            }
-            other => terms(out, indent + 4, other),
+        only_terms(out, indent + 4, &given.terms);
+    }
+}
+
+/// Terms beside those of the limit: what both share is written once.
+fn only_terms(out: &mut Lines, indent: usize, given: &Terms) {
+    match given {
+        Terms::Limited(limits) => {
+            let counted = |limit: &&Limit| !matches!(limit.algorithm, Algorithm::Penalty(_));
+            allowance(out, indent, &limits.iter().filter(counted).cloned().collect::<Vec<_>>());
         }
+        other => terms(out, indent, other),
     }
 }
 
@@ -354,31 +390,30 @@ fn path_pattern(pattern: &PathPattern) -> String {
 fn store(out: &mut Lines, config: &Config) {
     out.line(0, "store:");
     if let Backend::Redis(settings) = &config.store.backend {
-        redis(out, settings);
+        store::redis(out, settings);
     }
     out.pair(2, "max_keys", config.store.max_keys);
 }
 
-fn redis(out: &mut Lines, settings: &RedisSettings) {
-    out.line(2, "redis:");
-    out.pair(4, "url", quoted(&settings.display_url()));
-    if let Some(username) = &settings.username {
-        out.pair(4, "username", quoted(username));
-    }
-    if settings.password.is_some() {
-        out.pair(4, "password", quoted("***"));
-    }
-    if let Some(tls) = settings.tls.as_ref().filter(|tls| tls.ca.is_some() || tls.client.is_some()) {
-        out.line(4, "tls:");
-        let (cert, key) = tls.client.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
-        for (name, path) in [("ca", tls.ca.as_ref()), ("cert", cert), ("key", key)] {
-            if let Some(path) = path {
-                out.pair(6, name, quoted(&path.to_string_lossy()));
+fn jwt(out: &mut Lines, config: &Config) {
+    let Some(jwt) = &config.jwt else { return };
+    out.line(0, "jwt:");
+    match &jwt.source {
+        KeySource::Url(url) => {
+            out.pair(2, "jwks_url", quoted(&url.text));
+            if let Some(ca) = &url.ca {
+                out.pair(2, "jwks_ca", quoted(&ca.to_string_lossy()));
             }
+            out.pair(2, "refresh", DurationText(jwt.refresh));
         }
+        KeySource::File(path) => out.pair(2, "jwks_file", quoted(&path.to_string_lossy())),
+        KeySource::Pem(path) => out.pair(2, "public_key_file", quoted(&path.to_string_lossy())),
     }
-    out.pair(4, "key_prefix", quoted(&settings.key_prefix));
-    out.pair(4, "timeout", DurationText(settings.timeout));
+    out.list(2, "audience", jwt.audience.iter().map(ToString::to_string));
+    out.list(2, "issuer", jwt.issuer.iter().map(ToString::to_string));
+    out.list(2, "algorithms", jwt.algorithms.iter().map(|algorithm| format!("{algorithm:?}")));
+    out.pair(2, "header", jwt.header.as_str());
+    out.pair(2, "leeway", DurationText(jwt.leeway));
 }
 
 fn process(out: &mut Lines, config: &Config) {

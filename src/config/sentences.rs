@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::{Algorithm, FixedWindow, Penalty};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Terms};
-use crate::units::Rate;
+use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Share, Statuses, Terms};
+use crate::units::{Rate, Size};
 
 /// What a limit does, in one sentence without a full stop.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn sentence(policy: &Policy) -> String {
         text.push_str("; ");
         text.push_str(&default.into_iter().chain(costs).collect::<Vec<_>>().join(", "));
     }
+    afterwards(&mut text, policy);
     for (patterns, word) in [(&policy.applies.path, "only"), (&policy.applies.not_path, "not")] {
         if !patterns.is_empty() {
             let listed: Vec<_> = patterns.iter().map(pattern).collect();
@@ -36,10 +37,62 @@ pub fn sentence(policy: &Policy) -> String {
         let plural = if policy.overrides.len() == 1 { "" } else { "s" };
         let _ = write!(text, "; {} override{plural}", policy.overrides.len());
     }
+    if let Some(tiers) = &policy.tiers {
+        let by: Vec<_> = tiers.by.iter().map(part).collect();
+        let listed: Vec<_> = tiers.values.iter().map(|tier| format!("{}: {}", tier.name, terms(&tier.terms))).collect();
+        let _ = write!(text, "; tiers by {} ({})", by.join(", else "), listed.join("; "));
+    }
+    if let Some(schedules) = &policy.schedules {
+        let listed = schedules.list.iter();
+        let listed: Vec<_> = listed.map(|one| format!("{} {}: {}", one.name, one.hours, terms(&one.terms))).collect();
+        let _ = write!(text, "; by the clock of {} ({})", schedules.zone.name(), listed.join("; "));
+    }
+    if let Some(rules) = &policy.dynamic {
+        let cap = rules.max_rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string());
+        let _ = write!(text, "; the admin API may set others for a key, up to {cap}");
+    }
+    if let Some(share) = policy.warn_at {
+        let _ = write!(text, "; warns from {share} on");
+    }
+    if let Some(over) = policy.spread_retry {
+        let _ = write!(text, "; spreads Retry-After over {}", spoken(over));
+    }
     if policy.mode == Mode::Shadow {
         text.push_str("; only watches");
+        if policy.enforced_share > Share::default() {
+            let _ = write!(text, ", but denies {} of the keys", policy.enforced_share);
+        }
     }
     text
+}
+
+/// What the answer changes.
+fn afterwards(text: &mut String, policy: &Policy) {
+    let list = |ranges: &[Statuses]| {
+        let range = |range: &Statuses| match *range {
+            Statuses { first, last } if first == last => first.to_string(),
+            Statuses { first, last } => format!("{first}-{last}"),
+        };
+        ranges.iter().map(range).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(name) = &policy.cost.header {
+        let _ = write!(text, "; the field {name} tells the cost");
+    }
+    if let Some(part) = policy.cost.body {
+        let _ = write!(text, "; one more for each {} of the body", Size(part));
+    }
+    if let Some(name) = &policy.cost.response_header {
+        let _ = write!(text, "; the answer's field {name} tells the true cost");
+    }
+    if let Some(count) = &policy.settling.count {
+        let _ = write!(text, "; only answers {} count", list(count));
+    }
+    if !policy.settling.refund.is_empty() {
+        let _ = write!(text, "; answers {} are given back", list(&policy.settling.refund));
+    }
+    if policy.settling.refund_failures {
+        text.push_str("; given back when the upstream fails");
+    }
 }
 
 /// What is allowed, in words: `at most 200 at once, then one each 10 ms`.
@@ -127,6 +180,8 @@ fn part(part: &KeyPart) -> String {
         KeyPart::Cookie(name) => format!("value of the cookie {name}"),
         KeyPart::Query(name) => format!("value of the query parameter {name}"),
         KeyPart::Path(name) => format!("{{{name}}} of the path"),
+        KeyPart::TlsSubject => "subject of the client's certificate".into(),
+        KeyPart::Jwt(path) => format!("claim {path} of the verified token"),
         KeyPart::Host => "host".into(),
         KeyPart::Method => "method".into(),
         KeyPart::Route => "route".into(),

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::shape::{Problem, Word};
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::zone::Zone;
-use crate::limit::policy::PathPattern;
+use crate::limit::policy::{self, PathPattern, Statuses};
 use crate::route::{HostPattern, PathTemplate, target};
 use crate::units::{Rate, Size, parse_duration};
 
@@ -106,6 +106,43 @@ impl Word for Allowance {
 
     fn schema() -> Json {
         pattern("^(unlimited|[0-9]+ ?/ ?([0-9]+(us|ms|s|m|h|d))*(us|ms|s|m|h|d)?|.*\\$\\{.*)$")
+    }
+}
+
+/// What stands under one key of a cost; the key decides how it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CostText(pub(super) String);
+
+impl std::ops::Deref for CostText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Status codes of answers: `401`, `4xx` or `500-503`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StatusRange(pub(super) Statuses);
+
+impl Word for StatusRange {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let code = |text: &str| text.parse::<u16>().ok().filter(|code| (100..600).contains(code));
+        let range = match (text.strip_suffix("xx"), text.split_once('-')) {
+            (Some(hundred), _) => code(&format!("{hundred}00")).map(|first| (first, first + 99)),
+            (None, Some((first, last))) => code(first).zip(code(last)).filter(|(first, last)| first <= last),
+            (None, None) => code(text).map(|code| (code, code)),
+        };
+        range.map(|(first, last)| Self(Statuses { first, last })).ok_or_else(|| {
+            Problem::new(
+                format!("`{text}` is not a status"),
+                "write a code such as 401, a range such as 500-503, or 4xx",
+            )
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["integer", "string"], "examples": [401, "5xx", "500-503"] })
     }
 }
 
@@ -360,6 +397,14 @@ impl Word for Status {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share(pub(super) f64);
 
+impl Share {
+    /// In parts per million, rounded.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1")]
+    pub(super) fn parts(self) -> policy::Share {
+        policy::Share::of((self.0 * f64::from(policy::Share::WHOLE)).round() as u32)
+    }
+}
+
 impl Word for Share {
     fn parse(text: &str) -> Result<Self, Problem> {
         let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
@@ -394,8 +439,14 @@ impl Word for Workers {
     }
 }
 
+mod jwt;
 mod key;
+mod time;
+mod trial;
 mod url;
 
+pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
-pub(super) use url::{RedisUrl, Server};
+pub(super) use time::{DaySpan, Hour, ZoneName};
+pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
+pub(super) use url::{RedisNode, RedisUrl, Server};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::algorithm::Algorithm;
+use super::bill::Bill;
 use super::hold::Hold;
 use super::policy::{Limit, Mode, Policy};
 use super::store::Answer;
@@ -32,6 +33,8 @@ pub struct Decision<'a> {
     /// The limit that was read (the policy's own or an override's); `None` for `0/s` and for a
     /// missing key under `missing: deny`.
     pub limit: Option<&'a Limit>,
+    /// Whether it denies this key what it does not allow.
+    pub mode: Mode,
     /// What it costs here.
     pub cost: u64,
     /// Whether this policy by itself would admit the request.
@@ -75,8 +78,13 @@ pub struct Verdict<'a> {
     /// One per policy that applied, in the route's order (global limits first). A remembered denial
     /// stands alone: nothing is known of the request's other limits then.
     pub decisions: SmallVec<[Decision<'a>; 2]>,
+    /// When a store decided, by the store's clock: microseconds since 1970. Fed with these instants, a
+    /// replay comes to the same verdicts.
+    pub decided_at_us: Option<i64>,
     /// The request's place while it is held.
     hold: Option<Hold>,
+    /// What it has open with its limits until it ends.
+    bill: Option<Bill>,
 }
 
 impl<'a> Verdict<'a> {
@@ -90,13 +98,31 @@ impl<'a> Verdict<'a> {
     /// A verdict over these decisions, without a place to be held in.
     #[must_use]
     pub fn new(outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Self {
-        Self { outcome, decisions, hold: None }
+        Self { outcome, decisions, decided_at_us: None, hold: None, bill: None }
+    }
+
+    /// The same, decided at this instant of the store's clock.
+    pub(super) fn at(mut self, now_us: i64) -> Self {
+        self.decided_at_us = Some(now_us);
+        self
     }
 
     /// The same with a place, kept only as long as there is something to wait for.
     pub(super) fn held(mut self, hold: Option<Hold>) -> Self {
         self.hold = hold.filter(|_| matches!(self.outcome, Outcome::Allowed { wait } if !wait.is_zero()));
         self
+    }
+
+    /// The same with what the request has open until it ends.
+    pub(super) fn billed(mut self, bill: Option<Bill>) -> Self {
+        self.bill = bill;
+        self
+    }
+
+    /// What an admitted request has open with its limits; to be kept until it ends.
+    #[must_use]
+    pub fn take_bill(&mut self) -> Option<Bill> {
+        self.bill.take()
     }
 
     /// Holds the request until its turn (leaky buckets), then gives its place back; at once
@@ -143,6 +169,7 @@ impl<'a> Decision<'a> {
         Self {
             policy,
             limit: Some(limit),
+            mode: policy.mode,
             cost,
             allowed: answer.allowed,
             remaining: answer.remaining,
@@ -158,6 +185,7 @@ impl<'a> Decision<'a> {
         Self {
             policy,
             limit,
+            mode: policy.mode,
             cost: 0,
             allowed: allowed == Allowed::Yes,
             remaining: 0,
@@ -170,7 +198,23 @@ impl<'a> Decision<'a> {
     /// Whether the policy denies what it does not allow.
     #[must_use]
     pub fn is_enforced(&self) -> bool {
-        self.policy.mode == Mode::Enforce
+        self.mode == Mode::Enforce
+    }
+
+    /// Whether clients are told of it.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.is_counted() && self.is_quota() && (self.is_enforced() || self.policy.shadow_headers)
+    }
+
+    /// Used per cent of the capacity, where that calls for a warning (`warn_at`).
+    #[must_use]
+    pub fn warning(&self) -> Option<u64> {
+        let warn_at = self.policy.warn_at.filter(|_| self.allowed && self.is_told())?;
+        let capacity = self.capacity();
+        let used = capacity.saturating_sub(self.remaining);
+        let due = capacity > 0 && warn_at.reached_by(used, capacity);
+        due.then(|| u64::try_from(u128::from(used) * 100 / u128::from(capacity)).unwrap_or(100))
     }
 
     /// Whether a store counted, so that `remaining` and `reset_after` mean something.

@@ -6,7 +6,8 @@
 //! bucket, so that it never comes back too soon. When s + r has
 //! passed one request asks the store and the others of that key wait for its answer, within
 //! their deadline. Entries live at most a minute, in a map of fixed size; all are dropped when
-//! the store went away. Shadow limits are never remembered.
+//! the store went away. Shadow limits are never remembered. A denial holds for the numbers it was made by:
+//! where a schedule gives a state others, it is asked anew.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -29,6 +30,8 @@ pub struct Denials {
     fingerprints: Fingerprints,
     /// The store's epoch that the entries belong to.
     epoch: Cell<u64>,
+    /// The overrides set meanwhile that they were made under, by number.
+    overrides: Cell<u64>,
 }
 
 /// One denied state.
@@ -75,6 +78,8 @@ pub struct Permit<'d> {
     sent: Instant,
     /// The store's epoch at the sending.
     epoch: u64,
+    /// How long a denial is proof, at most.
+    longest: Duration,
 }
 
 /// When a call was made, by this process' clock and the store's.
@@ -83,6 +88,8 @@ struct Call {
     sent: Instant,
     answered: Instant,
     now_us: i64,
+    /// How long what it says is proof, at most.
+    longest: Duration,
 }
 
 /// Sets of the map; with [`WAYS`] the most denials a worker remembers (32,768).
@@ -111,6 +118,7 @@ impl Denials {
             len: Cell::new(0),
             fingerprints: Fingerprints::new(),
             epoch: Cell::new(0),
+            overrides: Cell::new(0),
         }
     }
 
@@ -127,6 +135,14 @@ impl Denials {
     /// Forgets everything when the store has been away since (its epoch is another).
     pub fn follow(&self, epoch: u64) {
         if self.epoch.replace(epoch) != epoch {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything when overrides were set or ended: a state may have been read with other numbers.
+    pub fn follow_overrides(&self, number: u64) {
+        if number > self.overrides.get() {
+            self.overrides.set(number);
             self.clear();
         }
     }
@@ -162,7 +178,7 @@ impl Denials {
         let mut awaited = None;
         let sets = self.sets.borrow();
         for (position, ask) in asks.iter().enumerate().filter(|(_, ask)| ask.is_remembered()) {
-            let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+            let name = self.fingerprints.of_terms(ask.state_id, ask.algorithm, ask.subject);
             let Some(denial) = sets[set_of(name)].iter().find(|denial| denial.name == name) else { continue };
             if now < denial.until {
                 if ask.cost >= denial.cost {
@@ -195,7 +211,7 @@ impl Denials {
                 flights.push((name, flight));
             }
         }
-        Permit { denials: self, flights, sent, epoch: self.epoch.get() }
+        Permit { denials: self, flights, sent, epoch: self.epoch.get(), longest: LONGEST }
     }
 
     /// Remembers that the store denied this.
@@ -207,7 +223,7 @@ impl Denials {
         } else {
             sent + call.lasting(ask, ask.algorithm.surely_denied_us(&answer, ask.least_cost))
         };
-        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        let name = self.fingerprints.of_terms(ask.state_id, ask.algorithm, ask.subject);
         let denial = Denial { name, cost: ask.cost, until, frozen, answered, answer, flight: None, free: 0 };
         let set = &mut self.sets.borrow_mut()[set_of(name)];
         if let Some(old) = set.iter_mut().find(|old| old.name == name) {
@@ -251,6 +267,13 @@ impl Permit<'_> {
         self.sent = sent;
     }
 
+    /// Remembers denials for no longer than this: they may be taken back.
+    #[must_use]
+    pub fn at_most(mut self, longest: Duration) -> Self {
+        self.longest = self.longest.min(longest);
+        self
+    }
+
     /// Tells what came of it: denials are remembered unless the store went away meanwhile, the waiting
     /// ones go on. A failure is theirs too, but not that this request ran out of time: they may have more.
     pub fn settle(self, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
@@ -266,12 +289,12 @@ impl Permit<'_> {
         if self.epoch != self.denials.epoch.get() {
             return;
         }
-        let call = Call { sent: self.sent, answered, now_us: reply.now_us };
+        let call = Call { sent: self.sent, answered, now_us: reply.now_us, longest: self.longest };
         for (ask, answer) in asks.iter().zip(&reply.answers).filter(|(ask, _)| ask.is_remembered()) {
             if !answer.allowed {
                 self.denials.remember(ask, *answer, call);
             } else if self.denials.len.get() > 0 {
-                let name = self.denials.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+                let name = self.denials.fingerprints.of_terms(ask.state_id, ask.algorithm, ask.subject);
                 let flight = self.flights.iter().find(|(claimed, _)| *claimed == name);
                 self.denials.admitted(name, flight.map(|(_, flight)| &**flight), answer.remaining / ask.cost);
             }
@@ -323,11 +346,11 @@ impl Call {
     /// How long after the sending a retry that was answered still denies.
     fn lasting(&self, ask: &Ask<'_>, retry_us: i64) -> Duration {
         if retry_us < 0 {
-            return LONGEST;
+            return self.longest;
         }
         // What was said of a tick began with the tick.
         let begun = self.now_us.rem_euclid(ask.algorithm.tick_us().cast_signed());
-        u64::try_from(retry_us - begun).map_or(Duration::ZERO, Duration::from_micros).min(LONGEST)
+        u64::try_from(retry_us - begun).map_or(Duration::ZERO, Duration::from_micros).min(self.longest)
     }
 }
 

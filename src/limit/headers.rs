@@ -27,6 +27,8 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+/// Of our own: no standard has a field for this. `"<limit>";used=<per cent of the burst>`.
+const WARNING: HeaderName = HeaderName::from_static("x-ratelimit-warning");
 const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 impl Verdict<'_> {
@@ -39,6 +41,7 @@ impl Verdict<'_> {
         if matches!(style, HeaderStyle::Legacy | HeaderStyle::Both) {
             self.write_legacy(headers);
         }
+        self.write_warning(headers);
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -58,7 +61,7 @@ impl Verdict<'_> {
     /// One list item per limit, on a line of its own behind those of upstream (RFC 9110 §5.3).
     fn write_draft(&self, headers: &mut HeaderMap) {
         let (mut policies, mut limits) = (Line::new(), Line::new());
-        for decision in self.decisions.iter().filter(|decision| is_shown(decision)) {
+        for decision in self.decisions.iter().filter(|decision| decision.is_told()) {
             let Some(limit) = decision.limit else { continue };
             let name = [&*decision.policy.name, &*limit.suffix];
             begin_item(&mut policies, name);
@@ -79,6 +82,20 @@ impl Verdict<'_> {
         append(headers, RATELIMIT, &limits);
     }
 
+    /// One list item per limit that an admitted request has nearly used up, in every style: it was asked for.
+    fn write_warning(&self, headers: &mut HeaderMap) {
+        if !matches!(self.outcome, Outcome::Allowed { .. }) {
+            return;
+        }
+        let mut line = Line::new();
+        for decision in &self.decisions {
+            let (Some(used), Some(limit)) = (decision.warning(), decision.limit) else { continue };
+            begin_item(&mut line, [&*decision.policy.name, &*limit.suffix]);
+            push_number(&mut line, b";used=", used);
+        }
+        append(headers, WARNING, &line);
+    }
+
     /// The tightest limit; upstream's own fields stay unless they clearly leave as much.
     fn write_legacy(&self, headers: &mut HeaderMap) {
         let Some(tightest) = self.tightest() else { return };
@@ -91,11 +108,6 @@ impl Verdict<'_> {
         headers.insert(LEGACY_REMAINING, HeaderValue::from(tightest.remaining));
         headers.insert(LEGACY_RESET, HeaderValue::from(rounded_up(tightest.reset_after)));
     }
-}
-
-/// Whether a decision has an item in the fields.
-fn is_shown(decision: &Decision<'_>) -> bool {
-    decision.is_counted() && decision.is_quota() && (decision.is_enforced() || decision.policy.shadow_headers)
 }
 
 /// `t`: seconds over which what remains may be spent without exceeding the rate; on a denial the

@@ -1,9 +1,10 @@
 //! What a limit is keyed by: from a request's facts to one canonical subject.
 //!
-//! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `path:tenant=acme`,
-//! `route=orders`, `host=…`, `method=…` or `global`; one of several parts is each part behind its
+//! A subject of one part reads `ip=192.0.2.1`, `header:x-api-key=#<32 hex digits>`, `jwt:sub=#…`, `path:tenant=acme`,
+//! `route=orders`, `host=…`, `method=…`, `tls:subject=…` or `global`; one of several parts is each part behind its
 //! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
+mod claims;
 mod subject;
 mod text;
 mod value;
@@ -30,10 +31,14 @@ pub struct Facts<'a> {
     pub query: Option<&'a str>,
     /// The request's fields.
     pub headers: &'a HeaderMap,
+    /// The subject of the client's certificate (RFC 4514), when it showed one that was verified.
+    pub tls_subject: Option<&'a [u8]>,
     /// Path parameters of the matched route, in canonical form: name and value.
     pub params: &'a [(&'a str, &'a str)],
     /// The matched route's name, empty when none matched.
     pub route: &'a str,
+    /// What the request's token says; found out when a key first asks.
+    pub claims: &'a dyn Claims,
 }
 
 /// A key: one choice, or several that are combined.
@@ -59,6 +64,10 @@ pub enum KeyPart {
     Query(Box<str>),
     /// A parameter of the route's path, percent-decoded.
     Path(Box<str>),
+    /// The subject of the client's certificate, when it showed one that was verified.
+    TlsSubject,
+    /// A claim of the verified token, by its dotted path.
+    Jwt(Box<str>),
     /// The canonical host.
     Host,
     /// The method: HEAD is GET, and all that HTTP and PATCH do not define are one, `OTHER`.
@@ -100,6 +109,8 @@ pub enum Found<'a> {
 pub struct KeyValue<'a> {
     /// Decoded; empty for a client address.
     pub bytes: Cow<'a, [u8]>,
+    /// Stands before the bytes in a subject: `"` before a claim that is text, which tells `"1"` from 1.
+    pub mark: Option<u8>,
     /// The whole client address, when that is the part.
     pub address: Option<IpAddr>,
 }
@@ -109,13 +120,35 @@ pub struct KeyValue<'a> {
 #[error("a part of the key occurs more than once in the request")]
 pub struct AmbiguousKey;
 
-pub use text::KeyError;
+pub use claims::{Claim, Claims, NoClaims};
+pub(in crate::limit) use subject::{write_address, write_value};
+pub use text::{KeyError, MAX_NAME};
+
+impl KeyValue<'_> {
+    /// The client's address.
+    pub(super) fn client(facts: &Facts<'_>) -> Self {
+        Self { bytes: Cow::Borrowed(b""), mark: None, address: Some(facts.client_ip.to_canonical()) }
+    }
+}
 
 impl KeyPart {
-    /// Whether a request may come without it; then the client chooses what stands there, too.
+    /// Whether a request may come without it.
     #[must_use]
     pub fn may_be_missing(&self) -> bool {
+        self.is_client_chosen() || matches!(self, Self::TlsSubject | Self::Jwt(_))
+    }
+
+    /// Whether the client writes there what it likes, and nothing verifies it.
+    #[must_use]
+    pub fn is_client_chosen(&self) -> bool {
         matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
+    }
+
+    /// Whether its value enters Redis hashed only: it may be a secret or personal, or is the client's to
+    /// choose freely.
+    #[must_use]
+    pub fn is_hashed(&self) -> bool {
+        self.is_client_chosen() || matches!(self, Self::Jwt(_))
     }
 }
 
@@ -159,6 +192,14 @@ fn first_present<'k, 'a>(
         }
     }
     Ok(None)
+}
+
+/// The value of the first of these parts that the request carries.
+///
+/// # Errors
+/// When that part occurs twice.
+pub fn value_of<'a>(alternatives: &[KeyPart], facts: &Facts<'a>) -> Result<Option<KeyValue<'a>>, AmbiguousKey> {
+    Ok(first_present(alternatives, facts)?.map(|(_, value)| value))
 }
 
 /// The subject of a client address alone, for requests that carry no part of the key.

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::{SmallVec, smallvec};
+use tokio::task::JoinHandle;
 
+use super::algorithm::Algorithm;
+use super::bill::{Account, Bill, ChargedBy};
+use super::books::Books;
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
+use super::dynamic::Snapshot;
 use super::fallback::{Fallback, IsOwed, Tending};
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::lease::Token;
-use super::plan::{Plan, Planned, with_denied};
+use super::plan::{Clock, Plan, Planned, Situation, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
 use super::remote::{Asked, Remote, Taken};
+use super::spread::Spread;
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
@@ -38,6 +44,11 @@ pub struct Limiter {
     hashing: Hashing,
     /// Where requests wait for their turn.
     holds: HoldSpace,
+    /// What requests have open until they end.
+    books: Rc<Books>,
+    keeping: JoinHandle<()>,
+    /// Which tokens were told to whom.
+    spread: Spread,
 }
 
 /// The asks of one request.
@@ -62,31 +73,88 @@ impl Limiter {
         };
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
         let memory = Arc::clone(&fallback.memory);
-        Rc::new(Self { memory, fallback, _tending: tending, stats, remote, hashing, holds })
+        let store = remote.as_ref().map(|remote| Rc::clone(&remote.store));
+        let books = Books::new(Arc::clone(&memory), store, Arc::clone(&stats));
+        let keeping = tokio::task::spawn_local(Rc::clone(&books).keep());
+        let spread = Spread::default();
+        Rc::new(Self { memory, fallback, _tending: tending, stats, remote, hashing, holds, books, keeping, spread })
     }
 
-    /// Decides all `policies` for one request, at once.
-    pub async fn check<'a>(&self, policies: &'a [Arc<Policy>], facts: &Facts<'_>) -> Verdict<'a> {
-        let Ok(plan) = Plan::new(policies, facts, &self.hashing) else {
+    /// Decides all `policies` for one request, at once, under the overrides that were set meanwhile.
+    pub async fn check<'a>(
+        &self,
+        policies: &'a [Arc<Policy>],
+        overrides: Option<&'a Snapshot>,
+        facts: &Facts<'_>,
+    ) -> Verdict<'a> {
+        if let (Some(remote), Some(overrides)) = (&self.remote, overrides) {
+            remote.denials.follow_overrides(overrides.number());
+        }
+        let situation = Situation { hashing: &self.hashing, overrides, clock: Clock::Wall };
+        let Ok(mut plan) = Plan::new(policies, facts, situation) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
-        if plan.denied.iter().any(Decision::is_enforced) {
-            return self.conclude(Outcome::Denied { retry_after: None }, plan.denied);
-        }
-        if plan.counted.is_empty() {
-            return self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied);
+        if let Some((outcome, decisions)) = plan.decided_already() {
+            return self.conclude(outcome, decisions);
         }
         match &self.remote {
-            None => self.decide_in_memory(&plan, &plan.asks()),
+            None => self.decide_in_memory(&plan),
             Some(remote) if plan.is_leased() => self.decide_with_leases(remote, plan).await,
             Some(remote) => self.decide_remotely(remote, &plan, Instant::now() + remote.timeout).await,
         }
     }
 
-    fn decide_in_memory<'a>(&self, plan: &Plan<'a>, asks: &[Ask<'_>]) -> Verdict<'a> {
+    /// Waits until all that ended requests owe is settled.
+    pub async fn close(&self) {
+        self.books.close().await;
+    }
+
+    fn decide_in_memory<'a>(&self, plan: &Plan<'a>) -> Verdict<'a> {
         let Ok(hold) = self.reserve(plan) else { return overflow() };
-        let reply = self.memory.decide(asks);
-        self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold)
+        let slot = self.slot(plan);
+        let asks: Asks<'_> = plan.counted.iter().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
+        let reply = self.memory.decide(&asks);
+        let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
+        let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+        self.answered(plan, &reply).held(hold).billed(bill)
+    }
+
+    /// The id of the request's slots, if it takes any.
+    fn slot(&self, plan: &Plan<'_>) -> Option<Arc<str>> {
+        let takes = plan.counted.iter().any(|planned| matches!(planned.limit.algorithm, Algorithm::InFlight(_)));
+        takes.then(|| self.books.slot())
+    }
+
+    /// A bill for a request that may have something open once it is admitted.
+    fn bill(&self, plan: &Plan<'_>, slot: Option<Arc<str>>) -> Option<Bill> {
+        let slots = if slot.is_some() { plan.slots() } else { SmallVec::new() };
+        let needed = !slots.is_empty() || plan.settles();
+        needed.then(|| Bill::open(&self.books, slot.unwrap_or_else(|| Arc::from("")), slots))
+    }
+
+    /// The bill once it is known what was decided about these.
+    fn settled<'p, 'a: 'p>(
+        bill: Option<Bill>,
+        asked: impl Iterator<Item = &'p Planned<'a>>,
+        reply: &Reply,
+        charged_by: ChargedBy,
+    ) -> Option<Bill> {
+        let mut bill = bill?;
+        if !reply.granted {
+            bill.denied();
+            return None;
+        }
+        bill.granted(reply.now_us, charged_by);
+        let asked: SmallVec<[_; 2]> = asked.zip(&reply.answers).collect();
+        // The rates of a shadow limit are charged together or not at all.
+        let denied = |shadow: u8| asked.iter().any(|(planned, answer)| planned.shadow == shadow && !answer.allowed);
+        for (planned, _) in asked.iter().filter(|(planned, _)| planned.cost > 0 && planned.policy.settles()) {
+            if !denied(planned.shadow) {
+                let account = Account::new(planned.limit, &planned.subject);
+                bill.charge(planned.policy, account, planned.cost, planned.body);
+            }
+        }
+        Some(bill)
     }
 
     /// First the limits whose tokens are taken in advance, each by itself, then all others at once. Tokens of
@@ -98,7 +166,7 @@ impl Limiter {
         let mut tokens: SmallVec<[_; 1]> = SmallVec::new();
         let mut decisions: SmallVec<[Decision<'a>; 2]> = SmallVec::new();
         for (planned, length) in &leased {
-            let ask = planned.ask();
+            let ask = planned.ask("");
             match remote.take(&ask, *length, deadline).await {
                 Ok(Taken::Tokens(token, answer)) => {
                     if planned.policy.on_store_error == OnStoreError::Local {
@@ -116,7 +184,8 @@ impl Limiter {
                 Err(_) => {
                     plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
                     let Ok(hold) = self.reserve(&plan) else { return overflow() };
-                    return self.decide_without_store(&plan, hold, is_owed);
+                    let slot = self.slot(&plan);
+                    return self.decide_without_store(&plan, slot, hold, is_owed);
                 }
             }
         }
@@ -143,7 +212,7 @@ impl Limiter {
             }
         }
         for decision in &leased {
-            self.stats.decided(decision.policy.index, kind_of(decision, false));
+            self.stats.decided(decision.policy.index, kind_of(decision, verdict.outcome));
         }
         verdict.decisions.insert_many(0, leased);
         verdict
@@ -151,18 +220,30 @@ impl Limiter {
 
     async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, deadline: Instant) -> Verdict<'a> {
         remote.follow();
-        let (asks, is_owed) = (plan.asks(), remote.is_owed());
+        let slot = self.slot(plan);
+        let (asks, is_owed) = (plan.asks(slot.as_deref().unwrap_or("")), remote.is_owed());
         loop {
             let recalled = remote.denials.recall(&asks, deadline).await;
             if let Ok(Recall::Denied(answers)) = recalled {
-                return self.deny_again(plan, &answers);
+                let verdict = self.deny_again(plan, &answers);
+                return match remote.clock_us() {
+                    Some(now_us) => verdict.at(now_us),
+                    None => verdict,
+                };
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
-            let Ok(Recall::Ask(permit)) = recalled else { return self.decide_without_store(plan, hold, is_owed) };
+            let Ok(Recall::Ask(permit)) = recalled else {
+                return self.decide_without_store(plan, slot.clone(), hold, is_owed);
+            };
             let began = Instant::now();
+            // From here on the store may grant, whether we hear of it or not.
+            let bill = self.bill(plan, slot.clone());
             let reply = match remote.ask(&asks, deadline, permit).await {
                 Asked::Remembered => continue,
-                Asked::Alone(Err(_)) => return self.decide_without_store(plan, hold, is_owed),
+                Asked::Alone(Err(_)) => {
+                    drop(bill);
+                    return self.decide_without_store(plan, slot.clone(), hold, is_owed);
+                }
                 Asked::Alone(Ok(reply)) => reply,
                 Asked::Shared(reply) => {
                     self.count_coalesced(plan);
@@ -171,7 +252,8 @@ impl Limiter {
             };
             self.measure(began.elapsed());
             self.remember(plan, &asks, &reply);
-            return self.conclude(outcome_of(&reply), plan.decisions(&reply, Source::Store)).held(hold);
+            let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+            return self.answered(plan, &reply).held(hold).billed(bill);
         }
     }
 
@@ -206,6 +288,13 @@ impl Limiter {
         }
     }
 
+    /// The verdict from a store's reply.
+    fn answered<'a>(&self, plan: &Plan<'a>, reply: &Reply) -> Verdict<'a> {
+        let mut decisions = plan.decisions(reply, Source::Store);
+        let outcome = self.spread.apply(outcome_of(reply), plan.counted.iter().zip(&mut decisions));
+        self.conclude(outcome, decisions).at(reply.now_us)
+    }
+
     /// Takes a place to wait in, when the request may have to.
     fn reserve(&self, plan: &Plan<'_>) -> Result<Option<Hold>, NoPlace> {
         if plan.may_wait() { self.holds.reserve().map(Some).ok_or(NoPlace) } else { Ok(None) }
@@ -213,47 +302,58 @@ impl Limiter {
 
     /// The verdict from remembered denials alone; nothing is charged anywhere.
     fn deny_again<'a>(&self, plan: &Plan<'a>, answers: &[(usize, Answer)]) -> Verdict<'a> {
-        let decisions: SmallVec<[Decision<'a>; 2]> = answers
-            .iter()
-            .filter_map(|(position, answer)| Some(plan.counted.get(*position)?.decision(answer, Source::Remembered)))
-            .collect();
+        let denied = || answers.iter().filter_map(|(position, answer)| Some((plan.counted.get(*position)?, answer)));
+        let mut decisions: SmallVec<[Decision<'a>; 2]> =
+            denied().map(|(planned, answer)| planned.decision(answer, Source::Remembered)).collect();
         for decision in &decisions {
             self.count_remembered(decision);
         }
         let never = decisions.iter().any(|decision| decision.retry_after.is_none());
         let longest = decisions.iter().filter_map(|decision| decision.retry_after).max();
-        self.conclude(Outcome::Denied { retry_after: longest.filter(|_| !never) }, decisions)
+        let outcome = Outcome::Denied { retry_after: longest.filter(|_| !never) };
+        let outcome = self.spread.apply(outcome, denied().map(|(planned, _)| planned).zip(&mut decisions));
+        self.conclude(outcome, decisions)
     }
 
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
-    fn decide_without_store<'a>(&self, plan: &Plan<'a>, hold: Option<Hold>, is_owed: IsOwed) -> Verdict<'a> {
+    fn decide_without_store<'a>(
+        &self,
+        plan: &Plan<'a>,
+        slot: Option<Arc<str>>,
+        hold: Option<Hold>,
+        is_owed: IsOwed,
+    ) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
-            planned.policy.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
+            planned.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
         };
         if plan.counted.iter().any(|planned| refuses(&planned)) {
             let refusing = plan.counted.iter().filter(refuses);
-            let denied = |planned: &Planned<'a>| {
-                Decision::uncounted(planned.policy, Some(planned.limit), Allowed::No, Source::DeniedOnError)
-            };
+            let denied = |planned: &Planned<'a>| planned.uncounted(Allowed::No, Source::DeniedOnError);
             return self.conclude(Outcome::Unavailable, refusing.map(denied).collect());
         }
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
-        let asks: Asks<'_> = plan.counted.iter().filter(|planned| is_local(planned)).map(Planned::ask).collect();
+        let local = || plan.counted.iter().filter(|planned| is_local(planned));
+        let asks: Asks<'_> = local().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
         let reply = self.fallback.decide(&asks, is_owed);
+        let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
+        let bill = Self::settled(bill, local(), &reply, ChargedBy::Local);
         let mut answers = reply.answers.iter();
         let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {
             Some(answer) => planned.decision(answer, Source::Local),
-            None => Decision::uncounted(planned.policy, Some(planned.limit), Allowed::Yes, Source::AllowedOnError),
+            None => planned.uncounted(Allowed::Yes, Source::AllowedOnError),
         });
-        let decisions = with_denied(counted.collect(), &plan.denied);
-        self.conclude(outcome_of(&reply), decisions).held(hold)
+        let mut decisions = with_denied(counted.collect(), &plan.denied);
+        let outcome = self.spread.apply(outcome_of(&reply), plan.counted.iter().zip(&mut decisions));
+        self.conclude(outcome, decisions).at(reply.now_us).held(hold).billed(bill)
     }
 
     /// Counts the decisions and makes the verdict.
     fn conclude<'a>(&self, outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Verdict<'a> {
-        let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
-        for decision in &decisions {
-            self.stats.decided(decision.policy.index, kind_of(decision, waits));
+        // The rates of one limit are one decision.
+        for rates in decisions.chunk_by(|a, b| std::ptr::eq(a.policy, b.policy)) {
+            if let Some(decision) = rates.iter().find(|decision| !decision.allowed).or(rates.first()) {
+                self.stats.decided(decision.policy.index, kind_of(decision, outcome));
+            }
         }
         Verdict::new(outcome, decisions)
     }
@@ -267,6 +367,12 @@ impl Limiter {
     }
 }
 
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.keeping.abort();
+    }
+}
+
 /// All places to wait in are taken.
 struct NoPlace;
 
@@ -275,7 +381,7 @@ fn overflow<'a>() -> Verdict<'a> {
 }
 
 /// The outcome a reply makes.
-fn outcome_of(reply: &Reply) -> Outcome {
+pub(super) fn outcome_of(reply: &Reply) -> Outcome {
     if reply.granted {
         Outcome::Allowed { wait: Duration::from_micros(reply.wait_us) }
     } else {
@@ -284,7 +390,9 @@ fn outcome_of(reply: &Reply) -> Outcome {
 }
 
 /// How a decision is counted.
-fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
+fn kind_of(decision: &Decision<'_>, outcome: Outcome) -> DecisionKind {
+    let passes = matches!(outcome, Outcome::Allowed { .. });
+    let waits = matches!(outcome, Outcome::Allowed { wait } if !wait.is_zero());
     match (decision.source, decision.allowed) {
         (Source::AllowedOnError, _) => DecisionKind::ErrorAllow,
         (Source::DeniedOnError, _) => DecisionKind::ErrorDeny,
@@ -292,6 +400,7 @@ fn kind_of(decision: &Decision<'_>, waits: bool) -> DecisionKind {
         (Source::Local, true) => DecisionKind::LocalAllow,
         (Source::Local, false) => DecisionKind::LocalDeny,
         (_, true) if waits && decision.is_enforced() && decision.is_queue() => DecisionKind::Delay,
+        (_, true) if passes && decision.warning().is_some() => DecisionKind::Warn,
         (_, true) => DecisionKind::Allow,
         (_, false) => DecisionKind::Deny,
     }

@@ -4,9 +4,13 @@
 //! [`Verdict`]. It knows HTTP's types (headers, URI, method) but neither hyper nor routes.
 
 pub mod algorithm;
+pub mod bill;
+pub mod books;
 mod coalesce;
+pub mod cost;
 pub mod decision;
 pub mod denials;
+pub mod dynamic;
 pub mod fallback;
 pub mod fingerprint;
 pub mod headers;
@@ -17,9 +21,13 @@ pub mod limiter;
 pub mod plan;
 pub mod policy;
 mod remote;
+pub mod replay;
+pub mod schedule;
+mod spread;
 pub mod stats;
 pub mod store;
 
+pub use bill::Bill;
 pub use decision::{Decision, Outcome, Source, Verdict};
 pub use key::Facts;
 pub use limiter::Limiter;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::algorithm::Algorithm;
-use super::decision::{Allowed, Decision, Source};
-use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject};
+use super::bill::Account;
+use super::decision::{Allowed, Decision, Outcome, Source};
+use super::dynamic::Snapshot;
+use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject, value_of};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
+use super::schedule::Schedules;
 use super::store::{Ask, Reply};
 
 /// The limits of one request, sorted into those a store counts and those that need no store.
@@ -23,12 +26,16 @@ pub(super) struct Plan<'a> {
 /// One limit that a store is to count.
 #[derive(Debug)]
 pub(super) struct Planned<'a> {
-    pub(super) policy: &'a Policy,
+    pub(super) policy: &'a Arc<Policy>,
     pub(super) limit: &'a Limit,
     pub(super) cost: u64,
     pub(super) subject: Subject,
+    /// Whether it denies this subject.
+    pub(super) mode: Mode,
     /// 0 enforces; see [`Ask::shadow`].
     pub(super) shadow: u8,
+    /// The part of the cost that the announced body makes.
+    pub(super) body: u64,
 }
 
 /// What a policy makes of a request, before anything is counted.
@@ -46,6 +53,8 @@ pub enum Reading<'a> {
         terms: &'a Terms,
         /// Why these terms.
         because: Because,
+        /// Whether no part of its key is present (`missing: client_ip` or `deny`).
+        without_key: bool,
     },
 }
 
@@ -54,45 +63,115 @@ pub enum Reading<'a> {
 pub enum Because {
     /// They are the policy's own.
     Own,
+    /// No part of the key is present: `missing: deny`.
+    Missing,
+    /// It was set for the key while the proxy runs.
+    Dynamic,
     /// An override names the key; its position in the policy.
     Override(usize),
-    /// No part of the key is present: `missing` says so.
-    Missing,
+    /// The request is of a tier; its position in the policy.
+    Tier(usize),
+    /// A schedule holds at this hour; its position in the policy.
+    Schedule(usize),
+}
+
+/// What a reading depends on beside policy and request.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'s, 'a> {
+    /// How values enter subjects.
+    pub hashing: &'s Hashing,
+    /// What was set while the proxy runs.
+    pub overrides: Option<&'a Snapshot>,
+    /// Which hour it is.
+    pub clock: Clock,
+}
+
+/// By which clock schedules go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// This process' wall clock.
+    Wall,
+    /// An instant, microseconds since 1970 (explanations, simulations, tests).
+    At(i64),
+}
+
+impl Clock {
+    /// The position of the schedule that holds.
+    fn among(self, schedules: &Schedules) -> Option<usize> {
+        match self {
+            Self::Wall => schedules.now(),
+            Self::At(now_us) => schedules.at(now_us),
+        }
+    }
 }
 
 impl<'a> Reading<'a> {
     /// Reads a request under a policy.
     ///
     /// # Errors
-    /// When a part of the key occurs twice in the request.
-    pub fn of(policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
+    /// When a part of the key, or of what tells its tiers apart, occurs twice in the request.
+    pub fn of(policy: &'a Policy, facts: &Facts<'_>, situation: Situation<'_, 'a>) -> Result<Self, AmbiguousKey> {
         if !policy.applies.to(facts.path) {
             return Ok(Self::Elsewhere);
         }
-        let (subject, terms, because) = match policy.key.subject(facts, hashing)? {
-            Found::Present { subject, values } => match override_for(policy, &values) {
-                Some(position) => (subject, &policy.overrides[position].terms, Because::Override(position)),
-                None => (subject, &policy.terms, Because::Own),
-            },
+        let (subject, values, without_key) = match policy.key.subject(facts, situation.hashing)? {
+            Found::Present { subject, values } => (subject, values, false),
             Found::Missing => match policy.missing {
                 Missing::Skip => return Ok(Self::Skipped),
-                Missing::Deny => (Subject::new(), &Terms::Deny, Because::Missing),
+                Missing::Deny => return Ok(Self::without_key()),
                 Missing::ClientIp { ipv6_prefix } => {
-                    (key::client_subject(facts, ipv6_prefix), &policy.terms, Because::Missing)
+                    (key::client_subject(facts, ipv6_prefix), smallvec![KeyValue::client(facts)], true)
                 }
             },
         };
-        Ok(Self::Keyed { subject, terms, because })
+        let (terms, because) = terms_for(policy, &values, facts, situation)?;
+        Ok(Self::Keyed { subject, terms, because, without_key })
     }
+
+    /// Of a request that is denied for want of a key.
+    fn without_key() -> Self {
+        Self::Keyed { subject: Subject::new(), terms: &Terms::Deny, because: Because::Missing, without_key: true }
+    }
+}
+
+/// What holds for a key: what was set while the proxy runs before an override of the file before a tier before a schedule before the policy's own terms.
+fn terms_for<'a>(
+    policy: &'a Policy,
+    values: &[KeyValue<'_>],
+    facts: &Facts<'_>,
+    situation: Situation<'_, 'a>,
+) -> Result<(&'a Terms, Because), AmbiguousKey> {
+    if let Some(terms) = situation.overrides.and_then(|set| set.find(policy, values, situation.hashing)) {
+        return Ok((terms, Because::Dynamic));
+    }
+    if let Some(position) = override_for(policy, values) {
+        return Ok((&policy.overrides[position].terms, Because::Override(position)));
+    }
+    if let Some(tiers) = &policy.tiers
+        && let Some(value) = value_of(&tiers.by, facts)?
+        && let Some(position) = tiers.find(&value.bytes)
+    {
+        return Ok((&tiers.values[position].terms, Because::Tier(position)));
+    }
+    if let Some(schedules) = &policy.schedules
+        && let Some(position) = situation.clock.among(schedules)
+    {
+        return Ok((&schedules.list[position].terms, Because::Schedule(position)));
+    }
+    Ok((&policy.terms, Because::Own))
 }
 
 impl<'a> Plan<'a> {
     /// Reads the request under every policy that counts it. A shadow limit whose key is ambiguous
     /// is left out: it never affects the answer.
-    pub(super) fn new(policies: &'a [Arc<Policy>], facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, AmbiguousKey> {
+    pub(super) fn new(
+        policies: &'a [Arc<Policy>],
+        facts: &Facts<'_>,
+        situation: Situation<'_, 'a>,
+    ) -> Result<Self, AmbiguousKey> {
         let mut plan = Self { counted: SmallVec::new(), denied: SmallVec::new() };
         for policy in policies {
-            match plan.add(policy, facts, hashing) {
+            match plan.add(policy, facts, situation) {
                 Err(AmbiguousKey) if policy.mode == Mode::Enforce => return Err(AmbiguousKey),
                 _ => {}
             }
@@ -100,30 +179,43 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    fn add(&mut self, policy: &'a Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<(), AmbiguousKey> {
-        let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, hashing)? else { return Ok(()) };
+    fn add(
+        &mut self,
+        policy: &'a Arc<Policy>,
+        facts: &Facts<'_>,
+        situation: Situation<'_, 'a>,
+    ) -> Result<(), AmbiguousKey> {
+        let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, situation)? else { return Ok(()) };
         match terms {
             Terms::Unlimited => {}
-            Terms::Deny => self.denied.push(Decision::uncounted(policy, None, Allowed::No, Source::Store)),
-            Terms::Limited(limits) => self.count(policy, limits, policy.cost.of(facts.method), &subject),
+            Terms::Deny => {
+                let denied = Decision::uncounted(policy, None, Allowed::No, Source::Store);
+                self.denied.push(Decision { mode: policy.mode_for(&subject), ..denied });
+            }
+            Terms::Limited(limits) => self.count(policy, limits, facts, &subject),
         }
         Ok(())
     }
 
     /// Adds every limit of a policy.
-    fn count(&mut self, policy: &'a Policy, limits: &'a [Limit], cost: u64, subject: &Subject) {
+    fn count(&mut self, policy: &'a Arc<Policy>, limits: &'a [Limit], facts: &Facts<'_>, subject: &Subject) {
+        let (cost, body) = (policy.cost.of(facts), policy.cost.announced(facts));
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
-        let shadow = if policy.mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
+        let mode = policy.mode_for(subject);
+        let shadow = if mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
         for limit in limits {
-            let is_penalty = matches!(limit.algorithm, Algorithm::Penalty(_));
-            let cost = if is_penalty { cost.min(1) } else { cost };
-            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), shadow });
+            let cost = match limit.algorithm {
+                Algorithm::Penalty(_) | Algorithm::InFlight(_) => cost.min(1),
+                _ if policy.cost.is_dynamic() => cost.min(limit.algorithm.capacity()),
+                _ => cost,
+            };
+            self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), mode, shadow, body });
         }
     }
 
     /// The questions to a store.
-    pub(super) fn asks(&self) -> SmallVec<[Ask<'_>; 2]> {
-        self.counted.iter().map(Planned::ask).collect()
+    pub(super) fn asks<'x>(&'x self, slot: &'x str) -> SmallVec<[Ask<'x>; 2]> {
+        self.counted.iter().map(|planned| planned.ask(slot)).collect()
     }
 
     /// Takes the limits out whose tokens are taken in advance, to be decided before the others.
@@ -145,11 +237,35 @@ impl<'a> Plan<'a> {
         self.counted.iter().any(|planned| planned.limit.lease.is_some())
     }
 
+    /// Where the request would count among those in flight.
+    pub(super) fn slots(&self) -> SmallVec<[Account; 1]> {
+        let takes =
+            |planned: &&Planned<'_>| planned.cost > 0 && matches!(planned.limit.algorithm, Algorithm::InFlight(_));
+        self.counted.iter().filter(takes).map(|planned| Account::new(planned.limit, &planned.subject)).collect()
+    }
+
+    /// Whether the request's end changes anything that it is charged.
+    pub(super) fn settles(&self) -> bool {
+        self.counted.iter().any(|planned| planned.cost > 0 && planned.policy.settles())
+    }
+
+    /// The outcome that needs no store: denied already, or nothing to count.
+    pub(super) fn decided_already(&mut self) -> Option<(Outcome, SmallVec<[Decision<'a>; 2]>)> {
+        let outcome = if self.denied.iter().any(Decision::is_enforced) {
+            Outcome::Denied { retry_after: None }
+        } else if self.counted.is_empty() {
+            Outcome::Allowed { wait: Duration::ZERO }
+        } else {
+            return None;
+        };
+        Some((outcome, std::mem::take(&mut self.denied)))
+    }
+
     /// Whether an enforced leaky bucket may make the request wait.
     pub(super) fn may_wait(&self) -> bool {
         self.counted.iter().any(|planned| {
             planned.cost > 0
-                && planned.policy.mode == Mode::Enforce
+                && planned.mode == Mode::Enforce
                 && matches!(planned.limit.algorithm, Algorithm::LeakyBucket { .. })
         })
     }
@@ -163,7 +279,7 @@ impl<'a> Plan<'a> {
 
 impl<'a> Planned<'a> {
     /// The question to a store.
-    pub(super) fn ask(&self) -> Ask<'_> {
+    pub(super) fn ask<'x>(&'x self, slot: &'x str) -> Ask<'x> {
         Ask {
             state_id: &self.limit.state_id,
             algorithm: &self.limit.algorithm,
@@ -171,14 +287,24 @@ impl<'a> Planned<'a> {
             cost: self.cost,
             least_cost: self.policy.cost.least().min(self.cost.max(1)),
             shadow: self.shadow,
-            refundable: false,
-            slot: "",
+            refundable: self.policy.settles(),
+            slot,
         }
+    }
+
+    /// Whether what this answer charged may change once the request is answered.
+    pub(super) fn stays_open(&self, answer: &super::store::Answer) -> bool {
+        answer.allowed && self.cost > 0 && self.policy.settles()
     }
 
     /// What an answer means.
     pub(super) fn decision(&self, answer: &super::store::Answer, source: Source) -> Decision<'a> {
-        Decision::of(self.policy, self.limit, self.cost, answer, source)
+        Decision { mode: self.mode, ..Decision::of(self.policy, self.limit, self.cost, answer, source) }
+    }
+
+    /// What holds when no store counted.
+    pub(super) fn uncounted(&self, allowed: Allowed, source: Source) -> Decision<'a> {
+        Decision { mode: self.mode, ..Decision::uncounted(self.policy, Some(self.limit), allowed, source) }
     }
 }
 

@@ -4,10 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::algorithm::Algorithm;
-use super::key::Key;
+pub use super::cost::{Answered, Cost, LARGEST as LARGEST_COST, Settling, Statuses};
+use super::dynamic::Rules;
+use super::fingerprint;
+use super::key::{Key, KeyPart};
+use super::schedule::Schedules;
 use crate::units::Rate;
 
 /// A named limit. Its name is its identity: state, statistics and metrics hang on it.
@@ -21,12 +25,20 @@ pub struct Policy {
     pub key: Key,
     /// What happens when no part of the key is present.
     pub missing: Missing,
-    /// What holds unless an override matches.
+    /// What holds unless something below does.
     pub terms: Terms,
     /// Exceptions by exact key value or address block; the first match wins.
     pub overrides: Vec<Override>,
+    /// What may be set for single keys while the proxy runs; that comes before everything else.
+    pub dynamic: Option<Rules>,
+    /// Other terms by plan, where no override matches.
+    pub tiers: Option<Tiers>,
+    /// Other terms at certain hours, where neither an override nor a tier holds.
+    pub schedules: Option<Schedules>,
     /// How much a request costs.
     pub cost: Cost,
+    /// Which answers give a charge back.
+    pub settling: Settling,
     /// Whether it denies or only watches.
     pub mode: Mode,
     /// Which of the requests that reach it are counted.
@@ -37,6 +49,13 @@ pub struct Policy {
     pub response: Option<Arc<DeniedResponse>>,
     /// Whether a shadow limit still sends its `RateLimit` fields.
     pub shadow_headers: bool,
+    /// The share of its keys for which a shadow limit denies all the same.
+    pub enforced_share: Share,
+    /// From which used share of its capacity on admitted requests carry a warning.
+    pub warn_at: Option<Share>,
+    /// By how much denied requests of one key may be told to come later than the exact time, each for a
+    /// token of its own; `None`: all are told the exact time.
+    pub spread_retry: Option<Duration>,
 }
 
 /// What is allowed: nothing, everything, or what a limit admits.
@@ -53,7 +72,8 @@ pub enum Terms {
 /// One state per key, and the algorithm that reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// `<policy>[@tier or override][~period]`: no state is read with another limit's numbers.
+    /// `<policy>[@1 (an override) | @@pro (a tier) | @dynamic][~period]`: no state is read with another limit's
+    /// numbers but the policy's own by its schedules. Names and tiers hold neither `@` nor `~`, so no two of these can be one.
     pub state_id: Arc<str>,
     /// What tells it from the policy's other rates, `~<period>`; empty where there is one.
     pub suffix: Box<str>,
@@ -99,14 +119,27 @@ pub enum OverrideMatch {
     Value(Box<str>),
 }
 
-/// Cost per request, by method; at most 2^31.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cost {
-    /// For methods not listed.
-    pub default: u64,
-    /// For these.
-    pub by_method: Vec<(Method, u64)>,
+/// Terms by the value of a key part.
+#[derive(Debug, Clone)]
+pub struct Tiers {
+    /// The first present of these names the tier.
+    pub by: Vec<KeyPart>,
+    /// The tiers; whoever has another value, or none, has the policy's own terms.
+    pub values: Vec<Tier>,
 }
+
+/// One tier.
+#[derive(Debug, Clone)]
+pub struct Tier {
+    /// The exact value.
+    pub name: Box<str>,
+    /// What holds for it.
+    pub terms: Terms,
+}
+
+/// A share of a whole, in parts per million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Share(u32);
 
 /// Whether a limit denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +204,79 @@ pub struct DeniedResponse {
     pub body: Box<str>,
 }
 
+impl Policy {
+    /// Whether a charge may change after the decision.
+    #[must_use]
+    pub fn settles(&self) -> bool {
+        self.cost.may_grow() || self.settling.may_refund()
+    }
+
+    /// What a request cost, now that it is answered: nothing when the charge is given back, what an upstream's
+    /// field tells; `None`: what was charged.
+    #[must_use]
+    pub fn true_cost(&self, status: StatusCode, headers: &HeaderMap, answered: Answered) -> Option<u64> {
+        if self.settling.refunds(status, answered) {
+            return Some(0);
+        }
+        (answered == Answered::Upstream).then(|| self.cost.told(headers)).flatten()
+    }
+
+    /// Whether it denies this subject: a shadow limit does so for a fixed share of them, the same on
+    /// every proxy of one store.
+    #[must_use]
+    pub fn mode_for(&self, subject: &[u8]) -> Mode {
+        let enforced = self.mode == Mode::Shadow
+            && self.enforced_share > Share::default()
+            && !subject.is_empty()
+            && fingerprint::place_of(&self.name, subject) < self.enforced_share.0;
+        if enforced { Mode::Enforce } else { self.mode }
+    }
+}
+
+impl Policy {
+    /// Everything of a request that it looks at: the parts of its key, and what tells its tiers apart.
+    pub fn asked_parts(&self) -> impl Iterator<Item = &KeyPart> {
+        let tiers = self.tiers.iter().flat_map(|tiers| &tiers.by);
+        self.key.parts.iter().flatten().chain(tiers)
+    }
+}
+
+impl Tiers {
+    /// The position of the tier of this name.
+    #[must_use]
+    pub fn find(&self, value: &[u8]) -> Option<usize> {
+        self.values.iter().position(|tier| tier.name.as_bytes() == value)
+    }
+}
+
+impl Share {
+    /// Parts of the whole.
+    pub const WHOLE: u32 = 1_000_000;
+
+    /// This many parts per million, at most all.
+    #[must_use]
+    pub fn of(parts: u32) -> Self {
+        Self(parts.min(Self::WHOLE))
+    }
+
+    /// Whether `part` is at least this share of `whole`.
+    #[must_use]
+    pub fn reached_by(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * u128::from(Self::WHOLE) >= u128::from(whole) * u128::from(self.0)
+    }
+}
+
+impl std::fmt::Display for Share {
+    /// A percentage, such as `5%` or `0.25%`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
+        match rest {
+            0 => write!(f, "{whole}%"),
+            _ => write!(f, "{whole}.{}%", format!("{rest:04}").trim_end_matches('0')),
+        }
+    }
+}
+
 impl Applies {
     /// Whether a request for this path is counted.
     #[must_use]
@@ -188,30 +294,6 @@ impl PathPattern {
             Self::Exact(exact) => path == &**exact,
             Self::Prefix(prefix) => path.starts_with(&**prefix) || Some(path) == prefix.strip_suffix('/'),
         }
-    }
-}
-
-impl Cost {
-    /// What a request with this method costs. HEAD costs what GET does unless it is listed, or it
-    /// would be a cheaper way to the same work.
-    #[must_use]
-    pub fn of(&self, method: &Method) -> u64 {
-        let listed = |wanted: &Method| self.by_method.iter().find(|(listed, _)| listed == wanted);
-        let found = listed(method).or_else(|| listed(&Method::GET).filter(|_| *method == Method::HEAD));
-        found.map_or(self.default, |&(_, cost)| cost)
-    }
-
-    /// The least cost above 0 that a request can have; 1 when all are free.
-    #[must_use]
-    pub fn least(&self) -> u64 {
-        let listed = self.by_method.iter().map(|&(_, cost)| cost);
-        listed.chain([self.default]).filter(|&cost| cost > 0).min().unwrap_or(1)
-    }
-
-    /// The largest cost a request can have.
-    #[must_use]
-    pub fn largest(&self) -> u64 {
-        self.by_method.iter().map(|&(_, cost)| cost).fold(self.default, u64::max)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shared store as a worker asks it: through the memory of denials, then together with whoever asks
 //! the same.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub(super) struct Remote {
     pub(super) denials: Denials,
     pub(super) timeout: Duration,
     queues: Queues,
+    /// When the latest answer came, and the store's clock in it.
+    answered: Cell<Option<(Instant, i64)>>,
     leases: Leases,
 }
 
@@ -46,7 +49,14 @@ pub(super) enum Asked {
 impl Remote {
     /// A store and nothing known of it.
     pub(super) fn new(store: Rc<RedisStore>, timeout: Duration) -> Rc<Self> {
-        Rc::new(Self { store, denials: Denials::new(), timeout, queues: Queues::new(), leases: Leases::new() })
+        Rc::new(Self {
+            store,
+            denials: Denials::new(),
+            timeout,
+            queues: Queues::new(),
+            leases: Leases::new(),
+            answered: Cell::default(),
+        })
     }
 
     /// Whether a decision that begins now is made without anything being sent.
@@ -61,7 +71,9 @@ impl Remote {
 
     /// Asks the store, and tells the permit what came of it.
     pub(super) async fn ask(self: &Rc<Self>, asks: &[Ask<'_>], deadline: Instant, mut permit: Permit<'_>) -> Asked {
-        let result = match self.queues.join(asks, deadline) {
+        let together = self.store.decides_at_once(asks);
+        let place = if together { self.queues.join(asks, deadline) } else { Place::Alone };
+        let result = match place {
             Place::Alone => self.store.decide_before(deadline, asks).await,
             Place::First(name) => {
                 let _first = First { remote: self, name, asks };
@@ -164,9 +176,19 @@ impl Remote {
         }
     }
 
+    /// The store's clock, as far behind as its latest answer was on its way. So a denial that is still
+    /// remembered is one at this instant, too: it came before that answer or with it.
+    pub(super) fn clock_us(&self) -> Option<i64> {
+        let (answered, now_us) = self.answered.get()?;
+        Some(now_us.saturating_add(i64::try_from(answered.elapsed().as_micros()).unwrap_or(i64::MAX)))
+    }
+
     fn settle(&self, permit: Permit<'_>, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
+        if let Ok(reply) = result {
+            self.answered.set(Some((Instant::now(), reply.now_us)));
+        }
         self.follow();
-        permit.settle(asks, result);
+        permit.at_most(self.store.proof_lasts(asks)).settle(asks, result);
     }
 
     /// One call for all of these, each of which is told its own answer.

@@ -37,6 +37,8 @@ pub enum DecisionKind {
     Deny,
     /// Admitted, and held for its turn.
     Delay,
+    /// Admitted, with a warning that little is left.
+    Warn,
     /// Would have been denied by a shadow limit.
     ShadowDeny,
     /// Admitted because the store failed.
@@ -51,10 +53,11 @@ pub enum DecisionKind {
 
 impl DecisionKind {
     /// Every kind, in label order.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Allow, "allow"),
         (Self::Deny, "deny"),
         (Self::Delay, "delay"),
+        (Self::Warn, "warn"),
         (Self::ShadowDeny, "shadow_deny"),
         (Self::ErrorAllow, "error_allow"),
         (Self::ErrorDeny, "error_deny"),
@@ -120,23 +123,26 @@ impl StoreErrorKind {
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Refused => "start redis, or correct store.redis: its url, its tls",
+            Self::Refused => "start redis, or correct store.redis: its address, its tls",
             Self::Reset => "look at redis' own log: it closed the connection, or died, or wants rediss://",
             Self::Timeout => {
                 "look at redis' SLOWLOG and the network, raise store.redis.timeout, or write redis:// where it has no TLS"
             }
             Self::Loading => "wait until redis has read its data or reached its primary",
-            Self::Readonly => "a replica answers: let store.redis.url lead to the primary",
+            Self::Readonly => {
+                "a replica answers: let store.redis.url lead to the primary, or write store.redis.sentinel"
+            }
             Self::Oom => "raise redis' maxmemory, or set maxmemory-policy to volatile-ttl",
             Self::Noscript => "nothing: the scripts are loaded again",
-            Self::Moved | Self::Clusterdown => "let store.redis.url lead to a server outside a cluster",
+            Self::Moved => "a node of a cluster answers: write store.redis.cluster instead of its url",
+            Self::Clusterdown => {
+                "look at CLUSTER INFO and CLUSTER NODES: slots have no node, or this node sees too few others"
+            }
             Self::Noauth => "correct store.redis.username and its password",
             Self::Noperm => "give the user the commands and keys of deploy/redis/users.acl",
             Self::Misconf => "look at redis' own log: it refuses writes while it cannot save or replicate",
             Self::Busy => "a slow script blocks redis: SCRIPT KILL ends it",
-            Self::Protocol => {
-                "check that store.redis.url leads to a redis of version 6.2 or newer, with or without TLS"
-            }
+            Self::Protocol => "check that store.redis leads to a redis of version 6.2 or newer, with or without TLS",
         }
     }
 
@@ -155,9 +161,11 @@ pub const CHECK_BUCKETS: [f64; 11] =
 #[derive(Debug, Default)]
 pub struct LimitStats {
     /// Decisions, by [`Policy::index`](super::policy::Policy::index) and [`DecisionKind`].
-    pub decisions: Vec<[Counter; 8]>,
+    pub decisions: Vec<[Counter; 9]>,
     /// Denials answered from memory of an earlier one, by policy index.
     pub remembered: Vec<Counter>,
+    /// Cost units given back and charged on top after answers, by policy index.
+    pub settled: Vec<[Counter; 2]>,
     /// Requests answered by a call that another request of the same kind made, by policy index.
     pub coalesced: Vec<Counter>,
     /// Store errors by [`StoreErrorKind`].
@@ -170,6 +178,8 @@ pub struct LimitStats {
     pub check_nanos: Counter,
     /// 1 when the store answers, 0 when the breaker is open (always 1 with the memory store).
     pub store_up: AtomicU64,
+    /// Redis servers whose scripts are given this process' clock, because they keep their own from them.
+    pub own_clock: AtomicU64,
     /// Requests being held for their turn.
     pub held: AtomicU64,
     /// What was logged of the store, shared by the workers of a process.
@@ -183,6 +193,7 @@ impl LimitStats {
         Self {
             decisions: (0..policies).map(|_| Default::default()).collect(),
             remembered: (0..policies).map(|_| Counter::default()).collect(),
+            settled: (0..policies).map(|_| Default::default()).collect(),
             coalesced: (0..policies).map(|_| Counter::default()).collect(),
             store_up: AtomicU64::new(1),
             ..Self::default()

@@ -1,35 +1,38 @@
 //! One client connection, from its first byte to its last: HTTP/1 or HTTP/2, drained when the
-//! process ends, closed so that the client can read the last answer.
+//! process ends, closed so that the client can read the last answer; or a tunnel in the end.
 
+mod accepted;
 mod closing;
 mod held;
 mod streams;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::Downstream;
 use super::inbound::{Clocks, Gate, Inbound, Opening, Refusal};
-use super::{Downstream, Proxy};
+use super::transport::Transport;
+use super::upgrade::Tunnel;
 use crate::config::Listener;
 use crate::telemetry::WorkerStats;
+pub use accepted::serve;
+pub(super) use closing::linger;
 use held::{Held, InFlight, Side};
 use streams::Streams;
 
@@ -53,44 +56,6 @@ pub enum Phase {
     Stopped,
 }
 
-/// Serves one accepted connection until it ends.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    listener: usize,
-    proxy: Rc<Proxy>,
-    phase: watch::Receiver<Phase>,
-) {
-    let config = proxy.config.load_full();
-    let Some(settings) = config.listeners.get(listener) else { return };
-    let Ok(local) = stream.local_addr() else { return };
-    let address = peer.ip().to_canonical();
-    let downstream = Downstream {
-        peer,
-        peer_text: peer_text(address),
-        local,
-        listener,
-        trusted: config.trusted_proxies.iter().any(|network| network.contains(&address)),
-        in_flight: std::cell::Cell::new(0),
-        close: std::cell::Cell::new(false),
-        version: std::cell::Cell::new(Version::HTTP_11),
-        stats: Arc::clone(&proxy.stats),
-    };
-    let connection = Connection {
-        downstream: Rc::new(downstream),
-        clocks: Clocks::new(settings.header_timeout, settings.idle_timeout),
-        phase,
-    };
-    let settings = settings.clone();
-    drop(config);
-    let handler = move |request, downstream| Rc::clone(&proxy).handle(request, downstream);
-    connection.serve(stream, &settings, handler).await;
-}
-
-fn peer_text(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).unwrap_or(const { HeaderValue::from_static("unknown") })
-}
-
 /// One connection and what it needs besides its socket and its handler.
 #[derive(Debug)]
 pub struct Connection {
@@ -105,7 +70,7 @@ pub struct Connection {
 impl Connection {
     /// Serves `stream` with `handler` until the connection ends. A panic of the handler ends this
     /// connection alone, and is counted.
-    pub async fn serve<H, F, B>(self, stream: TcpStream, listener: &Listener, handler: H)
+    pub async fn serve<H, F, B>(self, stream: Transport, listener: &Listener, handler: H)
     where
         H: Fn(Request<Incoming>, Rc<Downstream>) -> F + 'static,
         F: Future<Output = Response<B>> + 'static,
@@ -114,17 +79,12 @@ impl Connection {
     {
         let _panics = PanicCount(Arc::clone(&self.downstream.stats));
         // Fails only on a socket that is already gone, which the first read will tell.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.socket().set_nodelay(true);
         let mut inbound = Inbound::new(stream, listener.max_header_size, self.clocks);
-        let phase = self.phase.clone();
-        let draining = async move {
-            reached(phase, Phase::Draining).await;
-            tokio::time::sleep(FAREWELL).await;
-        };
         let opening = tokio::select! {
             biased;
             opening = inbound.opening() => opening,
-            () = draining => return,
+            () = farewell(self.phase.clone()) => return,
         };
         match opening {
             Opening::Nothing => {}
@@ -176,11 +136,26 @@ impl Connection {
             };
         }
         let asked = self.downstream.close.get();
-        let inbound = connection.into_parts().io;
-        match ended {
-            Some(Ok(())) => closing::close(inbound, asked, &self.downstream).await,
-            Some(Err(error)) => closing::break_off(inbound, &error, &self.downstream),
-            None => {}
+        let parts = connection.into_parts();
+        let tunnel = self.downstream.tunnel.take();
+        match (ended, tunnel) {
+            // Boxed: other connections need not have room for a tunnel.
+            (Some(Ok(())), Some(tunnel)) => Box::pin(self.carry(*tunnel, parts.io, parts.read_buf)).await,
+            (Some(Ok(())), None) => closing::close(parts.io, asked, &self.downstream).await,
+            (Some(Err(error)), _) => closing::break_off(parts.io, &error, &self.downstream),
+            (None, _) => {}
+        }
+    }
+
+    /// Carries what comes both ways, after a 101. `read` is what hyper has read behind the request.
+    async fn carry(self, tunnel: Tunnel, inbound: Inbound, read: Bytes) {
+        let _in_flight = InFlight::new(Rc::clone(&self.downstream), Side::Tunnel);
+        let (client, waiting) = inbound.into_parts();
+        let mut early = BytesMut::from(read);
+        early.unsplit(waiting);
+        tokio::select! {
+            () = tunnel.run(client, early.freeze()) => {}
+            () = reached(self.phase, Phase::Stopped) => {}
         }
     }
 
@@ -236,6 +211,12 @@ where
 {
     let downstream = in_flight.downstream();
     let mut response = handler(request, Rc::clone(downstream)).await;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(gate) = gate {
+            gate.switch();
+        }
+        return Ok(response.map(|body| Held::new(body, in_flight)));
+    }
     // Whatever of the body is still to come will not be read by anyone: the connection ends.
     let unread = gate.is_some_and(|gate| gate.body_open());
     if unread || downstream.close.get() {
@@ -268,6 +249,12 @@ where
         turned.as_mut().poll(cx).map(|()| None)
     })
     .await
+}
+
+/// Ends when a connection on which no request has come is not waited for any longer.
+async fn farewell(phase: watch::Receiver<Phase>) {
+    reached(phase, Phase::Draining).await;
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// Ends when `phase` is reached; never, when the process forgets to say so.

@@ -22,6 +22,7 @@ use super::pool::{ConnectError, Lease};
 use super::record::Record;
 use super::rejection::{Blame, Rejection};
 use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
+use super::upgrade::Protocol;
 use crate::upstream::{Endpoint, Upstream};
 
 /// An upstream's answer and the connection its body comes from.
@@ -54,6 +55,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Answer, Rejection<'static>> {
         let upload = request.body().upload();
+        let asked = request.extensions().get::<Protocol>().copied();
         let mut rejection = Rejection::NoEndpoint;
         for endpoint in upstream.in_turn() {
             record.sent_to(endpoint);
@@ -70,7 +72,7 @@ impl Proxy {
                 };
                 let sent = taken.sender().try_send_request(request);
                 match head(sent, upload.as_deref(), limit).await {
-                    Ok(response) => return self.accept(upstream, endpoint, response, taken),
+                    Ok(response) => return self.accept(upstream, endpoint, Answer { response, lease: taken }, asked),
                     Err(HeadError::Failed(rejection)) => {
                         if rejection.blame() == Blame::Upstream {
                             self.failed(upstream, endpoint, rejection.label());
@@ -102,20 +104,29 @@ impl Proxy {
         &self,
         upstream: &Upstream,
         endpoint: &Endpoint,
-        response: Response<Incoming>,
-        lease: Lease,
+        answer: Answer,
+        asked: Option<Protocol>,
     ) -> Result<Answer, Rejection<'static>> {
-        // We never ask for another protocol, so 101 answers nothing we said.
-        let understood =
-            response.status() != StatusCode::SWITCHING_PROTOCOLS && headers::is_coded_as_asked(response.headers());
-        if !understood {
-            self.failed(upstream, endpoint, Rejection::Garbage.label());
-            return Err(Rejection::Garbage);
+        if let Err(rejection) = understand(&answer.response, asked) {
+            self.failed(upstream, endpoint, rejection.label());
+            return Err(rejection);
         }
         endpoint.outage.answered(&upstream.name, &endpoint.label);
-        self.stats.upstream(endpoint.id.0, Some(response.status()));
-        Ok(Answer { response, lease })
+        self.stats.upstream(endpoint.id.0, Some(answer.response.status()));
+        Ok(answer)
     }
+}
+
+/// Whether a response's head means what the client will take it for.
+fn understand(response: &Response<Incoming>, asked: Option<Protocol>) -> Result<(), Rejection<'static>> {
+    let understood = match asked {
+        _ if response.status() != StatusCode::SWITCHING_PROTOCOLS => headers::is_coded_as_asked(response.headers()),
+        Some(protocol) if protocol.is_granted(response.headers()) => true,
+        Some(_) => return Err(Rejection::Upgrade),
+        // It answers nothing we said.
+        None => false,
+    };
+    if understood { Ok(()) } else { Err(Rejection::Garbage) }
 }
 
 /// Waits for a response head. The clock starts when the request was sent; while its body is under

@@ -1,33 +1,37 @@
 //! The story of one request.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 
 use super::client::Client;
 use super::forward::Answer;
 use super::headers::{self, Belief, Forwarded};
 use super::inbound::Pace;
 use super::record::Record;
-use super::rejection::{Asked, Limited, Rejection, is_grpc};
+use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
 use super::response_body::ResponseBody;
 use super::target::{Target, adopt_authority, examine, forwarded_uri};
+use super::upgrade::{Protocol, Tunnel};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
-use crate::limit::{Facts, Outcome, Verdict};
+use crate::jwt::Presented;
+use crate::limit::bill::Answered;
+use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
-/// The same for event streams, and for gRPC both ways.
-const STREAM_IDLE: Duration = Duration::from_hours(1);
 /// The methods forwarded without a second look, for Allow.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
 
@@ -46,8 +50,14 @@ struct Exchange<'a> {
     body: Option<Incoming>,
     /// From then on.
     upload: Option<Rc<Upload>>,
+    /// The protocol the client wants the connection to change to.
+    upgrade: Option<Protocol>,
+    /// The upstream's connection, when it has changed to that, and what came on it since.
+    switched: Option<(TcpStream, Bytes)>,
     /// How long the request waited for its turn.
     held: Duration,
+    /// Who answered.
+    answered: Answered,
 }
 
 impl Proxy {
@@ -65,13 +75,16 @@ impl Proxy {
             version: head.version,
             grpc: is_grpc(&head.headers),
             expects: head.headers.contains_key(EXPECT),
+            upgrade: Protocol::asked(&head).filter(|_| body.is_end_stream()),
             body: Some(body),
             upload: None,
+            switched: None,
             held: Duration::ZERO,
+            answered: Answered::Ourselves,
         };
         let mut response = self.answer(&mut exchange, head).await;
         exchange.settle_body(&mut response).await;
-        exchange.record.answered(&mut response);
+        exchange.conclude(&mut response);
         headers::sign_response(response.headers_mut(), client.request_id);
         response
     }
@@ -93,6 +106,7 @@ impl Proxy {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
         let compared = comparable(&path.text);
+        let token = Presented::new(self.tokens.as_ref(), &head.headers);
         let facts = Facts {
             client_ip: exchange.client.address,
             method: &head.method,
@@ -101,11 +115,15 @@ impl Proxy {
             query: uri.query(),
             headers: &head.headers,
             params: &found.params,
+            tls_subject: exchange.downstream.subject().map(str::as_bytes),
             route: if route.upstream.is_some() { &route.name } else { "" },
+            claims: &token,
         };
         let asking = exchange.record.clock();
-        let mut verdict = self.limiter.check(&route.policies, &facts).await;
+        let overrides = self.overrides.as_ref().map(|overrides| overrides.snapshot());
+        let mut verdict = self.limiter.check(&route.policies, overrides.as_deref(), &facts).await;
         exchange.record.decided(&verdict, asking);
+        exchange.record.owes(verdict.take_bill());
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
@@ -115,6 +133,7 @@ impl Proxy {
             }
             Err(rejection) => exchange.reject(&rejection),
         };
+        exchange.settle(&route.policies, &mut response);
         verdict.write_headers(config.rate_limit_headers, response.headers_mut());
         if verdict.passed_undecided() {
             headers::mark_undecided(response.headers_mut());
@@ -143,10 +162,25 @@ impl Proxy {
         exchange.prepare(&mut head.headers, &body);
         head.version = Version::HTTP_11;
         head.extensions = Extensions::default();
+        if let Some(protocol) = exchange.upgrade {
+            head.extensions.insert(protocol);
+        }
         let request = Request::from_parts(head, body);
         let answer = self.forward(upstream, request, route.timeout, &mut exchange.record).await?;
         exchange.record.upstream_answered();
-        Ok(exchange.relay(answer))
+        match exchange.upgrade {
+            Some(protocol) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                exchange.switch(answer, protocol).await
+            }
+            _ => Ok(exchange.relay(answer)),
+        }
+    }
+}
+
+impl Downstream {
+    /// The subject of the client's certificate, when it showed one that was verified.
+    fn subject(&self) -> Option<&str> {
+        self.secured.as_ref()?.subject.as_deref()
     }
 }
 
@@ -155,7 +189,7 @@ impl Exchange<'_> {
     fn request_body(&mut self) -> RequestBody {
         let Some(incoming) = self.body.take() else { return RequestBody::default() };
         // The clock of HTTP/1 bodies is kept between the socket and hyper.
-        let pace = if self.grpc { Pace::stream(STREAM_IDLE) } else { Pace::default() };
+        let pace = if self.grpc { Pace::stream(self.stream_idle()) } else { Pace::default() };
         let body = RequestBody::new(incoming, (self.version == Version::HTTP_2).then_some(pace));
         self.upload = body.upload();
         body
@@ -179,8 +213,12 @@ impl Exchange<'_> {
                 peer_text: &self.downstream.peer_text,
                 request_id: &self.client.request_id,
                 version: self.version,
+                scheme: if self.downstream.secured.is_some() { "https" } else { "http" },
             },
         );
+        if let Some(protocol) = self.upgrade {
+            protocol.write(headers);
+        }
         if body.is_unsized() {
             // hyper sends no body with GET unless told so.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -189,7 +227,8 @@ impl Exchange<'_> {
     }
 
     /// The upstream's answer as the client gets it.
-    fn relay(&self, answer: Answer) -> Response<Body> {
+    fn relay(&mut self, answer: Answer) -> Response<Body> {
+        self.answered = Answered::Upstream;
         let Answer { response, lease } = answer;
         let (mut head, incoming) = response.into_parts();
         headers::prepare_response(&mut head.headers);
@@ -199,13 +238,51 @@ impl Exchange<'_> {
         head.version = Version::HTTP_11;
         let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_stream = self.grpc || kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        let idle = if is_stream { STREAM_IDLE } else { BODY_IDLE };
+        let idle = if is_stream { self.stream_idle() } else { BODY_IDLE };
         Response::from_parts(head, Body::upstream(ResponseBody::new(incoming, lease, idle)))
+    }
+
+    /// What the answer changes for the limits; fields that only tell them its cost go no further.
+    fn settle(&mut self, policies: &[Arc<Policy>], response: &mut Response<Body>) {
+        self.record.settle(response.status(), response.headers(), self.answered);
+        for name in policies.iter().filter_map(|policy| policy.cost.response_header.as_ref()) {
+            response.headers_mut().remove(name);
+        }
+    }
+
+    /// The upstream's 101 as the client gets it. From here on the upstream's connection is the client's.
+    async fn switch(&mut self, answer: Answer, protocol: Protocol) -> Result<Response<Body>, Rejection<'static>> {
+        self.answered = Answered::Upstream;
+        let Answer { mut response, lease } = answer;
+        self.switched = Some(lease.into_stream(&mut response).await.ok_or(Rejection::Reset)?);
+        let (mut head, _) = response.into_parts();
+        headers::prepare_response(&mut head.headers);
+        protocol.write(&mut head.headers);
+        head.version = Version::HTTP_11;
+        Ok(Response::from_parts(head, Body::empty()))
+    }
+
+    /// Hands the record to what completes it: the response's body, or the tunnel behind it.
+    fn conclude(self, response: &mut Response<Body>) {
+        let idle = self.stream_idle();
+        match self.switched {
+            Some(upstream) => {
+                let tunnel = Tunnel::new(upstream, idle, self.record.switched(response));
+                self.downstream.tunnel.replace(Some(Box::new(tunnel)));
+            }
+            None => self.record.answered(response),
+        }
+    }
+
+    /// How long event streams, gRPC and tunnels may be silent.
+    fn stream_idle(&self) -> Duration {
+        self.config.listeners.get(self.downstream.listener).map_or(BODY_IDLE, |listener| listener.stream_idle_timeout)
     }
 
     /// Our own answer.
     fn reject(&mut self, rejection: &Rejection<'_>) -> Response<Body> {
         self.record.rejected(rejection);
+        self.answered = if rejection.blame() == Blame::Upstream { Answered::Failure } else { Answered::Ourselves };
         let asked = Asked { method: &self.method, grpc: self.grpc, request_id: &self.client.request_id };
         let mut response = rejection.answer(&asked);
         if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {

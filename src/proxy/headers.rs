@@ -56,6 +56,8 @@ pub struct Forwarded<'a> {
     pub request_id: &'a HeaderValue,
     /// Whether the client spoke HTTP/2.
     pub version: http::Version,
+    /// `https` when it came through TLS, else `http`.
+    pub scheme: &'static str,
 }
 
 fn via_entry(protocol: &str) -> HeaderValue {
@@ -78,7 +80,7 @@ pub fn complete_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     headers.remove(EXPECT);
     append_address(headers, forwarded);
     if !headers.contains_key(&X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(forwarded.scheme));
     }
     if !headers.contains_key(&X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
@@ -297,9 +299,10 @@ fn append_address(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
         headers.insert(X_FORWARDED_FOR.clone(), forwarded.peer_text.clone());
     }
     if headers.contains_key(FORWARDED) {
+        let scheme = forwarded.scheme;
         let element = match forwarded.peer {
-            IpAddr::V4(peer) => format!("for={peer};proto=http"),
-            IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto=http"),
+            IpAddr::V4(peer) => format!("for={peer};proto={scheme}"),
+            IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto={scheme}"),
         };
         if let Ok(element) = HeaderValue::try_from(element) {
             headers.append(FORWARDED, element);
@@ -323,6 +326,7 @@ mod tests {
             peer_text: &PEER,
             request_id: &ID,
             version: http::Version::HTTP_11,
+            scheme: "http",
         }
     }
 

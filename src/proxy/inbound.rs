@@ -33,9 +33,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::transport::Transport;
 use chunked::Chunked;
 pub use clock::{BodyClock, Clocks, Pace};
 use clock::{Timer, Waiting};
@@ -46,7 +46,7 @@ pub use refusal::Refusal;
 const SMALL: usize = 4 * 1024;
 
 /// What the two sides of hyper, this reader and the service, tell each other. All accesses are from
-/// one thread; atomics because hyper's upgrades want the reader to be `Send`.
+/// one thread; atomics so that the reader stays `Send`, as wrappers of it may want.
 #[derive(Debug, Default)]
 pub struct Gate {
     /// A request was let through and its response has not been produced to its end.
@@ -55,12 +55,19 @@ pub struct Gate {
     open: AtomicBool,
     /// The connection is too old for another request.
     retired: AtomicBool,
+    /// The connection speaks another protocol behind the current response: no head is read any more.
+    switched: AtomicBool,
 }
 
 impl Gate {
     /// The response was produced to its end (or dropped).
     pub fn responded(&self) {
         self.busy.store(false, Ordering::Relaxed);
+    }
+
+    /// The current response is a 101.
+    pub fn switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
     }
 
     /// Whether the current request's body would be left unread by an answer now.
@@ -111,7 +118,7 @@ enum Stage {
 /// The reader and writer hyper gets instead of the socket.
 #[derive(Debug)]
 pub struct Inbound {
-    stream: TcpStream,
+    stream: Transport,
     gate: Arc<Gate>,
     stage: Stage,
     /// Received and not yet handed on.
@@ -137,9 +144,9 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Wraps an accepted socket; heads of more than `max_head` bytes are refused.
+    /// Wraps a client's connection; heads of more than `max_head` bytes are refused.
     #[must_use]
-    pub fn new(stream: TcpStream, max_head: usize, clocks: Clocks) -> Self {
+    pub fn new(stream: Transport, max_head: usize, clocks: Clocks) -> Self {
         let mut waiting = Waiting::default();
         let opened = waiting.since();
         Self {
@@ -203,10 +210,16 @@ impl Inbound {
         !self.ended && !between
     }
 
-    /// The socket, for the connection's last words.
+    /// The connection, for its last words.
     #[must_use]
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> Transport {
         self.stream
+    }
+
+    /// The connection, and what came on it that nobody has read as HTTP.
+    #[must_use]
+    pub fn into_parts(self) -> (Transport, BytesMut) {
+        (self.stream, self.pending)
     }
 
     fn hand_on(&mut self, cursor: &mut ReadBufCursor<'_>) {
@@ -227,14 +240,23 @@ impl Inbound {
                 self.wrote_since |= self.ended;
                 Poll::Ready(result)
             }
-            Poll::Pending => {
-                let since = *self.write_since.get_or_insert_with(Instant::now);
-                if self.timer.passed(cx, since + self.clocks.write) {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "stalled write")));
-                }
-                Poll::Pending
-            }
+            Poll::Pending => self.poll_stalled(cx).map(Err),
         }
+    }
+
+    /// Sees written bytes off: TLS may still hold some of them.
+    fn poll_flush_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_pending() { self.poll_stalled(cx).map(Err) } else { flushed }
+    }
+
+    /// The client takes nothing: ready once it has taken nothing for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let since = *self.write_since.get_or_insert_with(Instant::now);
+        if self.timer.passed(cx, since + self.clocks.write) {
+            return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "stalled write"));
+        }
+        Poll::Pending
     }
 }
 
@@ -289,13 +311,16 @@ impl Write for Inbound {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     /// hyper flushes when everything it had was written: the moment a finished response is seen.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.responding && matches!(this.stage, Stage::Head(_)) && !this.gate.busy.load(Ordering::Relaxed) {
+        ready!(this.poll_flush_stream(cx))?;
+        let finished =
+            this.responding && matches!(this.stage, Stage::Head(_)) && !this.gate.busy.load(Ordering::Relaxed);
+        if finished && !this.gate.switched.load(Ordering::Relaxed) {
             this.responding = false;
             this.waiting.reset();
             // hyper reads the next head only when woken: by what is here already, by the socket, or

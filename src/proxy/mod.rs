@@ -1,10 +1,12 @@
-//! The request's path: listener → inbound → connection → handler → client → forward → response body or rejection.
+//! The request's path: listener → handshake → inbound → connection → handler → client → forward → response body,
+//! upgrade or rejection.
 
 pub mod body;
 pub mod client;
 pub mod connection;
 pub mod forward;
 pub mod handler;
+pub mod handshake;
 pub mod headers;
 pub mod inbound;
 pub mod listener;
@@ -14,8 +16,10 @@ pub mod rejection;
 pub mod request_body;
 pub mod response_body;
 mod target;
+pub mod transport;
+pub mod upgrade;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,9 +28,13 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, Version};
 
 use crate::config::Config;
+use crate::jwt::Tokens;
 use crate::limit::Limiter;
+use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
+use handshake::Secured;
+use upgrade::Tunnel;
 
 /// One worker's proxy: everything a request on this core needs.
 #[derive(Debug)]
@@ -35,10 +43,14 @@ pub struct Proxy {
     pub config: Arc<ArcSwap<Config>>,
     /// This worker's limiter.
     pub limiter: Rc<Limiter>,
+    /// What this worker has verified of tokens, when the configuration says whose to believe.
+    pub tokens: Option<Tokens>,
     /// This worker's upstream connections.
     pub pool: pool::Pool,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
+    /// Overrides that are set while the proxy runs, where a limit allows any.
+    pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
 }
@@ -63,6 +75,10 @@ pub struct Downstream {
     pub close: Cell<bool>,
     /// HTTP/1.1 or HTTP/2.
     pub version: Cell<Version>,
+    /// What the TLS handshake told; `None` in clear text.
+    pub secured: Option<Secured>,
+    /// Left by a handler that answered with 101: what this connection turns into.
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
 }

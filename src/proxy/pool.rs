@@ -11,6 +11,9 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
@@ -140,6 +143,15 @@ impl Lease {
         self.reused
     }
 
+    /// The connection itself, once `response` has changed its protocol, and what the upstream has sent
+    /// behind that response. It is never used for another request.
+    pub async fn into_stream(self, response: &mut Response<Incoming>) -> Option<(TcpStream, Bytes)> {
+        // The task that drives the connection hands it over as soon as it has read the head.
+        let upgraded = hyper::upgrade::on(response).await.ok()?;
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+
     /// The response was read to its end: keeps the connection for the next request if it can take
     /// one at once.
     pub fn finish(self) {
@@ -156,7 +168,7 @@ impl Connection {
         let handshake = http1::Builder::new().writev(false).max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let task = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });

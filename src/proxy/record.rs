@@ -1,5 +1,6 @@
 //! What is told about a request once it is over: counted always, logged where the access log is on.
-//! A record completes itself when dropped, which is when the response body ends or the client leaves.
+//! A record completes itself when dropped, which is when the response body or the tunnel ends, or the
+//! client leaves. What must last as long as the request does belongs in here.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::body::BodyError;
 use super::client::Client;
@@ -15,7 +16,8 @@ use super::rejection::Rejection;
 use super::request_body::Upload;
 use super::{Body, Proxy};
 use crate::config::Config;
-use crate::limit::{Decision, Outcome, Source, Verdict};
+use crate::limit::bill::Answered;
+use crate::limit::{Bill, Decision, Outcome, Source, Verdict};
 use crate::route::Route;
 use crate::telemetry::access_log::Line;
 use crate::upstream::Endpoint;
@@ -33,9 +35,15 @@ pub(super) struct Record {
     status: StatusCode,
     /// Time before the request was forwarded that was ours.
     overhead: Option<Duration>,
+    /// Bytes received through a tunnel.
+    tunnel_in: u64,
     bytes_out: u64,
     limited: bool,
     own_error: Option<&'static str>,
+    /// What the request has open with its limits; settled when it ends.
+    bill: Option<Bill>,
+    /// How much of the request's body came.
+    upload: Option<Rc<Upload>>,
     /// Only with an access log.
     entry: Option<Box<Entry>>,
 }
@@ -62,6 +70,7 @@ struct Entry {
     limit: Option<Arc<str>>,
     decision: Option<&'static str>,
     remaining: Option<u64>,
+    decided_at_us: Option<i64>,
     degraded: bool,
 }
 
@@ -77,9 +86,12 @@ impl Record {
             route: config.router.routes().last().map_or(0, |unmatched| unmatched.index),
             status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             overhead: None,
+            tunnel_in: 0,
             bytes_out: 0,
             limited: false,
             own_error: None,
+            bill: None,
+            upload: None,
             entry: proxy.access_log.is_some().then(|| Box::new(Entry::begin(head, client))),
         }
     }
@@ -115,14 +127,27 @@ impl Record {
         }
     }
 
+    /// What the request has open with its limits until it ends.
+    pub(super) fn owes(&mut self, bill: Option<Bill>) {
+        self.bill = bill;
+    }
+
+    /// The answer is known: what it changes is settled.
+    pub(super) fn settle(&mut self, status: StatusCode, headers: &HeaderMap, answered: Answered) {
+        if let Some(bill) = &mut self.bill {
+            bill.answered(status, headers, answered);
+        }
+    }
+
     /// The request is about to be forwarded, after having been held for `held`.
     pub(super) fn forwarding(&mut self, held: Duration, upload: Option<Rc<Upload>>) {
         let now = Instant::now();
         self.overhead = Some((now - self.started).saturating_sub(held));
         if let Some(entry) = &mut self.entry {
             entry.forwarded = Some(now);
-            entry.upload = upload;
+            entry.upload.clone_from(&upload);
         }
+        self.upload = upload;
     }
 
     /// An endpoint was chosen.
@@ -159,6 +184,25 @@ impl Record {
         response.body_mut().record(self);
     }
 
+    /// The response's head is complete, and the connection changes protocols behind it: the record
+    /// goes along.
+    pub(super) fn switched(mut self, response: &Response<Body>) -> Self {
+        self.status = response.status();
+        self
+    }
+
+    /// How much has gone through the tunnel: from the client, and to it.
+    pub(super) fn carried(&mut self, received: u64, sent: u64) {
+        self.tunnel_in = received;
+        self.bytes_out = sent;
+    }
+
+    /// The tunnel ended otherwise than by its two sides.
+    pub(super) fn failed(&mut self, error: &'static str) {
+        self.own_error = Some(error);
+        tracing::debug!(error, route = self.route_name(), "tunnel ended");
+    }
+
     /// Body bytes were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
@@ -180,6 +224,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let (Some(bill), Some(upload)) = (&mut self.bill, &self.upload) {
+            bill.received(upload.bytes());
+        }
         let total = self.started.elapsed();
         let overhead = self.overhead.unwrap_or(total);
         self.proxy.stats.request(self.route, &self.method, self.status, total);
@@ -214,6 +261,7 @@ impl Entry {
             limit: None,
             decision: None,
             remaining: None,
+            decided_at_us: None,
             degraded: false,
         }
     }
@@ -230,6 +278,7 @@ impl Entry {
         };
         self.limit = deciding.map(|decision| Arc::clone(&decision.policy.name));
         self.remaining = deciding.map(|decision| decision.remaining);
+        self.decided_at_us = verdict.decided_at_us;
         let by_store = |decision: &Decision<'_>| matches!(decision.source, Source::Store | Source::Remembered);
         self.degraded = !verdict.decisions.iter().all(by_store);
     }
@@ -251,7 +300,7 @@ impl Entry {
                 .and_then(|referer| referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()),
             route: self.route.as_deref().unwrap_or_default(),
             status: record.status,
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_in: record.tunnel_in + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: record.bytes_out,
             total,
             upstream_time: self.upstream_time,
@@ -261,6 +310,7 @@ impl Entry {
             limit: self.limit.as_deref(),
             decision: self.decision,
             remaining: self.remaining,
+            decided_at_us: self.decided_at_us,
             degraded: self.degraded,
             error: record.own_error,
         }

@@ -61,6 +61,8 @@ pub enum Rejection<'a> {
     Reset,
     /// The upstream's response is no HTTP.
     Garbage,
+    /// The upstream changed to another protocol than it was asked for.
+    Upgrade,
     /// The upstream's response did not begin in time.
     ResponseTimeout,
     /// The upstream took no more of the request's body.
@@ -74,6 +76,8 @@ pub struct Limited<'a> {
     pub policies: SmallVec<[&'a Policy; 2]>,
     /// Until the request would be admitted; `None`: never.
     pub retry_after: Option<Duration>,
+    /// Whether a penalty denies longest.
+    pub abnormal: bool,
 }
 
 /// Who caused it.
@@ -116,7 +120,11 @@ impl<'a> Limited<'a> {
         let mut denying: SmallVec<[&Decision<'a>; 2]> = verdict.denying().collect();
         // Never is longer than any wait.
         denying.sort_by_key(|decision| Reverse(decision.retry_after.unwrap_or(Duration::MAX)));
-        Self { policies: denying.into_iter().map(|decision| decision.policy).collect(), retry_after }
+        let abnormal = denying.first().is_some_and(|decision| !decision.is_quota() && decision.limit.is_some());
+        let mut policies: SmallVec<[&'a Policy; 2]> = denying.into_iter().map(|decision| decision.policy).collect();
+        // Several rates of one limit may deny.
+        policies.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        Self { policies, retry_after, abnormal }
     }
 }
 
@@ -156,6 +164,7 @@ impl Rejection<'_> {
             Self::SlowBody => (408, Downstream, "slow_body", "http_request_error", "The request body came too slowly."),
             Self::NoRoute => (404, Downstream, "no_route", "http_request_denied", "Nothing is served under this host and path."),
             Self::Limited(Limited { retry_after: None, .. }) => (429, Downstream, "limited", "http_request_denied", "Waiting does not help: the limit admits no such request, or a field that it counts by is missing."),
+            Self::Limited(Limited { abnormal: true, .. }) => (429, Downstream, "blocked", "http_request_denied", "Requests went on over the limit: the key is blocked for a while."),
             Self::Limited(_) => (429, Downstream, "limited", "http_request_denied", "The request rate is over the limit."),
             Self::StoreUnavailable => (503, Proxy, "store_unavailable", "proxy_internal_response", "Requests cannot be counted at the moment."),
             Self::Overflow => (503, Proxy, "overflow", "proxy_internal_response", "Too many requests are waiting for their turn."),
@@ -166,6 +175,7 @@ impl Rejection<'_> {
             Self::NoEndpoint => (503, Upstream, "no_endpoint", "destination_unavailable", "No upstream server is available."),
             Self::Reset => (502, Upstream, "reset", "connection_terminated", "The upstream server closed the connection before it answered."),
             Self::Garbage => (502, Upstream, "garbage", "http_protocol_error", "The upstream server's answer is not valid."),
+            Self::Upgrade => (502, Upstream, "upgrade", "http_upgrade_failed", "The upstream server changed to a protocol that was not asked for."),
             Self::ResponseTimeout => (504, Upstream, "response_timeout", "http_response_timeout", "The upstream server did not answer in time."),
             Self::UploadStalled => (504, Upstream, "upload_stalled", "connection_write_timeout", "The upstream server stopped taking the request's body."),
         };
@@ -220,6 +230,9 @@ impl Rejection<'_> {
     fn problem(&self) -> String {
         let Facts { status, detail, .. } = self.facts();
         let (kind, title) = match self {
+            Self::Limited(Limited { abnormal: true, .. }) => {
+                ("https://iana.org/assignments/http-problem-types#abnormal-usage-detected", "Abnormal usage detected")
+            }
             Self::Limited(_) => ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded"),
             Self::StoreUnavailable | Self::Overflow => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
@@ -314,7 +327,7 @@ mod tests {
 
     use super::*;
     use crate::limit::key::{Key, KeyPart};
-    use crate::limit::policy::{Applies, Cost, Missing, Mode, OnStoreError, Terms};
+    use crate::limit::policy::{Applies, Cost, Missing, Mode, OnStoreError, Share, Terms};
 
     static ID: HeaderValue = HeaderValue::from_static("id-1");
 
@@ -331,18 +344,25 @@ mod tests {
             missing: Missing::Skip,
             terms: Terms::Deny,
             overrides: Vec::new(),
-            cost: Cost { default: 1, by_method: Vec::new() },
+            dynamic: None,
+            tiers: None,
+            schedules: None,
+            cost: Cost::fixed(1),
+            settling: crate::limit::policy::Settling::default(),
             mode: Mode::Enforce,
             applies: Applies::default(),
             on_store_error: OnStoreError::Local,
             response: response.map(custom).map(Arc::new),
             shadow_headers: false,
+            enforced_share: Share::default(),
+            warn_at: None,
+            spread_retry: None,
         }
     }
 
     fn limited<'a>(policies: &[&'a Policy], millis: Option<u64>) -> Rejection<'a> {
         let policies = policies.iter().copied().collect();
-        Rejection::Limited(Limited { policies, retry_after: millis.map(Duration::from_millis) })
+        Rejection::Limited(Limited { policies, retry_after: millis.map(Duration::from_millis), abnormal: false })
     }
 
     fn asked(method: &Method, grpc: bool) -> Asked<'_> {
@@ -419,6 +439,7 @@ mod tests {
         let decision = |policy, seconds: Option<u64>| Decision {
             policy,
             limit: None,
+            mode: Mode::Enforce,
             cost: 1,
             allowed: false,
             remaining: 0,

@@ -87,6 +87,9 @@ pub struct Line<'a> {
     pub decision: Option<&'static str>,
     /// What the deciding limit has left.
     pub remaining: Option<u64>,
+    /// When the store decided, by its own clock: microseconds since 1970. `tollgate simulate` replays a
+    /// log by these instants.
+    pub decided_at_us: Option<i64>,
     /// The store was away and a policy stood in.
     pub degraded: bool,
     /// What went wrong, for answers of our own.

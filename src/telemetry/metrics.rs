@@ -85,6 +85,7 @@ struct ListenerStats {
     became_active: Tally,
     became_idle: Tally,
     turned_away: Mutex<BTreeMap<&'static str, u64>>,
+    handshakes_failed: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// Requests of one route.
@@ -200,6 +201,13 @@ impl WorkerStats {
         }
     }
 
+    /// A TLS handshake failed; `kind` is one of a fixed set of words.
+    pub fn handshake_failed(&self, listener: usize, kind: &'static str) {
+        if let Some(listener) = self.listeners.get(listener) {
+            *listener.handshakes_failed.lock().entry(kind).or_default() += 1;
+        }
+    }
+
     /// A connection task panicked.
     pub fn panicked(&self) {
         self.panics.increment();
@@ -257,6 +265,12 @@ impl WorkerStats {
     #[must_use]
     pub fn turned_away_by_reason(&self, listener: usize) -> BTreeMap<&'static str, u64> {
         self.listeners.get(listener).map(|listener| listener.turned_away.lock().clone()).unwrap_or_default()
+    }
+
+    /// Failed TLS handshakes of a listener, by kind.
+    #[must_use]
+    pub fn handshakes_failed_by_kind(&self, listener: usize) -> BTreeMap<&'static str, u64> {
+        self.listeners.get(listener).map(|listener| listener.handshakes_failed.lock().clone()).unwrap_or_default()
     }
 
     /// Malformed requests by kind.

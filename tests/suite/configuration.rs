@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use tollgate::config::frames::Colour;
-use tollgate::config::{Loaded, Origin, Report, parse};
+use tollgate::config::{Config, Loaded, Origin, Report, expanded, parse};
+use tollgate::limit::store::settings::Backend;
 
 fn read(text: &str) -> Result<Loaded, Report> {
     read_with(text, &|_| None)
@@ -37,9 +38,19 @@ fn limits(limits: &str) -> String {
     format!("listen: :8080\nupstream: echo\nlimits: [{limits}]\n")
 }
 
+/// A limit with these schedules, from column 53 of line 3 on.
+fn schedules(schedules: &str) -> String {
+    limits(&format!("{{ key: client_ip, rate: 1/s, schedules: [ {schedules}] }}")).replace("[ {", "[{")
+}
+
 /// A route with these keys on line 4.
 fn route(keys: &str) -> String {
     format!("listen: :8080\nupstreams: {{ users: http://127.0.0.1:3000 }}\nroutes:\n  - {{ {keys} }}\n")
+}
+
+/// A store with these keys of `redis` on line 4.
+fn redis(keys: &str) -> String {
+    format!("listen: :8080\nupstream: echo\nstore: {{ redis: {{\n  {keys} }} }}\n")
 }
 
 #[test]
@@ -67,6 +78,7 @@ fn a_lease_has_its_place_and_its_price() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_mistake_has_its_place_and_its_cure() {
     let cases: &[(&str, &str, &[&str])] = &[
         // The whole file.
@@ -83,7 +95,7 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: :8080\nupstream: {UPSTREAM}", "2:1", &["expected one value, found keys and values", "quote text"]),
         // Keys.
         ("listen: :8080\nupstraem: echo", "2:1", &["unknown key `upstraem`", "did you mean `upstream`?"]),
-        ("listen: :8080\nupstream: echo\njwt: {}", "3:1", &["unknown key `jwt`", "keys that exist here: listen,"]),
+        ("listen: :8080\nupstream: echo\nzzz: {}", "3:1", &["unknown key `zzz`", "keys that exist here: listen,"]),
         (
             "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n    rate: 1/s\n    brust: 5",
             "6:5",
@@ -211,6 +223,21 @@ fn every_mistake_has_its_place_and_its_cure() {
         // The store.
         ("listen: :8080\nupstream: echo\nstore: memroy", "3:8", &["did you mean `memory`?"]),
         ("listen: :8080\nupstream: echo\nstore: { redis: { url: http://a } }", "3:24", &["redis://host:6379/0"]),
+        (&redis("url: redis://a, cluster: ['a:1']"), "4:19", &["given in two shapes", "keep one of `url`"]),
+        (&redis("sentinel: { master: m, nodes: ['a:1'] }, cluster: ['a:1']"), "4:44", &["given in two shapes"]),
+        (&redis("sentinel: { nodes: ['a:1'] }"), "4:3", &["`sentinel` has no `master`", "sentinel monitor NAME"]),
+        (&redis("sentinel: { master: m }"), "4:3", &["`sentinel` has no `nodes`", "10.0.0.1:26379"]),
+        (&redis("sentinel: { master: m, nodes: [] }"), "4:26", &["names no node", "host:port"]),
+        (&redis("sentinel: { master: m, node: 'a:1' }"), "4:26", &["did you mean `nodes`?"]),
+        (&redis("sentinel: { master: m, nodes: 'a:1', password: x, password_file: y }"), "4:40", &["given twice"]),
+        (&redis("sentinel: { master: m, nodes: 'a:1' }, database: 20000"), "4:52", &["20000 is out of bounds"]),
+        (&redis("cluster: []"), "4:3", &["names no node", "10.0.0.1:6379"]),
+        (&redis("cluster: ['redis://a:1']"), "4:13", &["this is a URL", "`tls: {}`"]),
+        (&redis("cluster: [a]"), "4:13", &["`a` has no valid host and port", "host:port"]),
+        (&redis("cluster: ['a:1'], database: 3"), "4:21", &["only the database 0", "leave `database` out"]),
+        (&redis("cluster: ['a:1'], hash_tag: routes"), "4:31", &["did you mean `route`?"]),
+        (&redis("url: redis://a, database: 3"), "4:19", &["the database stands in `url`", "redis://host:6379/3"]),
+        (&redis("url: redis://a, hash_tag: route"), "4:19", &["a meaning with `cluster` only"]),
         ("listen: :8080\nupstream: echo\nstore: { redis: { timeout: 1s } }", "3:1", &["`redis` has no `url`"]),
         (
             "listen: :8080\nupstream: echo\nstore: { redis: { url: redis://a, password_file: /nowhere/x } }",
@@ -233,6 +260,125 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: [", "", &["not valid YAML"]),
         ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
     ];
+    assert_cured(cases);
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn every_mistake_of_what_else_may_hold_has_its_place_and_its_cure() {
+    assert_cured(&[
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { values: { a: 2/s } } }"),
+            "3:39",
+            &["go by", "`by: header:x-plan`"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, tiers: { by: host } }"), "3:39", &["there is no tier", "`values: {"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: client_ip, values: { a: 2/s } } }"),
+            "3:52",
+            &["`client_ip` has no value", "overrides for addresses"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: 'path:plan', values: { a: 2/s } } }"),
+            "3:52",
+            &["cannot be keyed by `path:plan`"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: 'plan', values: { a: 2/s } } }"),
+            "3:52",
+            &["`plan`", "write"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { 'a@b': 2/s } } }"),
+            "3:68",
+            &["`a@b` cannot be a name"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { a: { burst: 5 } } } }"),
+            "3:68",
+            &["the tier `a` has no rate", "`unlimited`"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, tiers: { by: host, values: { a: } } }"), "3:68", &["`a` has no rate"]),
+        (
+            &limits("{ key: client_ip, rate: 9/s, cost: 5, tiers: { by: host, values: { a: 2/s } } }"),
+            "3:80",
+            &["costs 5", "`burst: 5` or more"],
+        ),
+        (&schedules("{ from: 1:00, rate: 2/s }"), "3:53", &["no name", "`name: night`"]),
+        (&schedules("{ name: a, from: 1:00 }"), "3:53", &["this schedule has no rate"]),
+        (&schedules("{ name: a, rate: 2/s }"), "3:53", &["always holds", "`from` or `to`"]),
+        (&schedules("{ name: a, from: 6:00, to: 06:00, rate: 2/s }"), "3:74", &["from 06:00 to 06:00 never", "24:00"]),
+        (&schedules("{ name: a, from: 22:00, to: 0:00, rate: 2/s }"), "3:75", &["never hold", "24:00 for midnight"]),
+        (&schedules("{ name: a, from: 22, rate: 2/s }"), "3:68", &["`22` is not a time of day", "24:00"]),
+        (&schedules("{ name: a, days: monday, rate: 2/s }"), "3:68", &["`monday` is not a day", "mon-fri"]),
+        (&schedules("{ name: a, days: [], rate: 2/s }"), "3:62", &["no day"]),
+        (
+            &schedules("{ name: a, from: 1:00, timezone: Berlin, rate: 2/s }"),
+            "3:84",
+            &["`Berlin` is no time zone", "Europe/Berlin"],
+        ),
+        (
+            &schedules("{ name: a, from: 22:00, to: 6:00, rate: 2/s }, { name: b, days: sun, to: 1:00, rate: 3/s }"),
+            "3:100",
+            &["`b` and `a` hold at the same time, sun 00:00", "where the other begins"],
+        ),
+        (
+            &schedules("{ name: a, to: 6:00, rate: 2/s }, { name: a, from: 6:00, rate: 3/s }"),
+            "3:87",
+            &["there is a schedule `a` already"],
+        ),
+        (
+            &schedules("{ name: a, to: 6:00, rate: 2/s }, { name: b, from: 6:00, timezone: Asia/Tokyo, rate: 3/s }"),
+            "3:108",
+            &["one time zone", "`timezone: UTC`"],
+        ),
+        (&schedules("{ name: a, to: 6:00, rate: [2/s, 9/m] }"), "3:72", &["same periods", "two limits"]),
+        (&schedules("{ name: a, to: 6:00, in_flight: 5 }"), "3:72", &["counts as its limit does"]),
+        (
+            &limits("{ name: a, key: host, rate: 1/s, dynamic_overrides: {} }"),
+            "3:43",
+            &["nothing caps", "`max_rate: 10000/m`"],
+        ),
+        (
+            &limits("{ name: a, key: host, rate: 1/s, dynamic_overrides: { max_rate: 0/s } }"),
+            "3:74",
+            &["0/s allows nothing"],
+        ),
+        (
+            &limits("{ key: host, rate: 1/s, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:34",
+            &["needs a name", "admin API"],
+        ),
+        (
+            &limits("{ name: a, key: global, rate: 1/s, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:45",
+            &["all requests are one key", "the limit's own rate"],
+        ),
+        (
+            &limits("{ name: a, key: host, in_flight: 5, dynamic_overrides: { max_rate: 9/s } }"),
+            "3:46",
+            &["change rates, and this limit has none"],
+        ),
+        (
+            &limits("{ name: a, key: host, rate: 9/s, cost: 5, dynamic_overrides: { max_rate: 9/s, max_burst: 4 } }"),
+            "3:99",
+            &["that costs 5", "`max_burst: 5` or more"],
+        ),
+        (&limits("{ key: client_ip, rate: 1/s, spread_retry: 5ms }"), "3:53", &["whole seconds", "1s or more"]),
+        (&limits("{ key: client_ip, in_flight: 5, spread_retry: 5s }"), "3:42", &["no meaning beside `in_flight`"]),
+        (&limits("{ key: client_ip, rate: 1/s, warn_at: 0% }"), "3:48", &["warns every request", "80%"]),
+        (&limits("{ key: client_ip, rate: 1/s, warn_at: 80 }"), "3:48", &["`80` is not a share"]),
+        (
+            &limits("{ key: client_ip, rate: 1/s, mode: shadow, shadow: { enforce: 101% } }"),
+            "3:72",
+            &["`101%` is not a share"],
+        ),
+    ]);
+}
+
+/// Each of these texts is refused at this place with these words.
+#[track_caller]
+fn assert_cured(cases: &[(&str, &str, &[&str])]) {
     let mut wrong = String::new();
     for (text, place, expected) in cases {
         let out = frames(text);
@@ -288,6 +434,19 @@ fn what_is_doubtful_is_a_warning() {
     let cases: &[(String, &str, &str)] = &[
         (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
         (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (
+            limits(
+                "{ name: a, key: client_ip, algorithm: sliding_log, rate: 1/s, \
+                    schedules: [{ name: b, to: 1:00, rate: 9/m }] }",
+            ),
+            "3:105",
+            "counts start afresh where it begins and ends",
+        ),
+        (
+            limits("{ name: a, key: client_ip, rate: 1/s, tiers: { by: 'header:x-plan', values: { pro: 9/s } } }"),
+            "3:18",
+            "clients choose their tier themselves: whoever sends `header:x-plan` is believed",
+        ),
         (
             limits("{ key: client_ip, rate: 9/s }, { key: 'header:x-forwarded-for', rate: 1/s }"),
             "3:48",
@@ -458,4 +617,51 @@ fn no_damage_to_a_file_is_met_with_a_panic_or_a_place_outside_it() {
         }
         assert_sound(&damaged.into_iter().collect::<String>());
     }
+}
+
+/// Every shape of Redis, written out and read again.
+#[test]
+fn each_redis_topology_is_read_and_written_out() {
+    let shapes = [
+        ("url: 'rediss://u@h:7000/3'", "rediss://h:7000/3"),
+        (
+            "sentinel: { master: m, nodes: ['a:1', '[::1]:2'], username: w }, database: 5",
+            "redis master m (sentinels a:1, [::1]:2)",
+        ),
+        ("sentinel: { master: m, nodes: 'a:1' }, tls: {}", "redis master m (sentinels a:1, TLS)"),
+        ("cluster: a:1, username: u, key_prefix: p", "redis cluster (a:1)"),
+        ("cluster: ['a:1', 'b:2'], tls: {}, hash_tag: route", "redis cluster (a:1, b:2, TLS)"),
+    ];
+    for (keys, shown) in shapes {
+        let loaded = read(&redis(keys)).unwrap_or_else(|report| panic!("{}", report.render(Colour::Plain)));
+        let settings = |config: &Config| match &config.store.backend {
+            Backend::Redis(settings) => (**settings).clone(),
+            Backend::Memory => panic!("no Redis: {keys}"),
+        };
+        let first = settings(&loaded.config);
+        assert_eq!(first.display(), shown);
+        let text = expanded(&loaded.config);
+        let again = settings(&read(&text).unwrap_or_else(|report| panic!("{text}\n{report}")).config);
+        assert_eq!(format!("{again:?}"), format!("{first:?}"), "{text}");
+    }
+}
+
+#[test]
+fn keys_are_tagged_with_the_route_that_their_limit_belongs_to() {
+    let tags = |limits: &str| {
+        let text = format!("listen: :8080\n{limits}\nstore: {{ redis: {{ cluster: 'a:1', hash_tag: route }} }}\n");
+        let Backend::Redis(settings) = read(&text).unwrap().config.store.backend else { panic!("no Redis") };
+        move |state: &str| settings.hash_tags.route_of(state).map(str::to_owned)
+    };
+    let limit = |name: &str| format!("limits: [{{ name: {name}, key: client_ip, rate: 1/s }}]");
+    let alone = tags(&format!("upstream: echo\n{}", limit("a")));
+    assert_eq!(alone("a@gold~2").as_deref(), Some("default"), "one route has everything");
+    let several = tags(&format!(
+        "routes:\n  - {{ name: x, upstream: echo, match: {{ path: /x }}, {} }}\n  - {{ name: y, upstream: echo, {} }}\n{}",
+        limit("in-x"),
+        limit("in-y"),
+        limit("everywhere")
+    ));
+    assert_eq!([several("in-x").as_deref(), several("in-y").as_deref()], [Some("x"), Some("y")]);
+    assert_eq!(several("everywhere"), None, "its state is the same on every route");
 }

@@ -1,5 +1,6 @@
 //! Redis and the memory store are the same limiter: the same asks at the same instants get the same
-//! replies, to the microsecond, whatever was asked before.
+//! replies, to the microsecond, whatever was asked before. `oracle/` compares the memory store with the
+//! definitions on operations of the same kinds: together that is oracle = memory = Redis.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -107,3 +107,24 @@ fn the_expanded_form_means_the_same() {
         }
     }
 }
+
+#[test]
+fn the_stores_of_the_page_about_redis_are_valid() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/redis.md")).unwrap();
+    // Secrets and certificates of the page are nobody's.
+    let files = tempfile::tempdir().unwrap();
+    for name in ["redis-password", "redis-ca.pem", "client.pem", "client.key"] {
+        std::fs::write(files.path().join(name), "secret").unwrap();
+    }
+    let page = page.replace("/run/secrets", files.path().to_str().unwrap());
+    let page = page.replace("/etc/tollgate", files.path().to_str().unwrap());
+    let blocks: Vec<_> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 4);
+    for block in blocks {
+        let text = format!("listen: :8080\nupstream: echo\nlimits: [{{ key: client_ip, rate: 1/s }}]\n{block}");
+        match parse(&text, &Origin::Arguments, &|_| None) {
+            Ok(loaded) => assert!(loaded.warnings.diagnostics.is_empty(), "{}", loaded.warnings.render(Colour::Plain)),
+            Err(report) => panic!("{}", report.render(Colour::Plain)),
+        }
+    }
+}

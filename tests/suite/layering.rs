@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // The command starts the log before there is a server, and translates signals into its calls.
-    ("cli", &["server", "config", "limit", "route", "units", "signal", "telemetry::logging"]),
+    ("cli", &["server", "config", "jwt", "limit", "route", "units", "signal", "telemetry::logging"]),
     // The server makes what its workers share: the memory store, statistics, sockets, the echo upstream.
-    ("server", &["worker", "reload", "admin", "config", "telemetry", "signal", "limit", "upstream", "proxy"]),
+    ("server", &["worker", "reload", "admin", "config", "telemetry", "signal", "jwt", "limit", "upstream", "proxy"]),
     ("reload", &["config"]),
-    ("worker", &["proxy", "limit", "upstream", "config", "telemetry"]),
+    ("worker", &["proxy", "jwt", "limit", "upstream", "config", "telemetry"]),
     // Readiness ends when draining begins.
-    ("admin", &["config", "limit", "upstream", "telemetry", "proxy::connection"]),
-    ("proxy", &["config", "route", "limit", "upstream", "telemetry"]),
+    ("admin", &["config", "jwt", "limit", "upstream", "telemetry", "proxy::connection"]),
+    ("proxy", &["config", "route", "jwt", "limit", "upstream", "telemetry", "tls"]),
     (
         "config",
         &[
@@ -24,17 +24,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "limit::policy",
             "limit::key",
             "limit::algorithm",
+            "limit::schedule",
+            "limit::dynamic",
             "limit::headers",
             "limit::store::settings",
+            // Certificates are read and checked with the file that names them.
+            "tls",
+            // Files that hold no usable key are mistakes of the configuration.
+            "jwt::settings",
+            "jwt::key_set",
             "upstream",
         ],
     ),
     ("route", &["limit::policy", "upstream"]),
+    // Limits ask for claims, and do not know where they come from.
+    ("jwt", &["limit::key", "limit::stats"]),
     ("limit", &[]),
     ("upstream", &[]),
     // How logs look is configured.
     ("telemetry", &["config"]),
     ("signal", &[]),
+    ("tls", &[]),
     ("units", &[]),
 ];
 

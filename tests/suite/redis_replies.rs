@@ -1,84 +1,38 @@
 //! What the Redis store makes of servers that answer otherwise than a healthy Redis: too old ones, ones
 //! that keep their clock from scripts, and ones that answer garbage or nothing.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::io::BufRead;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tollgate::limit::algorithm::{Algorithm, Bucket};
 use tollgate::limit::key::Subject;
 use tollgate::limit::stats::{LimitStats, StoreErrorKind};
 use tollgate::limit::store::redis::RedisStore;
-use tollgate::limit::store::settings::RedisSettings;
 use tollgate::limit::store::{Ask, Reply};
 
 use super::redis_store::{HANG, IMPATIENT, PATIENT, block_on, settings_for, until_up};
+use crate::support::redis_stub::{GRANTED, Stub, hello};
 
 const LIMIT: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 1_000_000, tick: 1, debt: 0 });
-const GRANTED: &str = "*8\r\n:1\r\n:1700000000000000\r\n:0\r\n:0\r\n:1\r\n:9\r\n:0\r\n:1000000\r\n";
-const SHA: &str = "$40\r\n0123456789012345678901234567890123456789\r\n";
 
-/// A server that answers what it is told to, and remembers what it was asked.
-struct Scripted {
-    port: u16,
-    asked: Arc<Mutex<Vec<Vec<String>>>>,
+/// A server of this version whose scripts answer what it is told.
+fn scripted(version: &'static str, decide: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Stub {
+    Stub::start(move |words| match words[0].as_str() {
+        "HELLO" => Some(hello("redis", version)),
+        "EVALSHA" | "EVAL" => Some(decide(words)),
+        _ => None,
+    })
 }
 
-impl Scripted {
-    /// `decide` answers EVALSHA and EVAL; the handshake is that of a Redis of this version.
-    fn start(version: &'static str, decide: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
-        let (log, decide) = (Arc::clone(&asked), Arc::new(decide));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (log, decide) = (Arc::clone(&log), Arc::clone(&decide));
-                std::thread::spawn(move || serve(stream, &log, version, &*decide));
-            }
-        });
-        Self { port, asked }
-    }
-
-    fn settings(&self, timeout: Duration) -> RedisSettings {
-        settings_for(self.port, timeout)
-    }
-
-    /// Script calls about this subject.
-    fn calls(&self, subject: &str) -> usize {
-        let subject = format!("{{{subject}}}");
-        self.asked.lock().unwrap().iter().filter(|words| words.iter().any(|word| word.contains(&subject))).count()
-    }
-}
-
-fn serve(
-    mut stream: TcpStream,
-    log: &Mutex<Vec<Vec<String>>>,
-    version: &str,
-    decide: &(dyn Fn(&[String]) -> String + Send + Sync),
-) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    loop {
-        let words: Vec<String> = (0..number(&mut reader)?).map(|_| word(&mut reader)).collect::<Option<_>>()?;
-        let answer = match words[0].as_str() {
-            "HELLO" => format!("%1\r\n$7\r\nversion\r\n${}\r\n{version}\r\n", version.len()),
-            "SCRIPT" => SHA.to_owned(),
-            "EVALSHA" | "EVAL" => decide(&words),
-            _ => "+OK\r\n".to_owned(),
-        };
-        log.lock().unwrap().push(words);
-        stream.write_all(answer.as_bytes()).ok()?;
-    }
-}
-
-fn number(reader: &mut impl BufRead) -> Option<usize> {
+pub(crate) fn number(reader: &mut impl BufRead) -> Option<usize> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     line.get(1..)?.trim().parse().ok()
 }
 
-fn word(reader: &mut impl BufRead) -> Option<String> {
+pub(crate) fn word(reader: &mut impl BufRead) -> Option<String> {
     let mut bytes = vec![0; number(reader)? + 2];
     reader.read_exact(&mut bytes).ok()?;
     bytes.truncate(bytes.len() - 2);
@@ -105,9 +59,9 @@ async fn until_decided(store: &RedisStore, otherwise: &str) {
 #[test]
 fn a_server_that_is_too_old_is_not_used() {
     for (version, usable) in [("5.0.14", false), ("6.0.20", false), ("6.2.0", true), ("7.0.15", true), ("10.1", true)] {
-        let server = Scripted::start(version, |_| GRANTED.to_owned());
+        let server = scripted(version, |_| GRANTED.to_owned());
         block_on(async {
-            let store = RedisStore::start(&server.settings(PATIENT), Arc::new(LimitStats::new(0)));
+            let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::new(LimitStats::new(0)));
             let result = take(&store, "k").await;
             assert_eq!(result.is_ok(), usable, "{version}: {result:?}");
             assert_eq!(result.err(), (!usable).then_some(StoreErrorKind::Protocol));
@@ -116,8 +70,20 @@ fn a_server_that_is_too_old_is_not_used() {
 }
 
 #[test]
+fn valkey_counts_its_versions_by_itself() {
+    // Also one that counts anew, and one that says what Redis it stands for.
+    for (name, version) in [("valkey", "8.0.1"), ("valkey", "9.1.0-rc1"), ("valkey", "1.0.0"), ("redis", "7.2.4")] {
+        let server = Stub::start(move |words| (words[0] == "HELLO").then(|| hello(name, version)));
+        block_on(async {
+            let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::new(LimitStats::new(0)));
+            assert!(take(&store, "k").await.unwrap().granted, "{name} {version}");
+        });
+    }
+}
+
+#[test]
 fn a_server_that_keeps_its_clock_from_scripts_is_given_ours() {
-    let server = Scripted::start("7.0.0", |words| {
+    let server = scripted("7.0.0", |words| {
         if words[4] == "0" {
             "-ERR This Redis command is not allowed from script script: 0123, on @user_script:7.\r\n".to_owned()
         } else {
@@ -125,16 +91,18 @@ fn a_server_that_keeps_its_clock_from_scripts_is_given_ours() {
         }
     });
     block_on(async {
-        let store = RedisStore::start(&server.settings(PATIENT), Arc::new(LimitStats::new(0)));
+        let stats = Arc::new(LimitStats::new(0));
+        let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::clone(&stats));
         for _ in 0..10 {
             assert!(take(&store, "k").await.unwrap().granted);
         }
+        assert_eq!(stats.own_clock.load(Ordering::Relaxed), 1, "it is told");
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let asked = server.asked.lock().unwrap();
+        let asked = server.asked();
         let clocks: Vec<i128> =
             asked.iter().filter(|words| words[0] == "EVALSHA").map(|words| words[4].parse().unwrap()).collect();
         assert_eq!(clocks.iter().filter(|&&clock| clock == 0).count(), 1, "it is asked for its clock once");
-        let last = *clocks.last().unwrap();
+        let last = -clocks.last().unwrap();
         assert!((i128::try_from(wall.as_micros()).unwrap() - last).abs() < 5_000_000);
     });
 }
@@ -162,14 +130,9 @@ fn garbage_is_a_fault_and_never_a_decision() {
     ];
     for text in garbage {
         let server =
-            Scripted::start(
-                "7.0.0",
-                move |words| {
-                    if words[3].contains("{k}") { text.to_owned() } else { GRANTED.to_owned() }
-                },
-            );
+            scripted("7.0.0", move |words| if words[3].contains("{k}") { text.to_owned() } else { GRANTED.to_owned() });
         block_on(async {
-            let store = RedisStore::start(&server.settings(IMPATIENT), Arc::new(LimitStats::new(0)));
+            let store = RedisStore::start(&settings_for(server.port, IMPATIENT), Arc::new(LimitStats::new(0)));
             until_up(&store).await;
             for _ in 0..3 {
                 let result = take(&store, "k").await;
@@ -184,14 +147,14 @@ fn garbage_is_a_fault_and_never_a_decision() {
 #[test]
 fn a_charge_whose_fate_is_unknown_is_never_sent_again() {
     let server =
-        Scripted::start("7.0.0", |words| if words[3].contains("{lost}") { String::new() } else { GRANTED.to_owned() });
+        scripted("7.0.0", |words| if words[3].contains("{lost}") { String::new() } else { GRANTED.to_owned() });
     block_on(async {
-        let store = RedisStore::start(&server.settings(IMPATIENT), Arc::new(LimitStats::new(0)));
+        let store = RedisStore::start(&settings_for(server.port, IMPATIENT), Arc::new(LimitStats::new(0)));
         until_up(&store).await;
         for _ in 0..3 {
             assert_eq!(take(&store, "lost").await, Err(StoreErrorKind::Timeout));
         }
         until_decided(&store, "nothing is decided any more").await;
-        assert_eq!(server.calls("lost"), 3);
+        assert_eq!(server.count("{lost}"), 3);
     });
 }

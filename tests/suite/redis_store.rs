@@ -11,7 +11,7 @@ use tollgate::limit::algorithm::{Algorithm, Bucket};
 use tollgate::limit::key::{Hashing, Subject};
 use tollgate::limit::stats::{LimitStats, StoreErrorKind};
 use tollgate::limit::store::redis::RedisStore;
-use tollgate::limit::store::settings::{RedisSettings, RedisTls, Secret};
+use tollgate::limit::store::settings::{HashTags, RedisSettings, RedisTls, Secret, ServerAddress, Servers};
 use tollgate::limit::store::{Ask, Reply};
 
 use crate::support::redis_server::RedisServer;
@@ -23,7 +23,7 @@ pub(crate) const PATIENT: Duration = Duration::from_secs(2);
 /// A deadline for servers that do not answer.
 pub(crate) const IMPATIENT: Duration = Duration::from_millis(50);
 /// Within this a store must be back; the promise is one second, the machine may be busy.
-const BACK: Duration = Duration::from_secs(10);
+pub(crate) const BACK: Duration = Duration::from_secs(10);
 
 /// 5 at once, then one per hour.
 const SCARCE: Algorithm =
@@ -51,13 +51,12 @@ fn impatient(server: &RedisServer) -> RedisSettings {
 
 pub(crate) fn settings_for(port: u16, timeout: Duration) -> RedisSettings {
     RedisSettings {
-        host: "127.0.0.1".to_owned(),
-        port,
-        database: 0,
+        servers: Servers::One { address: ServerAddress::new("127.0.0.1", port), database: 0 },
         tls: None,
         username: None,
         password: None,
         key_prefix: "tollgate".into(),
+        hash_tags: HashTags::Subject,
         timeout,
         hashing: Hashing::Hashed(None),
     }
@@ -67,7 +66,7 @@ pub(crate) async fn until_up(store: &RedisStore) {
     within(BACK, "the store answers", || store.up()).await;
 }
 
-async fn within(bound: Duration, what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn within(bound: Duration, what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + bound;
     while !condition() {
         assert!(Instant::now() < deadline, "not within {bound:?}: {what}");
@@ -467,21 +466,22 @@ fn a_wrong_password_is_told_from_a_missing_one_and_healed_by_the_right_one() {
     });
 }
 
-/// The line of `deploy/redis/users.acl`, so that what is recommended is what is tested.
-fn recommended_user() -> Vec<String> {
+/// A line of `deploy/redis/users.acl`, with the password `secret`, so that what is recommended is what is tested.
+pub(crate) fn recommended_user(name: &str) -> Vec<String> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/redis/users.acl");
     let text = std::fs::read_to_string(path).unwrap();
-    let line = text.lines().find(|line| line.starts_with("user tollgate ")).unwrap();
-    line.split_whitespace().skip(1).map(str::to_owned).collect()
+    let line = text.lines().find(|line| line.starts_with(&format!("user {name} "))).unwrap();
+    line.replace("<password>", "secret").split_whitespace().skip(1).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_recommended_acl_user_may_do_all_that_is_needed_and_missing_rights_are_a_fault() {
     let server = RedisServer::start();
-    let rights = recommended_user();
+    let rights = recommended_user("tollgate");
     let mut setuser = vec!["ACL", "SETUSER"];
-    setuser.extend(rights.iter().map(|right| if right.starts_with('>') { ">secret" } else { right.as_str() }));
+    setuser.extend(rights.iter().map(String::as_str));
     assert_eq!(server.cli(&setuser), "OK");
+    assert_eq!(server.cli(&["ACL", "LOG", "RESET"]), "OK");
     block_on(async {
         let mut settings = settings(&server);
         settings.username = Some("tollgate".to_owned());
@@ -490,12 +490,27 @@ fn the_recommended_acl_user_may_do_all_that_is_needed_and_missing_rights_are_a_f
         assert!(subjected.take(&PLENTY, "k").await.unwrap().granted);
         server.cli(&["SCRIPT", "FLUSH"]);
         assert!(subjected.take(&PLENTY, "k").await.unwrap().granted, "EVAL is allowed too");
+        assert_eq!(server.cli(&["ACL", "LOG"]), "", "something was not allowed");
         for right in ["set", "evalsha", "get"] {
             server.cli(&["ACL", "SETUSER", "tollgate", &format!("-{right}")]);
             let cure = || drop(server.cli(&["ACL", "SETUSER", "tollgate", &format!("+{right}")]));
             subjected.assert_fault(StoreErrorKind::Noperm, cure).await;
         }
-        assert_eq!(server.cli(&["ACL", "LOG", "RESET"]), "OK");
+    });
+}
+
+#[test]
+fn valkey_decides_as_redis_does() {
+    let Some(server) = RedisServer::start_valkey() else {
+        return println!("there is no valkey-server on this machine: only its greeting is tested, in redis_replies");
+    };
+    block_on(async {
+        let subjected = Subjected::connected(&settings(&server)).await;
+        for left in (0..5).rev() {
+            assert_eq!(subjected.take(&SCARCE, "k").await.unwrap().answers[0].remaining, left);
+        }
+        assert!(!subjected.take(&SCARCE, "k").await.unwrap().granted);
+        assert_eq!(server.keys(), ["tollgate:{k}:api:b1"]);
     });
 }
 
@@ -525,7 +540,7 @@ fn the_database_and_the_prefix_are_respected() {
     let server = RedisServer::start();
     block_on(async {
         let mut settings = settings(&server);
-        settings.database = 3;
+        settings.servers = Servers::One { address: ServerAddress::new("127.0.0.1", server.port()), database: 3 };
         settings.key_prefix = "edge".into();
         let subjected = Subjected::connected(&settings).await;
         subjected.take(&SCARCE, "k").await.unwrap();

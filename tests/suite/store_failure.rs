@@ -10,19 +10,19 @@ use crate::support::tollgate::Tollgate;
 use crate::support::{eventually, quantile, within};
 
 /// The deadline of one decision.
-const DEADLINE: Duration = Duration::from_millis(25);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(25);
 /// How long each outage lasts.
 const OUTAGE: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Policy {
+pub(crate) enum Policy {
     Local,
     Allow,
     Deny,
 }
 
 impl Policy {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Allow => "allow",
@@ -52,7 +52,7 @@ fn load(proxy: &Tollgate) -> Load {
 }
 
 /// Whether limiting is exact again: of two requests with a key never seen, Redis denies the second.
-fn exact_again(proxy: &Tollgate, redis: &RedisServer, attempt: usize) -> bool {
+pub(crate) fn exact_again(proxy: &Tollgate, redis: &RedisServer, attempt: usize) -> bool {
     let key = format!("attempt-{attempt}");
     let request = Request::get("/probe").header("x-probe", &key);
     let statuses = [proxy.client().send(&request).status, proxy.client().send(&request).status];
@@ -73,7 +73,7 @@ fn assert_recovery(proxy: &Tollgate, redis: &RedisServer, what: &str) {
 }
 
 /// What every request of the load must have got, whatever happened to Redis.
-fn assert_policy(policy: Policy, samples: &[Sample], outage: (Instant, Instant), what: &str) {
+pub(crate) fn assert_policy(policy: Policy, samples: &[Sample], outage: (Instant, Instant), what: &str) {
     for sample in samples {
         let answer = sample.outcome.as_ref().unwrap_or_else(|error| panic!("{what}: no answer: {error}"));
         match (policy, answer.status) {

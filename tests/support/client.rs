@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::wire::{self, Fields};
@@ -31,9 +31,9 @@ pub(crate) struct Answer {
 }
 
 /// A connection, kept open between requests.
-pub(crate) struct Client {
+pub(crate) struct Client<S = TcpStream> {
     address: SocketAddr,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<S>,
     /// Whether the last answer said that it is the last.
     closed: bool,
 }
@@ -64,6 +64,11 @@ impl Request {
     /// A POST with this body.
     pub(crate) fn post(target: &str, body: &[u8]) -> Self {
         Self { body: Some(body.to_vec()), ..Self::new("POST", target) }
+    }
+
+    /// With this body.
+    pub(crate) fn body(self, body: &str) -> Self {
+        Self { body: Some(body.as_bytes().to_vec()), ..self }
     }
 
     /// With one more field line.
@@ -173,6 +178,44 @@ impl Client {
         Ok(answer)
     }
 
+    /// How long it waits for an answer from now on.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(patience)).expect("a timeout can be set");
+    }
+
+    /// Ends the connection in one or both directions.
+    pub(crate) fn shutdown(&mut self, how: std::net::Shutdown) {
+        let _ = self.stream.get_ref().shutdown(how);
+    }
+
+    /// Closes the sending side.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(Shutdown::Write)
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A client on a connection that is open already.
+    pub(crate) fn over(address: SocketAddr, stream: S) -> Self {
+        Self { address, stream: BufReader::new(stream), closed: false }
+    }
+
+    /// Sends a request and reads its answer, on this connection and no other.
+    pub(crate) fn ask(&mut self, request: &Request) -> io::Result<Answer> {
+        self.write(&request.bytes())?;
+        self.answer_to(&request.method)
+    }
+
+    /// The stream below.
+    pub(crate) fn get_ref(&self) -> &S {
+        self.stream.get_ref()
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
@@ -213,6 +256,14 @@ impl Client {
     /// Reads raw bytes of a body.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buffer)
+    }
+
+    /// Reads as many bytes as these and compares.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, wanted: &[u8]) {
+        let mut read = vec![0; wanted.len()];
+        self.stream.read_exact(&mut read).unwrap_or_else(|error| panic!("{error} before {wanted:?}"));
+        assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(wanted));
     }
 
     /// Everything that still comes until the other side closes; an abortive close ends it too.

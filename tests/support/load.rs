@@ -48,14 +48,26 @@ impl Sample {
 impl Load {
     /// One client per entry; each sends its request again and again, `pause` apart.
     pub(crate) fn start(clients: Vec<(SocketAddr, Request)>, pause: Duration) -> Self {
+        let (addresses, requests): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
+        Self::start_each(addresses, pause, move |client, _| requests[client].clone())
+    }
+
+    /// One client per address; `request` makes each of its requests, by the client's number and its own.
+    pub(crate) fn start_each(
+        clients: Vec<SocketAddr>,
+        pause: Duration,
+        request: impl Fn(usize, usize) -> Request + Send + Sync + 'static,
+    ) -> Self {
         let running = Arc::new(AtomicBool::new(true));
         let sent = Arc::new(AtomicUsize::new(0));
-        let threads = clients.into_iter().enumerate().map(|(client, (address, request))| {
-            let (running, sent) = (Arc::clone(&running), Arc::clone(&sent));
+        let request = Arc::new(request);
+        let threads = clients.into_iter().enumerate().map(|(client, address)| {
+            let (running, sent, request) = (Arc::clone(&running), Arc::clone(&sent), Arc::clone(&request));
             std::thread::spawn(move || {
                 let mut samples = Vec::new();
                 let mut connection = None;
                 while running.load(Ordering::Relaxed) {
+                    let request = request(client, samples.len());
                     samples.push(sample(client, address, &request, &mut connection));
                     sent.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(pause);

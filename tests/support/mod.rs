@@ -1,11 +1,19 @@
 //! What the tests stand on: the program under test, clients, servers, and ways to wait.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod fault_proxy;
+pub(crate) mod key_server;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod nginx;
 pub(crate) mod port;
+pub(crate) mod redis_cluster;
+pub(crate) mod redis_sentinel;
 pub(crate) mod redis_server;
+pub(crate) mod redis_stub;
+pub(crate) mod tokens;
 pub(crate) mod tollgate;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -23,6 +23,17 @@ pub(crate) struct Write {
     pub(crate) value: String,
 }
 
+/// A script call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Seconds on the server's clock.
+    pub(crate) at: f64,
+    /// EVALSHA or EVAL.
+    pub(crate) command: String,
+    /// Its keys.
+    pub(crate) keys: Vec<String>,
+}
+
 impl Monitor {
     /// Watches `redis` from now on.
     pub(crate) fn start(redis: &RedisServer) -> Self {
@@ -52,9 +63,31 @@ impl Monitor {
         lines.iter().filter(|line| line.contains(" lua] \"SET\" ")).filter_map(|line| write(line, part)).collect()
     }
 
+    /// Every script call of a client since the start, as it was told; those of probes are left out.
+    pub(crate) fn calls(&self, redis: &RedisServer) -> Vec<Call> {
+        redis.cli(&["ECHO", "the monitor has caught up with calls"]);
+        eventually("all lines", || self.has("the monitor has caught up with calls").then_some(()));
+        let lines = self.lines.lock().expect("the reader lives");
+        lines
+            .iter()
+            .filter(|line| line.contains("\"EVAL") && !line.contains("~probe"))
+            .filter_map(|line| call(line))
+            .collect()
+    }
+
     fn has(&self, text: &str) -> bool {
         self.lines.lock().expect("the reader lives").iter().any(|line| line.contains(text))
     }
+}
+
+/// `1700000000.000001 [0 127.0.0.1:50000] "EVALSHA" "…" "1" "key" …`
+fn call(line: &str) -> Option<Call> {
+    let at = line.split(' ').next()?.parse().ok()?;
+    let words: Vec<_> = line.split('"').skip(1).step_by(2).collect();
+    let command = words.first()?.to_string();
+    // A text holds quotes of its own, so its keys are looked for by their form.
+    let keys = words.iter().filter(|word| word.starts_with("tollgate:{")).map(ToString::to_string).collect();
+    Some(Call { at, command, keys })
 }
 
 /// `1700000000.000001 [0 lua] "SET" "key" "value" "PXAT" "…"`

@@ -179,10 +179,12 @@ impl Edge {
             name: "test".into(),
             address,
             protocols,
+            tls: None,
             max_connections: 1000,
             max_connections_per_ip: None,
             header_timeout: clocks.head,
             idle_timeout: clocks.idle,
+            stream_idle_timeout: Duration::from_hours(1),
             max_header_size: 32 * 1024,
         };
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -240,12 +242,14 @@ async fn accept_all(
             in_flight: 0.into(),
             close: false.into(),
             version: http::Version::HTTP_11.into(),
+            secured: None,
+            tunnel: <_>::default(),
             stats: Arc::new(WorkerStats::new(1, 1, 1)),
         };
         let connection = Connection { downstream: Rc::new(downstream), clocks, phase: phase.clone() };
         let (settings, seen) = (Rc::clone(&settings), Arc::clone(&seen));
         tokio::task::spawn_local(async move {
-            connection.serve(stream, &settings, move |request, _| handle(request, Arc::clone(&seen))).await;
+            connection.serve(stream.into(), &settings, move |request, _| handle(request, Arc::clone(&seen))).await;
         });
     }
 }

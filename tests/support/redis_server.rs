@@ -12,6 +12,7 @@ use super::tollgate::signal;
 /// A running redis-server.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
+    program: &'static str,
     port: Port,
     arguments: Vec<String>,
     directory: TempDir,
@@ -21,11 +22,13 @@ pub(crate) struct RedisServer {
     login: Option<(String, String)>,
 }
 
-/// PEM files in the server's directory.
+/// PEM files.
 #[derive(Debug, Clone)]
 pub(crate) struct TlsFiles {
     /// The authority both sides trust.
     pub(crate) ca: PathBuf,
+    /// A server's certificate and key.
+    server: (PathBuf, PathBuf),
     /// A client's certificate and key.
     pub(crate) client: (PathBuf, PathBuf),
 }
@@ -46,21 +49,10 @@ impl RedisServer {
 
     /// A server that is reached by TLS only, demands a client certificate, and has its own authority.
     pub(crate) fn start_with_tls() -> Self {
-        let mut server = Self::not_started();
-        let directory = server.directory.path();
-        let tls = make_certificates(directory);
-        let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-        let port = server.port().to_string();
-        let arguments = [
-            ("--tls-port", port),
-            ("--port", "0".to_owned()),
-            ("--tls-cert-file", file("server.pem")),
-            ("--tls-key-file", file("server.key")),
-            ("--tls-ca-cert-file", file("ca.pem")),
-            ("--tls-auth-clients", "yes".to_owned()),
-        ];
-        server.arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
-        server.tls = Some(tls);
+        let directory = TempDir::new().unwrap();
+        let tls = TlsFiles::make(directory.path());
+        let mut server = Self::not_started_with(&[], Some(&tls));
+        server.directory = directory;
         server.restart();
         server
     }
@@ -68,7 +60,44 @@ impl RedisServer {
     /// A port on which nothing listens yet; [`RedisServer::restart`] starts it there.
     pub(crate) fn not_started() -> Self {
         let directory = TempDir::new().unwrap();
-        Self { port: Port::take(), arguments: vec![], directory, child: None, tls: None, login: None }
+        let program = "redis-server";
+        Self { program, port: Port::take(), arguments: vec![], directory, child: None, tls: None, login: None }
+    }
+
+    /// The same with further arguments, and with TLS as [`RedisServer::start_with_tls`] if certificates are given.
+    pub(crate) fn not_started_with(arguments: &[&str], tls: Option<&TlsFiles>) -> Self {
+        let mut server = Self::not_started();
+        server.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        if let Some(tls) = tls {
+            server.arguments.extend(tls.arguments(server.port()));
+            server.tls = Some(tls.clone());
+        }
+        server
+    }
+
+    /// A Valkey server, where the machine has one.
+    pub(crate) fn start_valkey() -> Option<Self> {
+        let there = Command::new("valkey-server").arg("--version").stdout(Stdio::null()).status();
+        there.is_ok_and(|status| status.success()).then(|| {
+            let mut server = Self::not_started();
+            server.program = "valkey-server";
+            server.restart();
+            server
+        })
+    }
+
+    /// Writes a configuration file, which the server reads before its arguments.
+    pub(crate) fn configure(&self, text: &str) {
+        std::fs::write(self.configuration(), text).unwrap();
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.path().join("redis.conf")
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     /// Its port on 127.0.0.1.
@@ -89,7 +118,10 @@ impl RedisServer {
     /// Starts it (again) on the same port, and waits until it answers.
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "it is running");
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(self.program);
+        if self.configuration().exists() {
+            command.arg(self.configuration());
+        }
         command
             .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--daemonize", "no", "--enable-debug-command", "local"])
@@ -105,8 +137,7 @@ impl RedisServer {
             Some(command.spawn().expect("redis-server must be installed (Debian: apt-get install redis-server)"));
         eventually("redis-server answers", || {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                let said = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-                panic!("redis-server ended at once ({status}): {said}");
+                panic!("redis-server ended at once ({status}): {}", self.log());
             }
             self.answers().then_some(())
         });
@@ -208,25 +239,41 @@ impl Drop for RedisServer {
     }
 }
 
-fn make_certificates(directory: &Path) -> TlsFiles {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-    let mut authority = CertificateParams::new(vec![]).unwrap();
-    authority.distinguished_name.push(DnType::CommonName, "authority");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let write = |name: &str, text: String| {
-        let path = directory.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let issue = |name: &str| {
-        let key = KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let mut certificate = CertificateParams::new(names).unwrap();
-        certificate.distinguished_name.push(DnType::CommonName, name);
-        let certificate = certificate.signed_by(&key, &authority).unwrap();
-        (write(&format!("{name}.pem"), certificate.pem()), write(&format!("{name}.key"), key.serialize_pem()))
-    };
-    issue("server");
-    TlsFiles { ca: write("ca.pem", authority.pem()), client: issue("client") }
+impl TlsFiles {
+    /// Makes an authority and what it certifies.
+    pub(crate) fn make(directory: &Path) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+        let mut authority = CertificateParams::new(vec![]).unwrap();
+        authority.distinguished_name.push(DnType::CommonName, "authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let write = |name: &str, text: String| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let issue = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+            let mut certificate = CertificateParams::new(names).unwrap();
+            certificate.distinguished_name.push(DnType::CommonName, name);
+            let certificate = certificate.signed_by(&key, &authority).unwrap();
+            (write(&format!("{name}.pem"), certificate.pem()), write(&format!("{name}.key"), key.serialize_pem()))
+        };
+        Self { ca: write("ca.pem", authority.pem()), server: issue("server"), client: issue("client") }
+    }
+
+    /// What a server on this port is started with.
+    fn arguments(&self, port: u16) -> impl Iterator<Item = String> {
+        let file = |path: &Path| path.to_str().unwrap().to_owned();
+        let arguments = [
+            ("--tls-port", port.to_string()),
+            ("--port", "0".to_owned()),
+            ("--tls-cert-file", file(&self.server.0)),
+            ("--tls-key-file", file(&self.server.1)),
+            ("--tls-ca-cert-file", file(&self.ca)),
+            ("--tls-auth-clients", "yes".to_owned()),
+        ];
+        arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value])
+    }
 }

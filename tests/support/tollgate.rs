@@ -87,14 +87,26 @@ impl Tollgate {
         started
     }
 
+    /// [`Tollgate::start`] with these variables in the program's environment.
+    #[track_caller]
+    pub(crate) fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
+        let started = Self::launch_with(yaml, environment);
+        started.wait_for_log("listening", |_| true);
+        started
+    }
+
     /// [`Tollgate::start`] without waiting.
     pub(crate) fn launch(yaml: &str) -> Self {
+        Self::launch_with(yaml, &[])
+    }
+
+    fn launch_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the configuration");
         let path = directory.path().join("proxy.yaml");
         let admin = if yaml.contains("admin:") { "" } else { "\nadmin: { address: 127.0.0.1:0 }\n" };
         std::fs::write(&path, format!("{yaml}{admin}")).expect("the configuration can be written");
         let mut command = program();
-        command.arg("run").arg("-c").arg(&path).args(["--log-format", "json"]);
+        command.arg("run").arg("-c").arg(&path).args(["--log-format", "json"]).envs(environment.iter().copied());
         Self::spawn(command, directory)
     }
 

@@ -1,10 +1,13 @@
 //! Upstreams of which every byte is scripted, and what arrived at them.
 
-use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tungstenite::WebSocket;
+use tungstenite::protocol::Role;
 
 use super::wire::{self, Fields};
 
@@ -31,6 +34,25 @@ pub(crate) struct Arrived {
 pub(crate) struct Peer {
     stream: BufReader<TcpStream>,
     seen: Arc<Mutex<Vec<Arrived>>>,
+}
+
+/// The beginning of an answer that grants WebSocket.
+pub(crate) const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: WebSocket\r\n";
+
+impl Read for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.get_mut().flush()
+    }
 }
 
 impl Upstream {
@@ -169,6 +191,48 @@ impl Peer {
     pub(crate) fn answer(&mut self, text: &str) -> io::Result<()> {
         let length = text.len();
         self.send(format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n{text}"))
+    }
+
+    /// Answers an upgrade to WebSocket and speaks it from then on.
+    pub(crate) fn websocket(&mut self, request: &Arrived) -> io::Result<WebSocket<&mut Self>> {
+        let key = request.field("sec-websocket-key").ok_or_else(|| io::Error::other("no key"))?;
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        self.send(format!("{SWITCHING}sec-websocket-accept: {accept}\r\n\r\n"))?;
+        Ok(WebSocket::from_raw_socket(self, Role::Server, None))
+    }
+
+    /// Reads as many bytes as these and compares.
+    pub(crate) fn expect(&mut self, wanted: &[u8]) -> io::Result<()> {
+        let mut read = vec![0; wanted.len()];
+        self.stream.read_exact(&mut read)?;
+        let (read, wanted) = (String::from_utf8_lossy(&read), String::from_utf8_lossy(wanted));
+        if read == wanted { Ok(()) } else { Err(io::Error::other(format!("{read:?} instead of {wanted:?}"))) }
+    }
+
+    /// The connection below, behind what was read so far.
+    pub(crate) fn raw(&self) -> io::Result<TcpStream> {
+        self.stream.get_ref().try_clone()
+    }
+
+    /// Everything that comes until the proxy closes its sending side.
+    pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest)?;
+        Ok(rest)
+    }
+
+    /// Whether nothing comes for a while.
+    pub(crate) fn hears_nothing(&mut self) -> io::Result<bool> {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let silent = self.stream.buffer().is_empty() && self.stream.fill_buf().is_err();
+        self.stream.get_ref().set_read_timeout(Some(TIMEOUT))?;
+        Ok(silent)
+    }
+
+    /// Closes the sending side.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(Shutdown::Write)
     }
 
     /// Makes the end of the script a reset instead of an orderly close.

@@ -1,19 +1,15 @@
 //! The account of one request: its canonical target, the route and those passed over, the limits.
 
-use std::borrow::Cow;
-
-use http::{Method, header};
 use serde::Serialize;
 
-use super::Imagined;
+use crate::cli::request::{Asked, Refused, Target};
 use crate::config::{Config, sentences};
+use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
-use crate::limit::key::Hashing;
-use crate::limit::plan::{Because, Reading};
+use crate::limit::key::{AmbiguousKey, Claim, Claims};
+use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
-use crate::limit::store::settings::Backend;
-use crate::route::target::{canonical_host, canonical_path, comparable};
-use crate::route::{Alternative, Considered, EncodedPath, Route};
+use crate::route::{Alternative, Considered, Route};
 
 /// Everything there is to say.
 #[derive(Debug, Serialize)]
@@ -32,13 +28,6 @@ pub(super) struct Account {
     /// Routes passed over on the way, and those that would have matched as well.
     pub(super) others: Vec<Other>,
     pub(super) limits: Vec<LimitAccount>,
-}
-
-/// An answer of the proxy's own.
-#[derive(Debug, Serialize)]
-pub(super) struct Refused {
-    pub(super) status: u16,
-    pub(super) reason: String,
 }
 
 /// The route that is taken.
@@ -79,11 +68,11 @@ pub(super) struct LimitAccount {
 
 impl Account {
     /// What happens to a request under a configuration.
-    pub(super) fn of(config: &Config, request: &Imagined) -> Self {
+    pub(super) fn of(config: &Config, request: &Asked<'_>) -> Self {
         let mut account = Self {
             method: request.method.to_string(),
             host: String::new(),
-            path: request.uri.path().to_owned(),
+            path: request.path.to_owned(),
             client: request.client.to_string(),
             refused: None,
             route: None,
@@ -97,44 +86,46 @@ impl Account {
     }
 
     /// Goes the way of the request.
-    fn follow(&mut self, config: &Config, request: &Imagined) -> Result<(), Refused> {
-        if matches!(request.method, Method::CONNECT | Method::TRACE) {
-            return Err(Refused::new(405, format!("{} is never forwarded", request.method)));
-        }
-        let path = canonical_path(request.uri.path()).map_err(|error| Refused::new(400, error.to_string()))?;
-        self.path = path.text.clone().into_owned();
-        let host = host(request)?;
-        self.host = host.clone().into_owned();
-        let found = config.router.find(&host, &path.text, &request.method, &request.headers);
-        self.others = others(config, request, &host, &path.text);
+    fn follow(&mut self, config: &Config, request: &Asked<'_>) -> Result<(), Refused> {
+        let target = request.target()?;
+        self.path = target.path.text.to_string();
+        self.host = target.host.to_string();
+        let found = target.find(&config.router, request);
+        self.others = others(config, request, &target);
         self.route = Chosen::of(found.route, &found.params);
-        if path.encoded_separators && found.route.encoded_path == EncodedPath::Reject {
-            return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)".to_owned()));
-        }
-        let compared = comparable(&path.text);
-        let facts = Facts {
-            client_ip: request.client,
-            method: &request.method,
-            host: &host,
-            path: &compared,
-            query: request.uri.query(),
-            headers: &request.headers,
-            params: &found.params,
-            route: if found.route.upstream.is_some() { &found.route.name } else { "" },
-        };
+        target.passes(found.route)?;
+        let token = Token::new(config, request);
+        let facts = Facts { claims: &token, ..target.facts(request, &found) };
         for policy in &found.route.policies {
-            self.limits.push(LimitAccount::of(policy, &facts, &shown_hashing(config))?);
+            let hashing = &config.store.shown_hashing();
+            let situation = Situation { hashing, overrides: None, clock: request.clock };
+            self.limits.push(LimitAccount::of(policy, &facts, situation)?);
         }
         if found.route.upstream.is_none() {
-            return Err(Refused::new(404, "no route matches; global limits hold all the same".to_owned()));
+            return Err(Refused::new(404, "no route matches; global limits hold all the same"));
         }
         Ok(())
     }
 }
 
-impl Refused {
-    fn new(status: u16, reason: String) -> Self {
-        Self { status, reason }
+/// The token that the request is imagined to carry.
+#[derive(Debug)]
+struct Token<'a> {
+    claims: Option<&'a ClaimSet>,
+    /// Whether the request carries fields that would be two of them.
+    ambiguous: Option<AmbiguousKey>,
+}
+
+impl<'a> Token<'a> {
+    fn new(config: &Config, request: &Asked<'a>) -> Self {
+        let found = config.jwt.as_ref().map(|jwt| only_token(request.headers, &jwt.header));
+        Self { claims: request.claims, ambiguous: found.and_then(Result::err) }
+    }
+}
+
+impl Claims for Token<'_> {
+    fn claim(&self, path: &str) -> Result<Option<Claim<'_>>, AmbiguousKey> {
+        self.ambiguous.map_or_else(|| Ok(self.claims.and_then(|claims| claims.find(path))), Err)
     }
 }
 
@@ -157,7 +148,7 @@ impl Chosen {
 
 impl LimitAccount {
     /// What one limit makes of the request.
-    fn of(policy: &Policy, facts: &Facts<'_>, hashing: &Hashing) -> Result<Self, Refused> {
+    fn of(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_, '_>) -> Result<Self, Refused> {
         let mut account = Self {
             name: policy.name.to_string(),
             meaning: sentences::sentence(policy),
@@ -166,16 +157,16 @@ impl LimitAccount {
             cost: None,
             because: None,
         };
-        match Reading::of(policy, facts, hashing) {
+        match Reading::of(policy, facts, situation) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
             Ok(Reading::Skipped) => {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
-            Ok(Reading::Keyed { subject, terms, because }) => {
-                account.effect = effect(terms, policy.mode);
+            Ok(Reading::Keyed { subject, terms, because, without_key }) => {
+                account.effect = effect(terms, policy.mode_for(&subject));
                 account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
-                account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts.method));
-                account.because = reason(because, terms);
+                account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts));
+                account.because = reasons(policy, because, terms, without_key);
             }
             Err(error) if policy.mode == Mode::Enforce => {
                 return Err(Refused::new(400, format!("limit {}: {error}", policy.name)));
@@ -198,33 +189,30 @@ fn effect(terms: &Terms, mode: Mode) -> &'static str {
 }
 
 /// Why other terms than the limit's own hold, or another key.
-fn reason(because: Because, terms: &Terms) -> Option<String> {
-    match because {
-        Because::Own => None,
-        Because::Override(position) => Some(format!("override {}: {}", position + 1, sentences::terms(terms))),
-        Because::Missing if *terms == Terms::Deny => {
-            Some("the request does not carry its key (missing: deny)".to_owned())
+fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) -> Option<String> {
+    let missing = if because == Because::Missing { "deny" } else { "client_ip" };
+    let key = without_key.then(|| format!("the request does not carry its key (missing: {missing})"));
+    let why = match because {
+        Because::Own | Because::Missing => None,
+        Because::Dynamic => Some("an override set through the admin API".to_owned()),
+        Because::Override(position) => Some(format!("override {}", position + 1)),
+        Because::Tier(position) => {
+            policy.tiers.as_ref().and_then(|tiers| tiers.values.get(position)).map(|tier| format!("tier {}", tier.name))
         }
-        Because::Missing => Some("the request does not carry its key (missing: client_ip)".to_owned()),
-    }
-}
-
-/// The canonical host; empty without one.
-fn host(request: &Imagined) -> Result<Cow<'_, str>, Refused> {
-    let mut hosts = request.headers.get_all(header::HOST).iter();
-    let Some(host) = hosts.next() else { return Ok(Cow::Borrowed("")) };
-    if hosts.next().is_some() {
-        return Err(Refused::new(400, "there is more than one Host".to_owned()));
-    }
-    let wrong = || Refused::new(400, "the Host is not a name or address".to_owned());
-    Ok(canonical_host(host.to_str().map_err(|_| wrong())?).map_err(|_| wrong())?.name)
+        Because::Schedule(position) => {
+            let schedule = policy.schedules.as_ref().and_then(|schedules| schedules.list.get(position));
+            schedule.map(|schedule| format!("schedule {} ({})", schedule.name, schedule.hours))
+        }
+    };
+    let why = why.map(|why| format!("{why}: {}", sentences::terms(terms)));
+    (key.is_some() || why.is_some()).then(|| key.into_iter().chain(why).collect::<Vec<_>>().join("; "))
 }
 
 /// What is passed over before the first match, and what matches behind it.
-fn others(config: &Config, request: &Imagined, host: &str, path: &str) -> Vec<Other> {
+fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Other> {
     let mut taken = false;
     let mut others = Vec::new();
-    for step in config.router.explain(host, path, &request.method, &request.headers) {
+    for step in config.router.explain(&target.host, &target.path.text, request.method, request.headers) {
         let reason = match step.outcome {
             Considered::Matched if !taken => {
                 taken = true;
@@ -257,12 +245,4 @@ fn conditions(route: &Route, hosts: &[String], paths: &[String]) -> String {
     let fields = route.matches.headers.iter();
     conditions.extend(fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("(not text)"))));
     if conditions.is_empty() { "every request".to_owned() } else { conditions.join(" · ") }
-}
-
-/// Client-chosen values may be secrets: they are shown as the hash that stands for them.
-fn shown_hashing(config: &Config) -> Hashing {
-    match &config.store.backend {
-        Backend::Memory => Hashing::Hashed(None),
-        Backend::Redis(redis) => redis.hashing.clone(),
-    }
 }

@@ -28,7 +28,7 @@ fn text(config: &Config, addresses: &[(Arc<str>, SocketAddr)], hints: &[String])
     for (name, address) in addresses {
         let more =
             if is_admin(name) { format!("  (/healthz, /readyz, {})", config.metrics_path) } else { String::new() };
-        let _ = writeln!(text, "  {name:<8} http://{}{more}", reachable(*address));
+        let _ = writeln!(text, "  {name:<8} {}://{}{more}", scheme(config, name), reachable(*address));
     }
     let _ = writeln!(text, "  store    {}", store(config));
     for (index, policy) in config.policies.iter().take(SHOWN).enumerate() {
@@ -48,9 +48,10 @@ fn text(config: &Config, addresses: &[(Arc<str>, SocketAddr)], hints: &[String])
 
 /// Two commands that show something at once: a limited request, and what was counted.
 fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
-    let web = addresses.iter().find(|(name, _)| !is_admin(name)).map(|(_, address)| {
+    let web = addresses.iter().find(|(name, _)| !is_admin(name)).map(|(name, address)| {
         let first = config.router.routes().find(|route| route.upstream.is_some());
-        request(reachable(*address), first.map(|route| &route.matches))
+        let origin = format!("{}://{}", scheme(config, name), reachable(*address));
+        request(&origin, first.map(|route| &route.matches))
     });
     let token = config.admin.as_ref().is_some_and(|admin| admin.token.is_some());
     let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| {
@@ -65,8 +66,9 @@ fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
 }
 
 /// A request that the route with these conditions takes.
-fn request(address: SocketAddr, matches: Option<&Match>) -> String {
-    let mut command = String::from("curl -i");
+fn request(origin: &str, matches: Option<&Match>) -> String {
+    // A certificate is hardly for the address of this machine.
+    let mut command = String::from(if origin.starts_with("https:") { "curl -ik" } else { "curl -i" });
     let mut path = "/";
     if let Some(matches) = matches {
         if let Some(method) = matches.methods.first().filter(|method| *method != http::Method::GET) {
@@ -85,7 +87,7 @@ fn request(address: SocketAddr, matches: Option<&Match>) -> String {
     let path = path.trim_end_matches('*');
     // Braces of a path parameter would be read by the shell and by curl.
     let path = path.replace(['{', '}'], "");
-    let _ = write!(command, " http://{address}{path}");
+    let _ = write!(command, " {origin}{path}");
     command
 }
 
@@ -93,8 +95,14 @@ fn request(address: SocketAddr, matches: Option<&Match>) -> String {
 fn store(config: &Config) -> String {
     match &config.store.backend {
         Backend::Memory => "memory, in this process".to_owned(),
-        Backend::Redis(redis) => redis.display_url(),
+        Backend::Redis(redis) => redis.display(),
     }
+}
+
+/// What a listener of this name speaks; the admin listener is none of the configuration's.
+fn scheme(config: &Config, name: &str) -> &'static str {
+    let secured = config.listeners.iter().any(|listener| &*listener.name == name && listener.tls.is_some());
+    if secured { "https" } else { "http" }
 }
 
 /// Whether an address is the admin listener's.

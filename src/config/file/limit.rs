@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use super::variants::{DynamicOverrides, Schedule, Tiers};
 use crate::config::shape::{List, Named, OneOrMany, Short, keys, words};
-use crate::config::values::{Alignment, Allowance, HeaderText, KeyChoice, LimitName, OverrideKey, Status};
+use crate::config::values::{
+    Alignment, Allowance, CostText, HeaderText, KeyChoice, LimitName, OverrideKey, Share, Status, StatusRange,
+};
 use crate::limit::policy::PathPattern;
 
 keys! {
@@ -11,7 +14,7 @@ keys! {
     Limit {
         /// Its name; unique. Default: `<route>/<key>`.
         name: LimitName,
-        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
+        /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `tls:subject`, `jwt:CLAIM` (of a verified token), `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
         key: OneOrMany<KeyChoice>,
         /// What happens when the key is not present: `client_ip` (default), `deny` or `skip`.
         missing: Missing,
@@ -35,14 +38,30 @@ keys! {
         delay_after: u64,
         /// For `leaky_bucket`: the longest a request may be held. Default: 10s, never above the route's timeout.
         max_wait: Duration,
-        /// What a request costs: a number, or one per method. Default: 1.
-        cost: Short<u64, Named<u64>>,
+        /// What a request costs: a number, or keys: `default`, one per method, `header` (a request field that holds it), `body` (one more per part of this size), `response_header` (a field of the answer that holds the true cost), `max`. Default: 1.
+        cost: Short<u64, Named<CostText>>,
+        /// How far costs that are known only afterwards may go below empty. Default: the burst.
+        max_debt: u64,
+        /// Counts only requests that are answered so; all others are given back.
+        count: Count,
+        /// Gives requests back that are answered so.
+        refund: Refund,
         /// `enforce` (default) or `shadow` (counted in the metrics, denies nothing).
         mode: Mode,
         /// What a shadow limit shows.
         shadow: Shadow,
         /// Other rates for some keys; the first that matches wins.
         overrides: List<Override>,
+        /// Other rates by plan or any other key part; an override comes first.
+        tiers: Tiers,
+        /// Other rates at certain hours of the week; overrides and tiers come first. No two may hold at once.
+        schedules: List<Schedule>,
+        /// Allows overrides for single keys to be set through the admin API, up to these caps; they come before all others.
+        dynamic_overrides: DynamicOverrides,
+        /// From this share of the burst on, admitted requests carry a warning (`X-RateLimit-Warning`).
+        warn_at: Share,
+        /// Tells requests denied on one key the times of different tokens, up to this much later than the exact time. Default: all are told the exact time.
+        spread_retry: Duration,
         /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.
         on_store_error: OnStoreError,
         /// Which paths it counts.
@@ -95,6 +114,8 @@ keys! {
     Shadow {
         /// Whether its rate-limit fields are sent.
         headers: bool,
+        /// The share of its keys for which it denies all the same, always the same ones. Default: 0%.
+        enforce: Share,
     }
 }
 
@@ -109,6 +130,24 @@ keys! {
         burst: u64,
         /// How many requests may be under way at once.
         in_flight: u64,
+    }
+}
+
+keys! {
+    /// Which answers count.
+    Count {
+        /// Statuses: `401`, `4xx` or `500-503`. Required.
+        status: OneOrMany<StatusRange>,
+    }
+}
+
+keys! {
+    /// Which requests are given back.
+    Refund {
+        /// Statuses of the upstream's answer: `503`, `5xx` or `500-503`.
+        status: OneOrMany<StatusRange>,
+        /// Whether requests are given back that the upstream failed to answer. Default: false.
+        upstream_failure: bool,
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::OnStoreError;
-use crate::config::shape::{keys, words};
-use crate::config::values::{LimitName, RedisUrl};
+use crate::config::shape::{OneOrMany, keys, words};
+use crate::config::values::{LimitName, RedisNode, RedisUrl};
 
 words! {
     /// The store's short form.
@@ -18,7 +18,7 @@ words! {
 keys! {
     /// Where limiter state lives.
     Store {
-        /// One Redis server (6.2 or newer). Default: this process' memory.
+        /// Redis (6.2 or newer) or Valkey. Default: this process' memory.
         redis: Redis,
         /// A file of at least 32 bytes that keys the hash of client-chosen values; the same on all proxies.
         key_secret_file: PathBuf,
@@ -29,23 +29,57 @@ keys! {
     }
 }
 
+words! {
+    /// What of a key decides its Cluster slot.
+    HashTag {
+        /// What the limit is keyed by.
+        Subject = "subject",
+        /// The route.
+        Route = "route",
+    }
+}
+
 keys! {
-    /// One Redis server.
+    /// Where Redis is, and how to reach it. One of `url`, `sentinel` and `cluster` is required.
     Redis {
-        /// `redis://host:port/database`, or `rediss://` for TLS. Required.
+        /// One server: `redis://host:port/database`, or `rediss://` for TLS.
         url: RedisUrl,
+        /// A master and its replicas, watched by sentinels.
+        sentinel: Sentinel,
+        /// Some nodes of a Cluster, `host:port`; the others are found.
+        cluster: OneOrMany<RedisNode>,
+        /// Database number, with `sentinel`. Default: 0.
+        database: u64,
+        /// With `cluster`: what keys are grouped by, `subject` (default) or `route`. A route's limits in one group are decided at once, by one shard.
+        hash_tag: HashTag,
         /// ACL user.
         username: String,
         /// Password; better `password_file` or `${NAME}`.
         password: String,
         /// A file that holds the password.
         password_file: PathBuf,
-        /// TLS, with `rediss://`.
+        /// TLS: details of `rediss://`; with `sentinel` and `cluster` its presence (`tls: {}`) turns TLS on.
         tls: RedisTls,
         /// First part of every key. Default: tollgate.
         key_prefix: LimitName,
         /// Deadline of one decision, everything included. Default: 25ms.
         timeout: Duration,
+    }
+}
+
+keys! {
+    /// Sentinels, and the master to ask them for.
+    Sentinel {
+        /// The master's name. Required.
+        master: LimitName,
+        /// The sentinels, `host:port`. Required.
+        nodes: OneOrMany<RedisNode>,
+        /// The sentinels' own ACL user.
+        username: String,
+        /// The sentinels' own password; better `password_file` or `${NAME}`.
+        password: String,
+        /// A file that holds it.
+        password_file: PathBuf,
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Problem, nearest};
 macro_rules! keys {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $text:literal])+ $key:ident: $type:ty,)+ }) => {
         $(#[doc = $doc])+
+        #[allow(clippy::struct_field_names, reason = "they are the file's keys")]
         #[derive(Debug, Clone, Default)]
         pub(in crate::config) struct $name {
             $($(#[doc = $text])+ pub(in crate::config) $key: $crate::config::shape::Setting<$type>,)+

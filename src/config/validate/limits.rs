@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 
 use super::Check;
 use super::routes::Places;
+use super::terms::Place;
 use crate::config::file;
 use crate::config::frames::Span;
-use crate::config::shape::{List, OneOrMany, Setting, Short, Spanned, Word};
+use crate::config::shape::{List, OneOrMany, Setting, Spanned};
 use crate::config::values::{KeyChoice, LimitName};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Applies, Cost, DeniedResponse, Missing, Mode, PathPattern, Policy};
+use crate::limit::policy::{Applies, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
 use crate::route::PathTemplate;
 
 /// Where limits stand: at the top (no paths) or in a route.
@@ -31,9 +32,6 @@ pub(super) struct Known<'a> {
     pub(super) ipv6_prefix: u8,
     pub(super) store_error: file::OnStoreError,
 }
-
-/// The largest cost of one request.
-pub(super) const LARGEST_COST: u64 = 1 << 31;
 
 impl Check<'_> {
     pub(super) fn limits(
@@ -59,6 +57,15 @@ impl Check<'_> {
         let cost = self.cost(limit);
         let terms = self.terms(limit, &name, &cost, scope);
         let overrides = self.overrides(limit, &name, &cost, scope);
+        let place = Place { limit, state_id: &name, cost: &cost, scope };
+        let tiers = self.tiers(place, known.ipv6_prefix);
+        let schedules = self.schedules(place, terms.as_ref());
+        let missing = match limit.missing.or(file::Missing::ClientIp) {
+            file::Missing::ClientIp => Missing::ClientIp { ipv6_prefix: known.ipv6_prefix },
+            file::Missing::Deny => Missing::Deny,
+            file::Missing::Skip => Missing::Skip,
+        };
+        let dynamic = self.dynamic(place, key.as_ref(), missing, terms.as_ref());
         let mode = match limit.mode.or(file::Mode::Enforce) {
             file::Mode::Enforce => Mode::Enforce,
             file::Mode::Shadow => Mode::Shadow,
@@ -71,19 +78,22 @@ impl Check<'_> {
         Some(Policy {
             index: known.policies.len(),
             key: key?,
-            missing: match limit.missing.or(file::Missing::ClientIp) {
-                file::Missing::ClientIp => Missing::ClientIp { ipv6_prefix: known.ipv6_prefix },
-                file::Missing::Deny => Missing::Deny,
-                file::Missing::Skip => Missing::Skip,
-            },
+            missing,
             terms: terms?,
             overrides: overrides?,
+            settling: self.settling(limit, &cost),
+            dynamic: dynamic.ok()?,
+            tiers: tiers.ok()?,
+            schedules: schedules.ok()?,
             cost,
             mode,
             applies: applies(limit),
             on_store_error: limit.on_store_error.or(known.store_error).into(),
             response: self.response(&limit.response).map(Arc::new),
             shadow_headers: limit.shadow.get().is_some_and(|shadow| shadow.headers.or(false)),
+            enforced_share: limit.shadow.get().map_or(Share::default(), |shadow| share(&shadow.enforce)),
+            warn_at: self.warn_at(limit),
+            spread_retry: self.spread_retry(limit),
             name: name.into(),
         })
     }
@@ -118,10 +128,16 @@ impl Check<'_> {
         }
         for choice in &given.0 {
             for part in &choice.value.0 {
-                self.path_parameter(part, choice.span, scope);
+                self.key_part(part, choice.span, scope);
             }
         }
         Some(Key { parts: given.0.iter().map(|choice| choice.value.live(ipv6_prefix)).collect() })
+    }
+
+    /// What a request can be told apart by here: for keys and for tiers.
+    pub(super) fn key_part(&mut self, part: &KeyPart, span: Span, scope: &Scope<'_>) {
+        self.path_parameter(part, span, scope);
+        self.claim(part, span);
     }
 
     /// A path parameter must be there on every path of the route.
@@ -151,34 +167,27 @@ impl Check<'_> {
         self.error(span, message, help);
     }
 
-    fn cost(&mut self, limit: &Spanned<file::Limit>) -> Cost {
-        let mut cost = Cost { default: 1, by_method: Vec::new() };
-        let Some(given) = limit.cost.spanned() else { return cost };
-        match &given.value {
-            Short::Short(number) => cost.default = self.one_cost(*number, given.span),
-            Short::Long(named) => {
-                for (name, value) in &named.0 {
-                    let Some(value) = value.spanned() else { continue };
-                    let number = self.one_cost(value.value, value.span);
-                    if name.value == "default" {
-                        cost.default = number;
-                        continue;
-                    }
-                    match <Method as Word>::parse(&name.value) {
-                        Ok(method) => cost.by_method.push((method, number)),
-                        Err(problem) => self.reader.error(name.span, problem),
-                    }
-                }
-            }
+    fn warn_at(&mut self, limit: &Spanned<file::Limit>) -> Option<Share> {
+        let given = limit.warn_at.spanned()?;
+        if given.value.parts() == Share::default() {
+            self.error(given.span, "`warn_at: 0%` warns every request", "write a share such as 80%");
         }
-        cost
+        Some(given.value.parts())
     }
 
-    fn one_cost(&mut self, cost: u64, span: Span) -> u64 {
-        if cost > LARGEST_COST {
-            self.error(span, format!("a cost of {cost} is too large"), format!("write 0 to {LARGEST_COST}"));
+    fn spread_retry(&mut self, limit: &Spanned<file::Limit>) -> Option<Duration> {
+        let given = limit.spread_retry.spanned()?;
+        if given.value < Duration::from_secs(1) {
+            self.error(given.span, "Retry-After is told in whole seconds", "write 1s or more, such as 1m");
         }
-        cost.min(LARGEST_COST)
+        if let (Some(key), false) = (limit.spread_retry.key(), limit.in_flight.is_absent()) {
+            self.error(
+                key,
+                "`spread_retry` has no meaning beside `in_flight`",
+                "leave it out: places end at no known time",
+            );
+        }
+        Some(given.value)
     }
 
     fn response(&mut self, setting: &Setting<file::Response>) -> Option<DeniedResponse> {
@@ -219,6 +228,10 @@ impl Check<'_> {
             }
         }
     }
+}
+
+fn share(setting: &Setting<crate::config::values::Share>) -> Share {
+    setting.get().map_or_else(Share::default, |share| share.parts())
 }
 
 fn applies(limit: &file::Limit) -> Applies {

@@ -74,14 +74,17 @@ impl Check<'_> {
 
     fn listener(&mut self, name: &str, address: SocketAddr, keys: &file::Listener) -> Listener {
         let per_ip = keys.max_connections_per_ip.spanned().is_some();
+        let protocols = self.protocols(keys);
         Listener {
             name: Arc::from(name),
             address,
-            protocols: self.protocols(keys),
+            protocols,
+            tls: self.tls(&keys.tls, protocols),
             max_connections: self.number(&keys.max_connections, 20_000, 1..=10_000_000),
             max_connections_per_ip: per_ip.then(|| self.number(&keys.max_connections_per_ip, 1, 1..=10_000_000)),
             header_timeout: self.time(&keys.header_timeout, Duration::from_secs(10)),
             idle_timeout: self.time(&keys.idle_timeout, Duration::from_secs(75)),
+            stream_idle_timeout: self.time(&keys.stream_idle_timeout, Duration::from_hours(1)),
             max_header_size: self.max_header_size(keys),
         }
     }

@@ -1,15 +1,23 @@
 //! From the file's settings to a [`Config`], with everything that is wrong reported at its place.
 
 mod admin;
+mod costs;
+mod dynamic;
+mod jwt;
 mod leases;
 mod limits;
 mod listeners;
 mod process;
 mod rates;
 mod routes;
+mod schedules;
 mod secrets;
+mod servers;
 mod store;
 mod terms;
+mod tiers;
+mod tls;
+mod trials;
 mod upstreams;
 mod warnings;
 
@@ -32,12 +40,18 @@ pub(super) struct Check<'a> {
     text: &'a str,
     /// Where relative paths begin: the file's directory.
     directory: PathBuf,
+    /// Whether the file says whose tokens to believe, rightly or not.
+    believes_tokens: bool,
     reader: &'a mut Reader,
 }
 
+/// Something is wrong, and was reported.
+pub(super) struct Reported;
+
 /// Turns settings into a configuration; `None` when the reader holds an error.
 pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {
-    let mut check = Check { text, directory: directory.to_owned(), reader };
+    let believes_tokens = !file.jwt.is_absent();
+    let mut check = Check { text, directory: directory.to_owned(), believes_tokens, reader };
     let check = &mut check;
     let listeners = check.listeners(file);
     let trusted_proxies: Vec<_> =
@@ -45,10 +59,12 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     check.warn_about_trust(file);
     let client_ip = check.client_ip(file);
     let store = check.store(file);
+    let jwt = check.jwt(file);
     let upstreams = check.upstreams(file);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
-    let config = Config {
+    let trials = check.trials(file, &routed.places);
+    let mut config = Config {
         listeners,
         trusted_proxies,
         client_ip,
@@ -57,14 +73,18 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         upstreams: routed.upstreams,
         rate_limit_headers: header_style(file),
         store,
+        jwt,
         log: process::log(file),
         access_log: process::access_log(file),
         metrics_path: check.metrics_path(file),
         admin,
         shutdown: process::shutdown(file),
         workers: workers(file),
+        trials,
     };
+    servers::tag_routes(&mut config, file);
     check.warn_about(&config, &routed.places);
+    check.warn_about_unused_tokens(file, &config);
     check.is_sound().then_some(config)
 }
 

@@ -36,23 +36,24 @@ impl Check<'_> {
     ) -> Option<Algorithm> {
         self.room_for_cost(written, cost)?;
         let Written { rate, span, .. } = *written;
+        let debt = Self::debt(limit, cost, written.burst);
         let window = match limit.algorithm.or(file::AlgorithmName::TokenBucket) {
-            file::AlgorithmName::TokenBucket => return self.bucket(written).map(Algorithm::TokenBucket),
+            file::AlgorithmName::TokenBucket => return self.bucket(written, debt).map(Algorithm::TokenBucket),
             file::AlgorithmName::LeakyBucket => {
-                let bucket = self.bucket(written)?;
+                let bucket = self.bucket(written, debt)?;
                 let delay_after = self.delay_after(limit, written, scope);
                 return Some(Algorithm::LeakyBucket { bucket, delay_after });
             }
             file::AlgorithmName::FixedWindow => {
                 let align = self.align(limit, written)?;
-                FixedWindow::new(rate, align, 0).map(Algorithm::FixedWindow)
+                FixedWindow::new(rate, align, debt).map(Algorithm::FixedWindow)
             }
-            file::AlgorithmName::SlidingWindow => SlidingWindow::new(rate, 0).map(Algorithm::SlidingWindow),
+            file::AlgorithmName::SlidingWindow => SlidingWindow::new(rate, debt).map(Algorithm::SlidingWindow),
             file::AlgorithmName::SlidingLog => {
                 if cost.largest() > MOST_COST {
                     self.error(span, format!("a sliding_log takes costs up to {MOST_COST}"), "use another algorithm");
                 }
-                SlidingLog::new(rate, 0).map(Algorithm::SlidingLog)
+                SlidingLog::new(rate, debt).map(Algorithm::SlidingLog)
             }
         };
         match window {
@@ -101,8 +102,8 @@ impl Check<'_> {
         Some(())
     }
 
-    fn bucket(&mut self, written: &Written) -> Option<Bucket> {
-        match Bucket::new(written.rate, written.burst) {
+    fn bucket(&mut self, written: &Written, debt: u64) -> Option<Bucket> {
+        match Bucket::with_debt(written.rate, written.burst, debt) {
             Ok(bucket) => Some(bucket),
             Err(error) => {
                 self.reader.error(written.span, error.into());

@@ -34,6 +34,13 @@ impl Places {
         self.policies.get(name).copied()
     }
 
+    /// The name of every policy, in alphabetical order.
+    pub(super) fn policies(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.policies.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+
     pub(super) fn route(&self, name: &str) -> Option<Span> {
         self.routes.get(name).copied()
     }

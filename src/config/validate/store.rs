@@ -1,12 +1,14 @@
 //! Where limiter state lives.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Check;
 use crate::config::file::{self, File};
-use crate::config::shape::Short;
+use crate::config::frames::Span;
+use crate::config::shape::{Setting, Short};
 use crate::limit::key::Hashing;
-use crate::limit::store::settings::{Backend, RedisSettings, RedisTls, Secret, StoreSettings};
+use crate::limit::store::settings::{Backend, HashTags, RedisSettings, RedisTls, Secret, StoreSettings};
 
 /// The context of the key-secret derivation; a change of it changes every hashed key.
 const KEY_CONTEXT: &str = "tollgate 2026 key_secret_file";
@@ -36,45 +38,42 @@ impl Check<'_> {
     }
 
     fn redis(&mut self, redis: &file::Redis, hashing: Hashing, file: &File) -> Option<RedisSettings> {
-        if redis.url.is_absent()
-            && let Some(key) = file.store.key()
-        {
-            self.error(key, "`redis` has no `url`", "write `url: redis://127.0.0.1:6379/0` below it");
-        }
         let tls = self.redis_tls(redis);
-        let password = self.password(redis);
+        let in_url = redis.url.spanned().and_then(|url| Some((url.password.as_deref()?, url.span)));
+        let password = self.password(&redis.password_file, &redis.password, in_url);
         let timeout = self.time(&redis.timeout, Duration::from_millis(25));
-        let url = redis.url.spanned()?;
-        if let Some(key) = redis.tls.key()
-            && !url.tls
-        {
-            self.error(key, "`tls` is given, but the address begins with redis://", "write rediss:// in `url`");
-        }
+        self.hash_tag(redis);
+        let servers = self.redis_servers(redis, file)?;
+        let url = redis.url.get();
+        let wants_tls = url.map_or(!redis.tls.is_absent(), |url| url.tls);
         Some(RedisSettings {
-            host: url.host.clone(),
-            port: url.port,
-            database: url.database,
-            tls: url.tls.then_some(tls),
-            username: redis.username.get().cloned().or_else(|| url.username.clone()),
+            servers,
+            tls: wants_tls.then_some(tls),
+            username: redis.username.get().cloned().or_else(|| url.and_then(|url| url.username.clone())),
             password,
             key_prefix: redis.key_prefix.get().map_or("tollgate", |prefix| prefix.0.as_str()).into(),
+            hash_tags: HashTags::Subject,
             timeout,
             hashing,
         })
     }
 
     /// The password, of which there may be one only.
-    fn password(&mut self, redis: &file::Redis) -> Option<Secret> {
-        let in_url = redis.url.spanned().filter(|url| url.password.is_some());
-        let places = [redis.password_file.key(), redis.password.key(), in_url.map(|url| url.span)];
-        let mut given = places.into_iter().flatten();
+    pub(super) fn password(
+        &mut self,
+        file: &Setting<PathBuf>,
+        text: &Setting<String>,
+        in_url: Option<(&str, Span)>,
+    ) -> Option<Secret> {
+        let mut given = [file.key(), text.key(), in_url.map(|(_, span)| span)].into_iter().flatten();
         if let (Some(_), Some(second)) = (given.next(), given.next()) {
             self.error(second, "the password is given twice", "keep `password_file`, `password` or the one in `url`");
         }
-        for (span, what) in [
-            (redis.password.spanned().map(|password| password.span), "`password`"),
-            (in_url.map(|url| url.span), "the password in `url`"),
-        ] {
+        let places = [
+            (text.spanned().map(|password| password.span), "`password`"),
+            (in_url.map(|(_, span)| span), "the password in `url`"),
+        ];
+        for (span, what) in places {
             if let Some(span) = span
                 && !self.is_from_environment(span)
             {
@@ -85,11 +84,9 @@ impl Check<'_> {
                 );
             }
         }
-        self.secret_file(&redis.password_file)
-            .or_else(|| {
-                redis.password.get().filter(|password| !password.is_empty()).map(|password| Secret::new(password))
-            })
-            .or_else(|| in_url.and_then(|url| url.password.as_deref()).map(Secret::new))
+        self.secret_file(file)
+            .or_else(|| text.get().filter(|password| !password.is_empty()).map(|password| Secret::new(password)))
+            .or_else(|| in_url.map(|(password, _)| Secret::new(password)))
     }
 
     fn redis_tls(&mut self, redis: &file::Redis) -> RedisTls {

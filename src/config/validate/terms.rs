@@ -13,19 +13,19 @@ use crate::units::DurationText;
 
 /// What the file states for some keys.
 #[derive(Clone, Copy)]
-struct Stated<'a> {
-    rate: &'a Setting<OneOrMany<Allowance>>,
-    burst: &'a Setting<u64>,
-    in_flight: &'a Setting<u64>,
+pub(super) struct Stated<'a> {
+    pub(super) rate: &'a Setting<OneOrMany<Allowance>>,
+    pub(super) burst: &'a Setting<u64>,
+    pub(super) in_flight: &'a Setting<u64>,
 }
 
 /// What all terms of a limit share.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    limit: &'a Spanned<file::Limit>,
-    state_id: &'a str,
-    cost: &'a Cost,
-    scope: &'a Scope<'a>,
+pub(super) struct Place<'a> {
+    pub(super) limit: &'a Spanned<file::Limit>,
+    pub(super) state_id: &'a str,
+    pub(super) cost: &'a Cost,
+    pub(super) scope: &'a Scope<'a>,
 }
 
 impl Check<'_> {
@@ -104,7 +104,7 @@ impl Check<'_> {
         matches
     }
 
-    fn terms_of(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
+    pub(super) fn terms_of(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
         let limits = match stated.in_flight {
             Setting::Absent => match self.rates(stated, place)? {
                 Terms::Limited(limits) => limits,

@@ -30,6 +30,7 @@ impl Check<'_> {
         }
         for policy in &config.policies {
             self.warn_about_key(policy, config, places);
+            self.warn_about_tiers(policy, config, places);
         }
         // The implicit route of unmatched requests has exactly the limits of every request.
         let unmatched = config.router.routes().last();
@@ -45,6 +46,7 @@ impl Check<'_> {
 
     fn warn_about_key(&mut self, policy: &Policy, config: &Config, places: &Places) {
         let Some(span) = places.policy(&policy.name) else { return };
+        self.tls_subject(config, &policy.key.parts, span);
         let parts = || policy.key.parts.iter().flatten();
         let forwarded = parts().find_map(|part| match part {
             KeyPart::Header(name) if FORWARDED.contains(&name.as_str()) => Some(name),
@@ -68,12 +70,25 @@ impl Check<'_> {
         }
         if let Backend::Redis(redis) = &config.store.backend
             && matches!(redis.hashing, Hashing::Hashed(None))
-            && parts().any(KeyPart::may_be_missing)
+            && parts().any(KeyPart::is_hashed)
         {
             self.warn(
                 span,
                 "values of this key stand in Redis as an unkeyed hash: whoever reads Redis can guess short ones",
                 "give `store.key_secret_file`",
+            );
+        }
+    }
+
+    /// A plan that clients choose themselves.
+    fn warn_about_tiers(&mut self, policy: &Policy, config: &Config, places: &Places) {
+        let chosen = policy.tiers.iter().flat_map(|tiers| &tiers.by).find(|part| part.may_be_missing());
+        if let (Some(part), Some(span), true) = (chosen, places.policy(&policy.name), config.trusted_proxies.is_empty())
+        {
+            self.warn(
+                span,
+                format!("clients choose their tier themselves: whoever sends `{part}` is believed"),
+                "let a proxy in front set it for every request, and list that proxy in `trusted_proxies`",
             );
         }
     }
@@ -126,7 +141,7 @@ impl Check<'_> {
         let mut said = Vec::new();
         for route in config.router.routes() {
             let enforced = || route.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
-            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::may_be_missing);
+            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::is_client_chosen);
             if enforced().next().is_none() || !enforced().all(|policy| free(policy)) {
                 continue;
             }
@@ -160,6 +175,12 @@ fn never_binds(policy: &Policy, tighter: &Policy) -> bool {
         && policy.mode == Mode::Enforce
         && tighter.overrides.is_empty()
         && policy.overrides.is_empty()
+        && tighter.tiers.is_none()
+        && policy.tiers.is_none()
+        && tighter.schedules.is_none()
+        && policy.schedules.is_none()
+        && tighter.dynamic.is_none()
+        && policy.dynamic.is_none()
         && tighter.applies.path.is_empty()
         && tighter.applies.not_path.is_empty();
     let bucket = |policy: &Policy| match &policy.terms {

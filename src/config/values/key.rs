@@ -21,8 +21,8 @@ impl Word for KeyChoice {
     fn schema() -> Json {
         json!({
             "type": "string",
-            "pattern": "^ *(client_ip|host|method|route|global|(header|cookie|query|path):[^|]+|.*\\$\\{.*)( *\\| *(client_ip|host|method|route|global|(header|cookie|query|path):[^|]+))* *$",
-            "examples": ["client_ip", "header:x-api-key | client_ip"],
+            "pattern": "^ *(client_ip|tls:subject|host|method|route|global|(header|cookie|query|path|jwt):[^|]+|.*\\$\\{.*)( *\\| *(client_ip|tls:subject|host|method|route|global|(header|cookie|query|path|jwt):[^|]+))* *$",
+            "examples": ["client_ip", "header:x-api-key | client_ip", "jwt:sub"],
         })
     }
 }
@@ -71,7 +71,9 @@ mod tests {
             ("clientip", "`client_ip`"),
             ("headers:x", "`header:NAME`"),
             ("header", "`header:NAME`"),
-            ("jwt:sub", "write client_ip"),
+            ("tls:issuer", "write `tls:subject`"),
+            ("tls", "such as `tls:subject`"),
+            ("jwt", "such as `jwt:sub`"),
             ("header:", "such as `header:x-api-key`"),
             ("query:{x}", "printable ASCII"),
             ("cookie:a=b", "printable ASCII"),

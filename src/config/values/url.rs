@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::config::shape::{Problem, Word};
+use crate::limit::store::settings::ServerAddress;
 use crate::route::target::canonical_host;
 use crate::upstream::Address;
 
@@ -119,6 +120,37 @@ impl Word for RedisUrl {
     }
 }
 
+/// A node of a Cluster, or a sentinel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct RedisNode(pub(in crate::config) ServerAddress);
+
+const NODE: &str = "write host:port, such as 10.0.0.1:6379 or [2001:db8::1]:6379";
+
+impl Word for RedisNode {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        // The text may hold a password: messages do not repeat it.
+        if text.contains("://") || text.contains('@') {
+            return Err(Problem::new(
+                "this is a URL, and a node is only host and port",
+                "write host:port; TLS is `tls: {}` beside the nodes, users and passwords have keys of their own",
+            ));
+        }
+        let wrong = |what: &str| Problem::new(format!("`{text}` {what}"), NODE);
+        if text.contains(['/', '?', '#']) {
+            return Err(wrong("is not host and port"));
+        }
+        let host = canonical_host(text).map_err(|_| wrong("is not host and port"))?;
+        match host.port {
+            Some(port) if port != 0 && !host.name.is_empty() => Ok(Self(ServerAddress::new(&host.name, port))),
+            _ => Err(wrong("has no valid host and port")),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^([^/@]+:[0-9]+|.*\\$\\{.*)$" })
+    }
+}
+
 /// `user:password`, percent-decoded; an empty part is none.
 fn split_credentials(text: &str) -> Result<(Option<String>, Option<String>), Problem> {
     let (username, password) = text.split_once(':').unwrap_or((text, ""));
@@ -158,6 +190,21 @@ mod tests {
             let problem = <Server as Word>::parse(text).unwrap_err();
             assert!(problem.help.as_ref().unwrap().contains(expected), "{text}: {problem:?}");
         }
+    }
+
+    #[test]
+    fn nodes_are_host_and_port() {
+        for (text, shown) in
+            [("10.0.0.1:7000", "10.0.0.1:7000"), ("[::1]:1", "[::1]:1"), ("Redis-1:6379", "redis-1:6379")]
+        {
+            assert_eq!(<RedisNode as Word>::parse(text).unwrap().0.to_string(), shown);
+        }
+        for text in ["10.0.0.1", ":7000", "a:0", "a:70000", "a:1/0", "", "::1:6379"] {
+            let problem = <RedisNode as Word>::parse(text).unwrap_err();
+            assert!(problem.help.as_ref().unwrap().contains("host:port"), "{text}: {problem:?}");
+        }
+        let problem = <RedisNode as Word>::parse("redis://:hunter2@h:1").unwrap_err();
+        assert!(!format!("{problem:?}").contains("hunter2"));
     }
 
     #[test]

@@ -1,21 +1,26 @@
 //! The fixed window: a count per window of the clock, or per window that a request opens.
 //!
 //! Worst case: two full windows meet, so that a window of the same length laid over their border
-//! holds up to 2·L. Where that matters, take `token_bucket` or `sliding_log`.
+//! holds up to 2·L (3·L around a window that the change of a zone's clock made shorter). Where that
+//! matters, take `token_bucket` or `sliding_log`.
 //!
 //! # Order of operations
 //!
-//! 1. **Window.** `align: clock`: `[s, e)` is the window of the clock that holds now. Redis is told one
-//!    window `[from, to)` by the proxy and moves it by whole lengths to where its own clock is, so that a
-//!    window of a time zone may have a length of its own on the day of a clock change.
+//! 1. **Window.** `align: clock`: `[s, e)` is the window of the clock that holds now. Redis is told by the
+//!    proxy the window of now and the neighbour that is nearer, because a window of a time zone has a
+//!    length of its own on the day of a clock change; beyond them it counts on in whole lengths.
 //!    `align: first_request`: the stored window while it lasts, else `[now, now + W)`.
 //! 2. **Read.** A window stored as beginning at S counts when S = s. When S > s the clock stepped back (or the
-//!    alignment was changed): up to one second ahead of now it is believed and lasts until S + W (until e
-//!    when it has begun); further ahead its count is carried into `[s, e)`, which is written even on a denial.
-//!    When S < s it is over.
+//!    alignment was changed): up to one second ahead of now it is believed and lasts until the window of the
+//!    clock that holds S ends (`first_request`: until S + W); further ahead its count is carried into `[s, e)`,
+//!    which is written even on a denial. When S < s it is over.
 //! 3. **Evaluate.** `ok = (n = 0) or (n <= L and count <= L − n)`; `retry` = the window's end, never if `n > L`.
 //! 4. **Commit** as every algorithm does. `remaining = max(0, L − count')`, `reset` = the window's end when
 //!    `count' > 0`.
+//!
+//! A refund goes to the window that was charged, if it is still the stored one: it began no later than the
+//! charge. (A charge by a clock that had stepped back, counted in a window ahead of it, stays.) A count
+//! of 0 is no state.
 
 use super::zone::Zone;
 use super::{Settlement, TOLERANCE_US};
@@ -105,8 +110,7 @@ impl FixedWindow {
         Ok(Self { limit: rate.count, window_us, align, debt })
     }
 
-    /// The window of the clock that holds `now_us`; `None` when requests open windows. It is also what
-    /// Redis is told.
+    /// The window of the clock that holds `now_us`; `None` when requests open windows.
     #[must_use]
     pub fn window_at(&self, now_us: i64) -> Option<(i64, i64)> {
         let width = self.window_us.cast_signed();
@@ -119,6 +123,23 @@ impl FixedWindow {
             }
             Align::Zone(zone) => Some(zone.window_at(now_us, width)),
         }
+    }
+
+    /// The borders of two windows that meet: the one that holds `now_us` and the neighbour that is nearer. It is
+    /// what Redis is told, whose clock may be a little earlier or later.
+    #[must_use]
+    pub fn windows_near(&self, now_us: i64) -> Option<[i64; 3]> {
+        let (start, end) = self.window_at(now_us)?;
+        if now_us - start < end - now_us {
+            self.window_at(start - 1).map(|(before, _)| [before, start, end])
+        } else {
+            self.window_at(end).map(|(_, after)| [start, end, after])
+        }
+    }
+
+    /// When a stored window that lies ahead ends.
+    fn end_of(&self, start_us: i64) -> i64 {
+        self.window_at(start_us).map_or(start_us + self.window_us.cast_signed(), |(_, end)| end)
     }
 
     /// Reads a stored state (steps 1 and 2 of the module's order of operations).
@@ -138,8 +159,7 @@ impl FixedWindow {
             return fresh;
         }
         if stored > start_us && stored - now_us <= TOLERANCE_US.cast_signed() {
-            let end_us = if stored > now_us { stored + width } else { end_us };
-            return Reading { start_us: stored, end_us, count, reanchored: false };
+            return Reading { start_us: stored, end_us: self.end_of(stored), count, reanchored: false };
         }
         Reading { count, reanchored: stored > start_us, ..fresh }
     }

@@ -152,6 +152,18 @@ impl Algorithm {
         }
     }
 
+    /// What else a state is read with: two algorithms with the same numbers say the same of it.
+    #[must_use]
+    pub fn numbers(&self) -> [u64; 4] {
+        match self {
+            Self::TokenBucket(bucket) | Self::LeakyBucket { bucket, .. } => {
+                [bucket.lowest(), bucket.capacity, bucket.rate, bucket.period]
+            }
+            Self::Penalty(penalty) => [penalty.after, penalty.block_us, penalty.max_us, 0],
+            _ => [self.capacity(), 0, 0, 0],
+        }
+    }
+
     /// The most that is admitted at once: the burst, the count of a window, the requests in flight.
     #[must_use]
     pub fn capacity(&self) -> u64 {
@@ -162,6 +174,18 @@ impl Algorithm {
             Self::SlidingLog(log) => log.limit,
             Self::InFlight(slots) => slots.limit,
             Self::Penalty(penalty) => penalty.after,
+        }
+    }
+
+    /// How far a settlement may go beyond the capacity.
+    #[must_use]
+    pub fn debt(&self) -> u64 {
+        match self {
+            Self::TokenBucket(bucket) | Self::LeakyBucket { bucket, .. } => bucket.debt,
+            Self::FixedWindow(window) => window.debt,
+            Self::SlidingWindow(window) => window.debt,
+            Self::SlidingLog(log) => log.debt,
+            Self::InFlight(_) | Self::Penalty(_) => 0,
         }
     }
 

@@ -420,3 +420,28 @@ fn the_map_keeps_to_its_bound() {
     assert_eq!(len, denials.len.get());
     assert!(len <= SETS * WAYS && len > SETS * WAYS * 9 / 10, "{len}");
 }
+
+#[test]
+fn a_denial_holds_for_the_numbers_it_was_made_by() {
+    let (day, night, subject) = (tokens("1/s", 5), tokens("10/s", 50), subject("a"));
+    let denials = with_denial(&ask(&day, &subject, 1), Duration::ZERO);
+    assert!(matches!(denials.look(&[ask(&day, &subject, 1)], Instant::now()), Look::Denied(_)));
+    assert!(matches!(denials.look(&[ask(&night, &subject, 1)], Instant::now()), Look::Ask(_)));
+}
+
+#[test]
+fn a_denial_that_may_be_taken_back_is_no_proof_for_long() {
+    let (limit, subject) = (tokens("1/h", 1), subject("s"));
+    let ask = ask(&limit, &subject, 1);
+    let denied = Ok(reply(answer(3_600_000_000, 0)));
+    let denials = Denials::new();
+    let now = Instant::now();
+    let look = |after: u64| denials.look(std::slice::from_ref(&ask), now + Duration::from_millis(after));
+    denials.permit(&[], now).at_most(Duration::from_millis(25)).settle_at(now, std::slice::from_ref(&ask), &denied);
+    let Look::Denied(answers) = look(24) else { panic!("it is proof until then") };
+    assert!(answers[0].1.retry_us > 3_599_000_000, "what is told is as true as before");
+    assert!(matches!(look(25), Look::Ask(_)));
+    denials.permit(&[], now).at_most(Duration::MAX).settle_at(now, std::slice::from_ref(&ask), &denied);
+    assert!(matches!(look(59_000), Look::Denied(_)));
+    assert!(matches!(look(60_000), Look::Ask(_)), "nothing is remembered for longer than a minute");
+}

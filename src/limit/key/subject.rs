@@ -19,7 +19,7 @@ pub(super) fn write(subject: &mut Subject, part: &KeyPart, value: &KeyValue<'_>,
         KeyPart::Global => subject.extend_from_slice(b"global"),
         _ => {
             let _ = write!(Text(subject), "{}=", Kind(part));
-            write_value(subject, &value.bytes, is_client_chosen(part), hashing);
+            write_value(subject, value, part.is_hashed(), hashing);
         }
     }
 }
@@ -31,7 +31,7 @@ pub(super) fn write_counted(subject: &mut Subject, part: &Subject) {
 }
 
 /// Appends a client address; IPv6 cut to the prefix.
-pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
+pub(in crate::limit) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix: u8) {
     subject.extend_from_slice(b"ip=");
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -50,16 +50,20 @@ pub(super) fn write_address(subject: &mut Subject, address: IpAddr, ipv6_prefix:
     }
 }
 
-/// Whether the value may be a secret, or is at least the client's to choose freely.
-fn is_client_chosen(part: &KeyPart) -> bool {
-    matches!(part, KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_))
-}
-
 /// Appends a value. A plain one never begins with `#`, which marks a hash.
-fn write_value(subject: &mut Subject, value: &[u8], client_chosen: bool, hashing: &Hashing) {
+pub(in crate::limit) fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
+    let mut marked = Subject::new();
+    let value: &[u8] = match value.mark {
+        None => &value.bytes,
+        Some(mark) => {
+            marked.push(mark);
+            marked.extend_from_slice(&value.bytes);
+            &marked
+        }
+    };
     let hash = match hashing {
         Hashing::Raw => return subject.extend_from_slice(value),
-        Hashing::Hashed(_) if !client_chosen && is_plain(value) => return subject.extend_from_slice(value),
+        Hashing::Hashed(_) if !secret && is_plain(value) => return subject.extend_from_slice(value),
         Hashing::Hashed(None) => blake3::hash(value),
         Hashing::Hashed(Some(secret)) => blake3::keyed_hash(secret, value),
     };

@@ -14,6 +14,7 @@ struct Request {
     host: String,
     method: Method,
     route: String,
+    tls_subject: Option<Vec<u8>>,
 }
 
 impl Default for Request {
@@ -26,6 +27,7 @@ impl Default for Request {
             host: "example.com".into(),
             method: Method::GET,
             route: "orders".into(),
+            tls_subject: None,
         }
     }
 }
@@ -58,8 +60,10 @@ impl Request {
             path: "/",
             query: self.query.as_deref(),
             headers: &self.headers,
+            tls_subject: self.tls_subject.as_deref(),
             params: &params,
             route: &self.route,
+            claims: &NoClaims,
         })
     }
 
@@ -98,6 +102,10 @@ fn subjects_read_as_documented() {
     assert_eq!(request.text(&["route"]), "route=orders");
     assert_eq!(request.text(&["global"]), "global");
     assert_eq!(request.text(&["client_ip", "route"]), "12:ip=192.0.2.112:route=orders");
+    let secured = Request { tls_subject: Some(b"CN=ann,O=Example".to_vec()), ..Request::default() };
+    let hashed = secured.text(&["tls:subject"]);
+    assert!(hashed.starts_with("tls:subject=#") && hashed.len() == 13 + 32, "{hashed}");
+    assert!(request.is_missing("tls:subject"));
     let hashed = request.text(&["header:X-API-Key"]);
     assert!(hashed.starts_with("header:x-api-key=#") && hashed.len() == 18 + 32, "{hashed}");
 }
@@ -195,7 +203,9 @@ fn overrides_see_the_decoded_value_and_the_whole_address() {
 
 #[test]
 fn keys_are_read_and_shown_as_written() {
-    for text in ["client_ip", "header:x-api-key | client_ip", "cookie:s | query:api_key | path:tenant", "global"] {
+    for text in
+        ["client_ip", "header:x-api-key | client_ip", "cookie:s | query:api_key | path:tenant", "tls:subject", "global"]
+    {
         let key = Key { parts: vec![Key::parse_part(text, 64).unwrap()] };
         assert_eq!(key.to_string(), text);
     }
@@ -212,6 +222,8 @@ fn a_wrong_key_says_what_to_write() {
         ("zzz", "write client_ip, header:NAME"),
         ("header", "such as `header:x-api-key`"),
         ("cookie:", "such as `cookie:session`"),
+        ("tls", "such as `tls:subject`"),
+        ("tls:issuer", "write `tls:subject`"),
         ("client_ip:64", "takes no name"),
         ("header:a b", "cannot be the name of a header"),
         ("query:{x}", "cannot be the name of a query"),

@@ -20,7 +20,7 @@ pub enum KeyError {
         /// What was probably meant.
         suggestion: Option<&'static str>,
     },
-    /// `header`, `cookie`, `query` or `path` without a name.
+    /// `header`, `cookie`, `query`, `path` or `jwt` without a name.
     #[error("`{kind}` needs a name; write `{kind}:NAME`, such as `{kind}:{example}`")]
     NameMissing {
         /// The kind.
@@ -34,6 +34,16 @@ pub enum KeyError {
         /// The kind.
         kind: &'static str,
     },
+    /// A name other than the only one.
+    #[error("`{kind}:{name}` is nothing that a request has; write `{kind}:{only}`")]
+    NoSuchName {
+        /// The kind.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The one there is.
+        only: &'static str,
+    },
     /// A name that no request can carry.
     #[error("`{name}` cannot be the name of a {kind}; use printable ASCII without blanks and {{}}|=&;\"\\,")]
     BadName {
@@ -45,21 +55,28 @@ pub enum KeyError {
 }
 
 /// For error messages.
-const KINDS: &str =
-    "client_ip, header:NAME, cookie:NAME, query:NAME, path:PARAM, host, method, route or global, or several with |";
+const KINDS: &str = "client_ip, header:NAME, cookie:NAME, query:NAME, path:PARAM, jwt:CLAIM, tls:subject, host, method, route or \
+     global, or several with |";
 
 /// Kinds that take a name, each with an example.
-const NAMED: [(&str, &str); 4] =
-    [("header", "x-api-key"), ("cookie", "session"), ("query", "api_key"), ("path", "tenant")];
+const NAMED: [(&str, &str); 6] = [
+    ("header", "x-api-key"),
+    ("cookie", "session"),
+    ("query", "api_key"),
+    ("path", "tenant"),
+    ("jwt", "sub"),
+    ("tls", "subject"),
+];
 
 /// Kinds that stand alone.
 const PLAIN: [&str; 5] = ["client_ip", "host", "method", "route", "global"];
 
-/// The longest name of a field, cookie or parameter.
-const MAX_NAME: usize = 256;
+/// The longest name of a field, cookie, parameter or claim.
+pub const MAX_NAME: usize = 256;
 
 fn cure(suggestion: Option<&'static str>) -> String {
     match suggestion {
+        Some("tls") => "did you mean `tls:subject`?".to_owned(),
         Some(kind) if NAMED.iter().any(|(named, _)| *named == kind) => format!("did you mean `{kind}:NAME`?"),
         Some(kind) => format!("did you mean `{kind}`?"),
         None => format!("write {KINDS}"),
@@ -112,7 +129,10 @@ fn named(kind: &'static str, name: &str) -> Result<KeyPart, KeyError> {
         "header" => KeyPart::Header(HeaderName::try_from(name).map_err(|_| bad())?),
         "cookie" => KeyPart::Cookie(name.into()),
         "query" => KeyPart::Query(name.into()),
-        _ => KeyPart::Path(name.into()),
+        "tls" if name == "subject" => KeyPart::TlsSubject,
+        "tls" => return Err(KeyError::NoSuchName { kind, name: name.to_owned(), only: "subject" }),
+        "path" => KeyPart::Path(name.into()),
+        _ => KeyPart::Jwt(name.into()),
     })
 }
 
@@ -150,6 +170,8 @@ impl fmt::Display for KeyPart {
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Path(name) => write!(f, "path:{name}"),
+            Self::TlsSubject => f.write_str("tls:subject"),
+            Self::Jwt(path) => write!(f, "jwt:{path}"),
             Self::Host => f.write_str("host"),
             Self::Method => f.write_str("method"),
             Self::Route => f.write_str("route"),

@@ -12,8 +12,7 @@ use super::{AmbiguousKey, Facts, KeyPart, KeyValue};
 pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValue<'a>>, AmbiguousKey> {
     let bytes = match part {
         KeyPart::ClientIp { .. } => {
-            let address = Some(facts.client_ip.to_canonical());
-            return Ok(Some(KeyValue { bytes: Cow::Borrowed(b""), address }));
+            return Ok(Some(KeyValue::client(facts)));
         }
         KeyPart::Header(name) => header(facts.headers, name)?,
         KeyPart::Cookie(name) => cookie(facts.headers, name)?,
@@ -22,13 +21,22 @@ pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValu
             let found = facts.params.iter().find(|(param, _)| *param == &**name);
             found.map(|(_, value)| percent_decode(value.as_bytes()).into())
         }
+        KeyPart::TlsSubject => facts.tls_subject.map(Cow::Borrowed),
+        KeyPart::Jwt(path) => {
+            let claim = facts.claims.claim(path)?.map(KeyValue::from);
+            return Ok(claim.filter(|value| !value.bytes.is_empty()));
+        }
         KeyPart::Host => Some(Cow::Borrowed(facts.host.as_bytes())),
         KeyPart::Method => Some(Cow::Borrowed(method(facts.method))),
         // The requests that matched no route are one group as well.
-        KeyPart::Route => return Ok(Some(KeyValue { bytes: Cow::Borrowed(facts.route.as_bytes()), address: None })),
-        KeyPart::Global => return Ok(Some(KeyValue { bytes: Cow::Borrowed(b""), address: None })),
+        KeyPart::Route => return Ok(Some(plain(Cow::Borrowed(facts.route.as_bytes())))),
+        KeyPart::Global => return Ok(Some(plain(Cow::Borrowed(b"")))),
     };
-    Ok(bytes.filter(|bytes| !bytes.is_empty()).map(|bytes| KeyValue { bytes, address: None }))
+    Ok(bytes.filter(|bytes| !bytes.is_empty()).map(plain))
+}
+
+fn plain(bytes: Cow<'_, [u8]>) -> KeyValue<'_> {
+    KeyValue { bytes, mark: None, address: None }
 }
 
 /// A client may make up methods without end, so what is not known is one.

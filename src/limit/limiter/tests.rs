@@ -6,9 +6,11 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
-use crate::limit::key::Key;
-use crate::limit::policy::{Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Terms};
-use crate::limit::store::settings::RedisSettings;
+use crate::limit::key::{Key, NoClaims};
+use crate::limit::policy::{
+    Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Share, Terms,
+};
+use crate::limit::store::settings::{HashTags, RedisSettings, ServerAddress, Servers};
 
 pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
     let rate = rate.parse().unwrap();
@@ -30,12 +32,19 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         missing: Missing::ClientIp { ipv6_prefix: 64 },
         terms,
         overrides: vec![],
-        cost: Cost { default: 1, by_method: vec![] },
+        dynamic: None,
+        tiers: None,
+        schedules: None,
+        cost: Cost::fixed(1),
+        settling: Settling::default(),
         mode: Mode::Enforce,
         applies: Applies::default(),
         on_store_error: OnStoreError::Local,
         response: None,
         shadow_headers: false,
+        enforced_share: Share::default(),
+        warn_at: None,
+        spread_retry: None,
     }
 }
 
@@ -80,8 +89,10 @@ impl Request {
             path: self.path,
             query: None,
             headers: &self.headers,
+            tls_subject: None,
             params: &[],
             route: "r",
+            claims: &NoClaims,
         }
     }
 }
@@ -99,13 +110,12 @@ fn limiter(backend: Backend) -> Rc<Limiter> {
 /// A Redis that is not there.
 fn absent_redis() -> Backend {
     Backend::Redis(Box::new(RedisSettings {
-        host: "127.0.0.1".into(),
-        port: 1,
-        database: 0,
+        servers: Servers::One { address: ServerAddress::new("127.0.0.1", 1), database: 0 },
         tls: None,
         username: None,
         password: None,
         key_prefix: "tollgate".into(),
+        hash_tags: HashTags::Subject,
         timeout: Duration::from_millis(25),
         hashing: Hashing::Hashed(None),
     }))
@@ -124,7 +134,7 @@ fn outcomes(policies: Vec<Policy>, requests: &[Request]) -> Vec<Outcome> {
         let limiter = limiter(Backend::Memory);
         let mut outcomes = vec![];
         for request in requests {
-            outcomes.push(limiter.check(&policies, &request.facts()).await.outcome);
+            outcomes.push(limiter.check(&policies, None, &request.facts()).await.outcome);
         }
         outcomes
     })
@@ -137,7 +147,7 @@ fn a_request_under_two_limits_is_charged_to_both_or_to_none() {
         let limiter = limiter(Backend::Memory);
         let mut remaining = vec![];
         for key in ["a", "a", "a", "a", "b"] {
-            let verdict = limiter.check(&policies, &request().with_key(key).facts()).await;
+            let verdict = limiter.check(&policies, None, &request().with_key(key).facts()).await;
             remaining.push((
                 is_denied(verdict.outcome),
                 verdict.decisions[0].remaining,
@@ -215,7 +225,7 @@ fn an_ambiguous_key_is_said_unless_only_a_shadow_limit_minds() {
 #[test]
 fn costs_go_by_method_and_paths_that_do_not_apply_are_free() {
     let mut limit = burst("l", 5);
-    limit.cost = Cost { default: 1, by_method: vec![(Method::POST, 4), (Method::HEAD, 0)] };
+    limit.cost = Cost { by_method: vec![(Method::POST, 4), (Method::HEAD, 0)], ..Cost::fixed(1) };
     limit.applies.not_path = vec![PathPattern::Prefix("/assets/".into())];
     let sent = |method, path| Request { method, path, ..request() };
     let said = outcomes(
@@ -234,7 +244,7 @@ fn costs_go_by_method_and_paths_that_do_not_apply_are_free() {
 
 #[test]
 fn the_least_cost_is_the_least_that_counts() {
-    let least = |default, listed| Cost { default, by_method: vec![(Method::POST, listed)] }.least();
+    let least = |default, listed| Cost { by_method: vec![(Method::POST, listed)], ..Cost::fixed(default) }.least();
     assert_eq!([least(1, 5), least(5, 2), least(3, 0), least(0, 4), least(0, 0)], [1, 2, 3, 4, 1]);
 }
 
@@ -245,7 +255,7 @@ fn a_shadow_limit_watches_and_denies_nothing() {
         let limiter = limiter(Backend::Memory);
         let mut denied = vec![];
         for _ in 0..3 {
-            denied.push(is_denied(limiter.check(&policies, &request().facts()).await.outcome));
+            denied.push(is_denied(limiter.check(&policies, None, &request().facts()).await.outcome));
         }
         assert_eq!(denied, [false, false, true]);
         assert_eq!(limiter.stats.decisions[0][DecisionKind::ShadowDeny as usize].value(), 2);
@@ -259,9 +269,9 @@ fn a_held_request_waits_for_its_turn_and_gives_its_place_back() {
         let limiter = limiter(Backend::Memory);
         let held = || limiter.stats.held.load(Ordering::Relaxed);
         let started = Instant::now();
-        let mut first = limiter.check(&policies, &request().facts()).await;
-        let mut second = limiter.check(&policies, &request().facts()).await;
-        let third = limiter.check(&policies, &request().facts()).await;
+        let mut first = limiter.check(&policies, None, &request().facts()).await;
+        let mut second = limiter.check(&policies, None, &request().facts()).await;
+        let third = limiter.check(&policies, None, &request().facts()).await;
         assert_eq!(held(), 2);
         first.wait().await;
         second.wait().await;
@@ -280,22 +290,22 @@ fn without_a_place_to_wait_nothing_is_asked() {
         let limiter = limiter(Backend::Memory);
         let places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
         assert_eq!(places.len(), HELD);
-        assert_eq!(limiter.check(&policies, &request().facts()).await.outcome, Outcome::Overflow);
+        assert_eq!(limiter.check(&policies, None, &request().facts()).await.outcome, Outcome::Overflow);
         assert!(limiter.memory.is_empty());
         drop(places);
-        assert_eq!(limiter.check(&policies, &request().facts()).await.outcome, PASS);
+        assert_eq!(limiter.check(&policies, None, &request().facts()).await.outcome, PASS);
     });
 }
 
 #[test]
 fn what_costs_nothing_needs_no_place_to_wait() {
-    let free = Cost { default: 1, by_method: vec![(Method::HEAD, 0)] };
+    let free = Cost { by_method: vec![(Method::HEAD, 0)], ..Cost::fixed(1) };
     let policies = shared(vec![Policy { cost: free, ..leaky("l", "1/d", 1) }]);
     run(async {
         let limiter = limiter(Backend::Memory);
         let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
         let head = Request { method: Method::HEAD, ..request() };
-        assert_eq!(limiter.check(&policies, &head.facts()).await.outcome, PASS);
+        assert_eq!(limiter.check(&policies, None, &head.facts()).await.outcome, PASS);
     });
 }
 
@@ -304,7 +314,12 @@ fn of_several_remembered_denials_the_longest_is_told_and_never_is_longer() {
     let policies = shared(vec![burst("a", 1), burst("b", 1), burst("c", 1)]);
     run(async {
         let (limiter, request) = (limiter(Backend::Memory), request());
-        let plan = Plan::new(&policies, &request.facts(), &Hashing::Raw).unwrap();
+        let plan = Plan::new(
+            &policies,
+            &request.facts(),
+            Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::Wall },
+        )
+        .unwrap();
         let told = |retries: [i64; 3]| {
             let answer = |retry_us| Answer { allowed: false, remaining: 0, retry_us, reset_us: 1 };
             let answers: Vec<_> = retries.into_iter().map(answer).enumerate().collect();
@@ -324,7 +339,7 @@ fn without_redis_each_limit_does_what_it_says() {
             let limiter = limiter(absent_redis());
             let mut said = vec![];
             for _ in 0..2 {
-                let verdict = limiter.check(&policies, &request().facts()).await;
+                let verdict = limiter.check(&policies, None, &request().facts()).await;
                 said.push((
                     verdict.outcome,
                     verdict.decisions.iter().map(|d| (d.allowed, d.source)).collect::<Vec<_>>(),
@@ -350,6 +365,6 @@ fn without_redis_each_limit_does_what_it_says() {
 #[test]
 fn a_forbidden_key_is_denied_even_without_redis() {
     let policies = shared(vec![policy("l", "client_ip", Terms::Deny)]);
-    let verdict = run(async { limiter(absent_redis()).check(&policies, &request().facts()).await.outcome });
+    let verdict = run(async { limiter(absent_redis()).check(&policies, None, &request().facts()).await.outcome });
     assert_eq!(verdict, Outcome::Denied { retry_after: None });
 }

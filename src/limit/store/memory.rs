@@ -64,15 +64,21 @@ impl MemoryStore {
         }
     }
 
-    /// Decides all of `asks` at once, all or nothing, by this store's clock.
+    /// Decides all of `asks` at once, all or nothing, by this store's clock. It is read under the locks, and
+    /// decisions that share a shard never share an instant: in the order of their instants they repeat.
     pub fn decide(&self, asks: &[Ask<'_>]) -> Reply {
-        self.decide_and_sweep(self.now_us(), asks, SWEPT)
+        self.decide_and_sweep(None, asks, SWEPT)
     }
 
     /// The same at a given instant, microseconds since 1970 (tests, simulations). Nothing is
     /// swept: an earlier instant may follow.
     pub fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Reply {
-        self.decide_and_sweep(now_us, asks, 0)
+        self.decide_and_sweep(Some(now_us), asks, 0)
+    }
+
+    /// The same for instants of which none is earlier than the one before; what is full is swept.
+    pub fn decide_on(&self, now_us: i64, asks: &[Ask<'_>]) -> Reply {
+        self.decide_and_sweep(Some(now_us), asks, SWEPT)
     }
 
     /// Keeps what another store said of a state, in a few bytes: when it equals "never seen", and how much of a
@@ -136,7 +142,7 @@ impl MemoryStore {
         self.shards.iter().map(|shard| shard.0.lock().bytes()).sum()
     }
 
-    fn decide_and_sweep(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
+    fn decide_and_sweep(&self, now_us: Option<i64>, asks: &[Ask<'_>], swept: usize) -> Reply {
         match asks {
             [ask] => self.decide_one(now_us, ask, swept),
             _ => self.decide_all(now_us, asks, swept),
@@ -169,9 +175,10 @@ impl MemoryStore {
     }
 
     /// The common case: one state, one lock.
-    fn decide_one(&self, now_us: i64, ask: &Ask<'_>, swept: usize) -> Reply {
+    fn decide_one(&self, now_us: Option<i64>, ask: &Ask<'_>, swept: usize) -> Reply {
         let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
         let mut states = self.shards[self.shard(name)].0.lock();
+        let now_us = now_us.unwrap_or_else(|| states.next_instant(self.now_us()));
         let mut evaluation = states.evaluate(name, ask, now_us);
         let reply = Reply::of(std::slice::from_ref(ask), std::slice::from_mut(&mut evaluation), now_us);
         if let Some(change) = ask.algorithm.written(&evaluation, reply.granted, ask.slot) {
@@ -182,10 +189,11 @@ impl MemoryStore {
     }
 
     /// Several states: all their shards locked in index order, all evaluated, then all written.
-    fn decide_all(&self, now_us: i64, asks: &[Ask<'_>], swept: usize) -> Reply {
+    fn decide_all(&self, now_us: Option<i64>, asks: &[Ask<'_>], swept: usize) -> Reply {
         let names: SmallVec<[u128; 4]> =
             asks.iter().map(|ask| self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject)).collect();
         let mut locked = self.lock(&names);
+        let now_us = now_us.unwrap_or_else(|| instant(&mut locked, self.now_us()));
         let mut evaluations = self.evaluate(asks, &names, now_us, &mut locked);
         let reply = Reply::of(asks, &mut evaluations, now_us);
         for (index, (ask, &name)) in asks.iter().zip(&names).enumerate() {
@@ -249,6 +257,13 @@ impl MemoryStore {
 
 /// Locked shards, in index order.
 type Locked<'a> = SmallVec<[(usize, MutexGuard<'a, States>); 4]>;
+
+/// The instant of a decision over these shards: later than every earlier one of any of them.
+fn instant(locked: &mut Locked<'_>, clock_us: i64) -> i64 {
+    let now_us = locked.iter().map(|(_, states)| states.instant(clock_us)).max().unwrap_or(clock_us);
+    locked.iter_mut().for_each(|(_, states)| states.decided(now_us));
+    now_us
+}
 
 /// The states of a shard that is locked.
 fn states_of<'t>(locked: &'t mut Locked<'_>, shard: usize) -> &'t mut States {

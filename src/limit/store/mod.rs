@@ -12,7 +12,7 @@ use super::algorithm::{Algorithm, Evaluation, Settlement};
 use super::key::Subject;
 
 /// One limit of one decision, as a store is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// State id of the limit (see [`super::policy::Limit::state_id`]).
     pub state_id: &'a str,

@@ -1,6 +1,8 @@
 //! What the configuration says about the store.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::key::Hashing;
@@ -14,6 +16,17 @@ pub struct StoreSettings {
     pub max_keys: usize,
 }
 
+impl StoreSettings {
+    /// How client-chosen values are shown to people: never as they are, they may be secrets.
+    #[must_use]
+    pub fn shown_hashing(&self) -> Hashing {
+        match &self.backend {
+            Backend::Memory => Hashing::Hashed(None),
+            Backend::Redis(redis) => redis.hashing.clone(),
+        }
+    }
+}
+
 /// Which store.
 #[derive(Debug, Clone)]
 pub enum Backend {
@@ -23,16 +36,12 @@ pub enum Backend {
     Redis(Box<RedisSettings>),
 }
 
-/// How to reach one Redis server.
+/// How to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Database number.
-    pub database: i64,
-    /// TLS, when the scheme is `rediss`.
+    /// Where it is.
+    pub servers: Servers,
+    /// TLS, towards sentinels too.
     pub tls: Option<RedisTls>,
     /// ACL user; `None` is the default user.
     pub username: Option<String>,
@@ -40,10 +49,62 @@ pub struct RedisSettings {
     pub password: Option<Secret>,
     /// First part of every key; printable ASCII without braces.
     pub key_prefix: Box<str>,
+    /// What of a key decides its Cluster slot.
+    pub hash_tags: HashTags,
     /// Deadline of one decision, everything included.
     pub timeout: Duration,
     /// How client-chosen key values are hashed.
     pub hashing: Hashing,
+}
+
+/// The shapes in which Redis is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Servers {
+    /// One server.
+    One {
+        /// Where it is.
+        address: ServerAddress,
+        /// Database number.
+        database: i64,
+    },
+    /// A master and its replicas, watched by sentinels.
+    Sentinel(Box<SentinelSettings>),
+    /// A Cluster, known by some of its nodes.
+    Cluster(Vec<ServerAddress>),
+}
+
+/// Sentinels, and whom to ask them for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelSettings {
+    /// Name of the master.
+    pub master: Box<str>,
+    /// The sentinels; never empty.
+    pub nodes: Vec<ServerAddress>,
+    /// Database number on the master.
+    pub database: i64,
+    /// The sentinels' own ACL user; `None` is the default user.
+    pub username: Option<String>,
+    /// The sentinels' own password.
+    pub password: Option<Secret>,
+}
+
+/// Host and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServerAddress {
+    /// Name or address, IPv6 without brackets.
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// What of a key stands in braces, so that it decides the key's Cluster slot.
+#[derive(Debug, Clone, Default)]
+pub enum HashTags {
+    /// The subject: limits of one subject share a slot.
+    #[default]
+    Subject,
+    /// The route, for the limits that are listed here by their names; all others are as above.
+    Route(Arc<HashMap<Box<str>, Box<str>>>),
 }
 
 /// TLS towards Redis.
@@ -79,11 +140,53 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-impl RedisSettings {
-    /// `redis://host:port/db`, without credentials, for logs.
+impl HashTags {
+    /// The route that a state's keys are tagged with, if they are.
     #[must_use]
-    pub fn display_url(&self) -> String {
+    pub fn route_of(&self, state_id: &str) -> Option<&str> {
+        let Self::Route(routes) = self else { return None };
+        // What follows the limit's name in a state id begins with one of these, which no name holds.
+        let limit = state_id.split(['@', '~']).next().unwrap_or_default();
+        routes.get(limit).map(|route| &**route)
+    }
+}
+
+impl RedisSettings {
+    /// Where the store is, without credentials, for logs: `redis://host:port/0`, or in words.
+    #[must_use]
+    pub fn display(&self) -> String {
+        let list = |nodes: &[ServerAddress]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let secured = if self.tls.is_some() { ", TLS" } else { "" };
+        match &self.servers {
+            Servers::One { address, database } => self.url(address, *database),
+            Servers::Sentinel(sentinel) => {
+                format!("redis master {} (sentinels {}{secured})", sentinel.master, list(&sentinel.nodes))
+            }
+            Servers::Cluster(nodes) => format!("redis cluster ({}{secured})", list(nodes)),
+        }
+    }
+
+    /// A server as a URL.
+    #[must_use]
+    pub fn url(&self, address: &ServerAddress, database: i64) -> String {
         let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
-        format!("{scheme}://{}:{}/{}", self.host, self.port, self.database)
+        format!("{scheme}://{address}/{database}")
+    }
+}
+
+impl ServerAddress {
+    /// An address; a host in brackets loses them.
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Self {
+        Self { host: host.trim_matches(['[', ']']).into(), port }
+    }
+}
+
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            return write!(f, "[{}]:{}", self.host, self.port);
+        }
+        write!(f, "{}:{}", self.host, self.port)
     }
 }

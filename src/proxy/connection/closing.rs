@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::fmt::rfc2822::DateTimePrinter;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::proxy::Downstream;
@@ -19,18 +19,41 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream) {
     let refused = inbound.refused();
     note(refused.or(inbound.broken()), downstream);
-    let linger = refused.is_some() || inbound.unread() || first;
-    let mut stream = inbound.into_stream();
-    if !linger {
+    let lingering = refused.is_some() || inbound.unread() || first;
+    let stream = inbound.into_stream();
+    if !lingering && !stream.says_goodbye() {
         return;
     }
+    part(stream, refused, if lingering { Wait::ForTheClient } else { Wait::ForNobody }).await;
+}
+
+/// Ends a connection that never became one of HTTP.
+pub(super) async fn turn_away(stream: TcpStream, refusal: Refusal, downstream: &Downstream) {
+    note(Some(refusal), downstream);
+    part(stream, Some(refusal), Wait::ForTheClient).await;
+}
+
+/// Closes our side and waits a while for the client to read what was sent, and to close its own.
+pub(in crate::proxy) async fn linger(stream: TcpStream) {
+    part(stream, None, Wait::ForTheClient).await;
+}
+
+/// Who is waited for after our side was closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    ForTheClient,
+    ForNobody,
+}
+
+/// Answers what was refused, and closes.
+async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin, refused: Option<Refusal>, wait: Wait) {
     // Out of time or a client that is gone: either way there is nobody left to tell.
     let _ = tokio::time::timeout(LINGER, async {
         if let Some(refusal) = refused {
             stream.write_all(answer(refusal).as_bytes()).await?;
         }
         stream.shutdown().await?;
-        discard(&mut stream).await
+        if wait == Wait::ForTheClient { discard(&mut stream).await } else { Ok(()) }
     })
     .await;
 }
@@ -41,7 +64,7 @@ pub(super) fn break_off(inbound: Inbound, error: &hyper::Error, downstream: &Dow
     tracing::debug!(peer = %downstream.peer, %error, "connection ended early");
     if error.is_user() || error.is_body_write_aborted() {
         // A FIN could be read as the response's proper end; a reset cannot.
-        let _ = inbound.into_stream().set_zero_linger();
+        let _ = inbound.into_stream().socket().set_zero_linger();
     }
 }
 
@@ -69,7 +92,7 @@ fn answer(refusal: Refusal) -> String {
     )
 }
 
-async fn discard(stream: &mut TcpStream) -> std::io::Result<()> {
+async fn discard(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
     let mut left = LINGER_BYTES;
     let mut scrap = [0; 4096];
     while left > 0 {

@@ -20,6 +20,8 @@ pub(super) enum Side {
     Http1(Arc<Gate>),
     /// The other streams of an HTTP/2 connection.
     Http2(Rc<Streams>),
+    /// Nobody: the connection is a tunnel.
+    Tunnel,
 }
 
 /// One request in flight; dropping it ends that.
@@ -63,6 +65,7 @@ impl Drop for InFlight {
         }
         match &self.side {
             Side::Http1(gate) => gate.responded(),
+            Side::Tunnel => {}
             Side::Http2(streams) => {
                 if self.waiting {
                     streams.gave_up();

@@ -20,6 +20,8 @@ pub enum Refusal {
     Version,
     /// The listener speaks HTTP/2 only.
     Protocol,
+    /// The listener speaks TLS only.
+    Plaintext,
     /// The head is longer than the listener allows.
     HeadTooLarge,
     /// The head has more than 100 fields.
@@ -77,6 +79,7 @@ impl Refusal {
             Self::TargetTooLong => "target_too_long",
             Self::Version => "version",
             Self::Protocol => "protocol",
+            Self::Plaintext => "plaintext",
             Self::HeadTooLarge => "head_too_large",
             Self::TooManyFields => "too_many_fields",
             Self::FieldName => "field_name",

@@ -21,7 +21,10 @@ const TOKEN: usize = 200;
 /// Appends one JSON object and a line feed.
 pub(super) fn json(line: &Line<'_>, out: &mut Vec<u8>) {
     let time = Timestamp::try_from(line.at).unwrap_or_default();
-    let _ = write!(out, "{{\"time\":\"{time:.3}\",\"client\":\"{}\"", line.client);
+    let _ = write!(out, "{{\"time\":\"{time:.6}\",\"client\":\"{}\"", line.client);
+    if let Some(time) = line.decided_at_us.and_then(|us| Timestamp::from_microsecond(us).ok()) {
+        let _ = write!(out, ",\"decided_at\":\"{time:.6}\"");
+    }
     let mut text = |name: &str, value: Option<&[u8]>, room| {
         if let Some(value) = value {
             let _ = write!(out, ",\"{name}\":\"");
@@ -120,6 +123,7 @@ mod tests {
             limit: Some("per-ip"),
             decision: Some("denied"),
             remaining: Some(0),
+            decided_at_us: Some(1_700_000_000_123_456),
             degraded: false,
             error: None,
         }
@@ -131,7 +135,8 @@ mod tests {
         json(&line("/a\"b"), &mut out);
         assert_eq!(out.iter().position(|&byte| byte == b'\n'), Some(out.len() - 1));
         let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(read["time"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(read["time"], "2023-11-14T22:13:20.123000Z");
+        assert_eq!(read["decided_at"], "2023-11-14T22:13:20.123456Z");
         assert_eq!(read["path"], "/a\"b");
         assert_eq!((&read["status"], &read["limit"]), (&429.into(), &"per-ip".into()));
         assert_eq!((&read["duration_ms"], &read["limit_ms"]), (&1.5.into(), &0.02.into()));

@@ -16,6 +16,8 @@ pub(super) struct States {
     others: Others,
     /// The most that may be kept, in states of usual size.
     bound: usize,
+    /// The instant of the latest decision, microseconds since 1970.
+    latest_us: i64,
 }
 
 /// A stored state.
@@ -28,7 +30,23 @@ pub(super) enum Found<'s> {
 impl States {
     /// Nothing yet, and never more than `bound` states of usual size (at least one).
     pub(super) fn new(bound: usize) -> Self {
-        Self { buckets: Table::new(), others: Others::default(), bound: bound.max(1) }
+        Self { buckets: Table::new(), others: Others::default(), bound: bound.max(1), latest_us: i64::MIN }
+    }
+
+    /// The clock's instant, or the next microsecond after the latest decision when that is later.
+    pub(super) fn instant(&self, clock_us: i64) -> i64 {
+        clock_us.max(self.latest_us.saturating_add(1))
+    }
+
+    /// The same, and a decision is made then.
+    pub(super) fn next_instant(&mut self, clock_us: i64) -> i64 {
+        self.latest_us = self.instant(clock_us);
+        self.latest_us
+    }
+
+    /// A decision is made at this instant.
+    pub(super) fn decided(&mut self, now_us: i64) {
+        self.latest_us = now_us;
     }
 
     /// The state of this name.

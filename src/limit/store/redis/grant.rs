@@ -5,9 +5,8 @@ use std::time::Instant;
 use redis::Value;
 use smallvec::SmallVec;
 
-use super::connection::Connection;
-use super::script::{self, Script, error_kind};
-use super::{InFlight, RedisStore, State};
+use super::order::{Asking, Order, Told};
+use super::{RedisStore, Topology, script};
 use crate::limit::algorithm::Algorithm;
 use crate::limit::stats::StoreErrorKind;
 use crate::limit::store::grant::{Granted, Left};
@@ -29,7 +28,7 @@ impl RedisStore {
         count: u64,
         asks: &[Ask<'_>],
     ) -> Result<Granted, StoreErrorKind> {
-        self.grant_by(self.state.clock(), deadline, (count, asks)).await
+        self.grant_by(None, deadline, (count, asks)).await
     }
 
     /// The same by a given clock, microseconds since 1970 (tests; 0 is the server's), within the configured time.
@@ -37,78 +36,33 @@ impl RedisStore {
     /// # Errors
     /// As [`RedisStore::grant_before`].
     pub async fn grant_at(&self, now_us: i64, count: u64, asks: &[Ask<'_>]) -> Result<Granted, StoreErrorKind> {
-        self.grant_by(now_us, self.state.deadline(), (count, asks)).await
+        self.grant_by(Some(now_us), self.shared.deadline(), (count, asks)).await
     }
 
     async fn grant_by(
         &self,
-        now_us: i64,
+        now_us: Option<i64>,
         deadline: Instant,
-        question: (u64, &[Ask<'_>]),
-    ) -> Result<Granted, StoreErrorKind> {
-        let state = &self.state;
-        if state.breaker.borrow().is_untried() {
-            let _ = tokio::time::timeout_at(deadline.into(), state.tried.notified()).await;
-        }
-        let Some(connection) = state.connection() else {
-            return Err(state.breaker.borrow().cause().unwrap_or(StoreErrorKind::Refused));
-        };
-        let Some(_permit) = InFlight::enter(&state.in_flight) else {
-            state.count_error(StoreErrorKind::Timeout);
-            return Err(StoreErrorKind::Timeout);
-        };
-        let granted = state.send_grant(&connection, now_us, question);
-        let result = match tokio::time::timeout_at(deadline.into(), granted).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreErrorKind::Timeout),
-        };
-        let error = result.as_ref().err().copied();
-        if let Some(kind) = error {
-            state.count_error(kind);
-        }
-        state.count_silence(error);
-        state.learn(&connection, error);
-        result
-    }
-}
-
-impl State {
-    /// One call, sent again only where the server says that it executed nothing: it refuses its clock
-    /// to scripts, or does not know this one.
-    async fn send_grant(
-        &self,
-        connection: &Connection,
-        now_us: i64,
         (count, asks): (u64, &[Ask<'_>]),
     ) -> Result<Granted, StoreErrorKind> {
-        let prefix = &self.settings.key_prefix;
-        let sha = connection.sha(Script::Grant);
-        let mut now_us = now_us;
-        self.stats.store_calls.increment();
-        let mut value = connection.send(&Script::grant_by_sha(sha, prefix, (now_us, count), asks)).await?;
-        if script::refuses_time(&value) && now_us == 0 {
-            self.use_own_clock();
-            now_us = self.clock();
-            self.stats.store_calls.increment();
-            value = connection.send(&Script::grant_by_sha(sha, prefix, (now_us, count), asks)).await?;
-        }
-        if script::is_unknown_script(&value) {
-            self.count_error(StoreErrorKind::Noscript);
-            self.scripts_missing.set(true);
-            self.attention.notify_one();
-            self.stats.store_calls.increment();
-            value = connection.send(&Script::grant_by_text(prefix, (now_us, count), asks)).await?;
-        }
-        match value {
-            Value::Array(items) => read(&items, count, asks).ok_or(StoreErrorKind::Protocol),
-            Value::ServerError(error) => Err(error_kind(&error)),
-            _ => Err(StoreErrorKind::Protocol),
+        let order = Order::Grant { now_us, count, asks };
+        let told = match &self.topology {
+            Topology::One(kept) => kept.node().call(&order, deadline, Asking::No).await?,
+            Topology::Cluster(cluster) => {
+                let first = asks.first().ok_or(StoreErrorKind::Protocol)?;
+                cluster.send(first.state_id, first.subject, &order, deadline).await?
+            }
+        };
+        match told {
+            Told::Granted(granted) => Ok(granted),
+            Told::Elsewhere(_) => Err(StoreErrorKind::Moved),
+            Told::Decided(_) | Told::Settled => Err(StoreErrorKind::Protocol),
         }
     }
 }
 
 /// The script's answer; `None` when it cannot have said this.
-fn read(items: &[Value], count: u64, asks: &[Ask<'_>]) -> Option<Granted> {
+pub(super) fn read(items: &[Value], count: u64, asks: &[Ask<'_>]) -> Option<Granted> {
     if items.len() != HEAD + PER_LIMIT * asks.len() {
         return None;
     }

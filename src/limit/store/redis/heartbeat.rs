@@ -1,22 +1,20 @@
 //! How many proxies there are: each process tells Redis that it lives, and counts those that did lately.
 //!
-//! A sorted set, process -> when it was last seen, by the server's clock. None of this touches the breaker.
-
-use std::time::Duration;
+//! A sorted set, process -> when it was last seen, by the server's clock. A refusal of it says nothing
+//! about decisions.
 
 use redis::Value;
 
+use super::RedisStore;
 use super::command::Command;
-use super::connection::Connection;
-use super::{RedisStore, State};
 use crate::limit::stats::StoreErrorKind;
 
 /// Who was not seen for so long is gone.
 const GONE_MS: u64 = 3_500;
 /// The set itself goes when nobody is left.
 const FORGOTTEN_MS: u64 = 10_000;
-/// Until the server has answered all of it.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// What stands in the braces of the set's key.
+const TAG: &str = "~proxies";
 
 impl RedisStore {
     /// Tells the store that `process` lives; how many do.
@@ -24,29 +22,18 @@ impl RedisStore {
     /// # Errors
     /// Why the store did not say.
     pub async fn beat(&self, process: &str) -> Result<u64, StoreErrorKind> {
-        let Some(connection) = self.state.connection() else { return Err(StoreErrorKind::Refused) };
-        let beat = self.state.send_beat(&connection, process);
-        tokio::time::timeout(PATIENCE, beat).await.unwrap_or(Err(StoreErrorKind::Timeout))
-    }
-}
-
-impl State {
-    async fn send_beat(&self, connection: &Connection, process: &str) -> Result<u64, StoreErrorKind> {
-        let key = format!("{}:{{~proxies}}", self.settings.key_prefix);
-        let time = connection.send(&Command::of(&["TIME"])).await?;
+        let key = format!("{}:{{{TAG}}}", self.prefix());
+        let time = self.call(TAG.as_bytes(), &Command::of(&["TIME"])).await?;
         let now_ms = milliseconds(&time).ok_or(StoreErrorKind::Protocol)?;
         let (now, gone) = (now_ms.to_string(), now_ms.saturating_sub(GONE_MS).to_string());
-        let commands = [
+        for command in [
             Command::of(&["ZADD", &key, &now, process]),
             Command::of(&["PEXPIRE", &key, &FORGOTTEN_MS.to_string()]),
             Command::of(&["ZREMRANGEBYSCORE", &key, "-inf", &gone]),
-        ];
-        for command in &commands {
-            if let Value::ServerError(error) = connection.send(command).await? {
-                return Err(super::script::error_kind(&error));
-            }
+        ] {
+            self.call(TAG.as_bytes(), &command).await?;
         }
-        match connection.send(&Command::of(&["ZCARD", &key])).await? {
+        match self.call(TAG.as_bytes(), &Command::of(&["ZCARD", &key])).await? {
             Value::Int(count) => u64::try_from(count).map_err(|_| StoreErrorKind::Protocol),
             _ => Err(StoreErrorKind::Protocol),
         }

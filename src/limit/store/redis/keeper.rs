@@ -1,23 +1,23 @@
-//! The background task of a worker's store: it keeps a connection, and probes while the breaker is open.
+//! The background task of a node: it keeps a connection, probes while the breaker is open, and follows
+//! the master where the sentinels say it went.
 //!
 //! A probe is the real script with a write on a key of its own: a server that answers PING but holds,
 //! refuses or cannot store writes does not pass. Log lines tell changes of state, not repetitions.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustls::ClientConfig;
 use tracing::debug;
 
 use super::super::super::algorithm::{Algorithm, Bucket};
-use super::super::super::key::Subject;
 use super::super::super::stats::StoreErrorKind;
 use super::super::Ask;
-use super::connection::{ConnectError, Connection, Driver};
-use super::log::Said;
+use super::super::settings::ServerAddress;
+use super::connection::{CONNECT_TIMEOUT, ConnectError, Connection, Driver};
+use super::node::{Node, Place};
+use super::order::{Asking, Order, Told};
+use super::redirect::Redirect;
 use super::script::Script;
-use super::{State, tls};
 
 /// The first wait between two attempts to connect; it doubles up to one of the next two.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -29,33 +29,41 @@ const LONGEST_WAIT_REFUSED: Duration = Duration::from_secs(1);
 /// Always admits and therefore always writes; the state expires within 2 ms.
 const PROBE: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 1_000_000, rate: 1, period: 1, tick: 1, debt: 0 });
 
+/// A connection that nothing uses yet.
+type Opened = (Connection, Driver);
+
+/// Why a connection is not used any more.
+enum End {
+    Lost(StoreErrorKind),
+    /// There is a better one.
+    Moved(Opened),
+}
+
 /// Runs until it is aborted.
-pub(super) async fn keep(state: Rc<State>) {
-    let mut log = Log::new(&state);
-    let mut tls: Option<Arc<ClientConfig>> = None;
+pub(super) async fn keep(node: Rc<Node>) {
     let mut wait = FIRST_WAIT;
     loop {
-        let cause = match connect(&state, &mut tls).await {
-            Ok((connection, driver)) => {
-                let connection = Rc::new(connection);
-                state.publish(Rc::clone(&connection));
-                let (cause, proven) = tend(&state, &connection, driver, &mut log).await;
+        let cause = match connect(&node).await {
+            Ok(opened) => {
+                let (cause, proven) = stay(&node, opened).await;
                 if proven {
                     wait = FIRST_WAIT;
                 }
-                state.lost(cause);
-                log.failing(cause);
+                node.lost(cause);
+                node.tell_failing(cause);
                 cause
             }
             Err(error) => {
-                tls = None;
-                state.count_error(error.kind);
-                state.lost(error.kind);
-                log.away(error.kind, &error.message);
+                node.shared.tls.forget();
+                node.shared.count_error(error.kind);
+                node.lost(error.kind);
+                node.tell_away(error.kind, &error.message);
                 error.kind
             }
         };
-        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        let pause = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
+        // Who hears of a new master need not wait.
+        let _ = tokio::time::timeout(pause, announcement(&node)).await;
         wait = (wait * 2).min(longest_wait(cause));
     }
 }
@@ -67,49 +75,57 @@ fn longest_wait(cause: StoreErrorKind) -> Duration {
     }
 }
 
-async fn connect(state: &State, tls: &mut Option<Arc<ClientConfig>>) -> Result<(Connection, Driver), ConnectError> {
-    if let (Some(wanted), None) = (&state.settings.tls, &tls) {
-        let wanted = wanted.clone();
-        let read = tokio::task::spawn_blocking(move || tls::client_config(&wanted)).await;
-        *tls = Some(Arc::new(read.map_err(std::io::Error::other)??));
+async fn connect(node: &Node) -> Result<Opened, ConnectError> {
+    match &node.place {
+        Place::Alone(address) | Place::Shard(address) => open(node, address).await,
+        Place::Master(sentinels) => sentinels.find_master(node).await,
     }
-    Connection::open(&state.settings, tls.clone()).await
 }
 
-/// Watches a published connection until it has to be replaced; says why, and whether it ever passed the probes.
-async fn tend(state: &State, connection: &Connection, mut driver: Driver, log: &mut Log<'_>) -> (StoreErrorKind, bool) {
+/// Connects to this server.
+pub(super) async fn open(node: &Node, address: &ServerAddress) -> Result<Opened, ConnectError> {
+    let tls = node.shared.tls.config().await?;
+    Connection::open(&node.shared.settings, address, tls).await
+}
+
+/// Uses a connection and those that take its place; says why the last one ended, and whether any of them
+/// ever passed the probes.
+async fn stay(node: &Node, mut opened: Opened) -> (StoreErrorKind, bool) {
     let mut proven = false;
-    let cause = loop {
-        let was_closed = state.breaker.borrow().is_closed();
-        if was_closed {
-            tokio::select! {
-                () = driver.ended() => break StoreErrorKind::Reset,
-                () = state.attention.notified() => {}
-            }
-            let opened = state.breaker.borrow().cause();
-            if let Some(cause) = opened {
-                log.failing(cause);
-            }
-            if state.scripts_missing.take() {
-                reload(state, connection).await;
-            }
-        } else {
-            let wait = state.breaker.borrow().probe_wait(fastrand::f64());
-            tokio::select! {
-                () = driver.ended() => break StoreErrorKind::Reset,
-                () = tokio::time::sleep(wait) => {}
-            }
+    loop {
+        let (connection, driver) = opened;
+        let connection = Rc::new(connection);
+        node.publish(Rc::clone(&connection));
+        match tend(node, &connection, driver, &mut proven).await {
+            End::Lost(cause) => return (cause, proven),
+            End::Moved(next) => opened = next,
         }
-        let failed = if was_closed { state.breaker.borrow().cause() } else { probe(state, connection, log).await };
-        proven |= state.breaker.borrow().is_closed();
-        if state.is_silent(Instant::now()) {
-            break StoreErrorKind::Timeout;
+    }
+}
+
+/// Watches a published connection until it has to be replaced.
+async fn tend(node: &Node, connection: &Connection, mut driver: Driver, proven: &mut bool) -> End {
+    loop {
+        let was_up = node.is_up();
+        let wait = node.breaker.borrow().probe_wait(fastrand::f64());
+        tokio::select! {
+            () = driver.ended() => return End::Lost(StoreErrorKind::Reset),
+            () = node.attention.notified(), if was_up => {}
+            () = announcement(node) => {}
+            () = tokio::time::sleep(wait), if !was_up => {}
+        }
+        if let Some(next) = follow(node).await {
+            return End::Moved(next);
+        }
+        let failed = if was_up { look(node, connection).await } else { probe(node, connection).await };
+        *proven |= node.is_up();
+        if node.is_silent() {
+            return End::Lost(StoreErrorKind::Timeout);
         }
         if let Some(cause) = failed.filter(|&cause| needs_another_connection(cause)) {
-            break cause;
+            return End::Lost(cause);
         }
-    };
-    (cause, proven)
+    }
 }
 
 /// A demoted server and changed rights are left; other errors may pass on this connection.
@@ -117,60 +133,71 @@ fn needs_another_connection(cause: StoreErrorKind) -> bool {
     matches!(cause, StoreErrorKind::Readonly | StoreErrorKind::Noauth | StoreErrorKind::Noperm | StoreErrorKind::Reset)
 }
 
-/// One probe; why it failed, if it did.
-async fn probe(state: &State, connection: &Connection, log: &mut Log<'_>) -> Option<StoreErrorKind> {
-    let subject = Subject::from_slice(b"~probe");
-    let ask = Ask::new("~probe", &PROBE, &subject, 1);
-    match state.ask(connection, state.deadline(), state.clock(), &[ask]).await {
-        Ok(_) => {
-            let closed = state.breaker.borrow_mut().probe_succeeded(Instant::now());
-            if closed {
-                state.came_back();
-                log.back();
-            }
+/// Waits until sentinels announce a master; for ever where there are none.
+async fn announcement(node: &Node) {
+    match &node.place {
+        Place::Master(sentinels) => sentinels.heard().await,
+        Place::Alone(_) | Place::Shard(_) => std::future::pending().await,
+    }
+}
+
+/// The connection to the master that the sentinels announced, if it is one.
+async fn follow(node: &Node) -> Option<Opened> {
+    let Place::Master(sentinels) = &node.place else { return None };
+    let address = sentinels.take_announced()?;
+    if node.is_connected_to(&address) {
+        return None;
+    }
+    match open(node, &address).await {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            debug!(store = node.name(), %address, %error, "the announced master cannot be used");
             None
-        }
-        Err(kind) => {
-            state.probe_failed(kind);
-            log.failing(kind);
-            Some(kind)
         }
     }
 }
 
-async fn reload(state: &State, connection: &Connection) {
-    debug!(store = %state.settings.display_url(), "the server forgot the scripts, loading them again");
+/// What a decision noticed; why the breaker opened, if it did.
+async fn look(node: &Node, connection: &Connection) -> Option<StoreErrorKind> {
+    let opened = node.breaker.borrow().cause();
+    if let Some(cause) = opened {
+        node.tell_failing(cause);
+    }
+    if node.scripts_missing.take() {
+        reload(node, connection).await;
+    }
+    opened
+}
+
+/// One probe; why it failed, if it did.
+async fn probe(node: &Node, connection: &Connection) -> Option<StoreErrorKind> {
+    let subject = node.probed();
+    let ask = Ask::new("~probe", &PROBE, &subject, 1);
+    let order = Order::Decide { now_us: None, asks: &[ask] };
+    match node.ask(connection, &order, node.shared.deadline(), Asking::No).await {
+        Ok(Told::Elsewhere(Redirect::Unserved)) => node.shared.changed.notify_one(),
+        Ok(told) => {
+            // A node that has no slot yet, or not this one any more, answers all the same.
+            if matches!(told, Told::Elsewhere(Redirect::Moved(_))) {
+                node.shared.changed.notify_one();
+            }
+            node.probed_well();
+        }
+        Err(kind) => {
+            node.failed(kind);
+            node.tell_failing(kind);
+            return Some(kind);
+        }
+    }
+    None
+}
+
+async fn reload(node: &Node, connection: &Connection) {
+    debug!(store = node.name(), "the server forgot the scripts, loading them again");
     for script in Script::ALL {
-        let loaded = tokio::time::timeout(super::connection::CONNECT_TIMEOUT, connection.load(script)).await;
+        let loaded = tokio::time::timeout(CONNECT_TIMEOUT, connection.load(script)).await;
         if !matches!(loaded, Ok(Ok(()))) {
             return;
         }
-    }
-}
-
-/// Tells when the store goes and comes.
-struct Log<'a> {
-    state: &'a State,
-    store: String,
-    said: Said,
-}
-
-impl<'a> Log<'a> {
-    fn new(state: &'a State) -> Self {
-        Self { state, store: state.settings.display_url(), said: Said::default() }
-    }
-
-    /// Decisions or probes failed for this cause.
-    fn failing(&mut self, cause: StoreErrorKind) {
-        let reason = self.state.reason(cause);
-        self.away(cause, &reason);
-    }
-
-    fn away(&mut self, cause: StoreErrorKind, error: &str) {
-        self.state.stats.store_log.away(&mut self.said, &self.store, cause, error);
-    }
-
-    fn back(&mut self) {
-        self.state.stats.store_log.back(&mut self.said, &self.store);
     }
 }

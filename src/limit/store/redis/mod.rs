@@ -1,71 +1,62 @@
-//! The Redis store: one decision is one call of one atomic script (`lua/`).
+//! The Redis store: one decision is one call of one atomic script (`lua/`), wherever Redis keeps the keys.
 //!
-//! One worker owns one store, with a connection and a breaker of its own. A decision is sent once,
-//! within its deadline, and never again when its fate is unknown: a charge that may have been made is
-//! not repeated. When the breaker is open a decision fails without waiting; nothing is queued for later.
+//! One worker owns one store, with connections and breakers of its own: one server, the master behind
+//! sentinels, or the shards of a Cluster. A decision is sent once, within its deadline, and never
+//! again when its fate is unknown: a charge that may have been made is not repeated. When the
+//! breaker is open a decision fails without waiting; nothing is queued for later.
 
+mod call;
+mod cluster;
 pub mod command;
 pub mod connection;
+mod control;
+mod dial;
 mod grant;
 mod heartbeat;
 mod keeper;
+pub mod keys;
 pub mod log;
+mod node;
+mod order;
 mod pipeline;
+mod redirect;
+mod refund;
 mod reply;
 pub mod script;
+mod sentinel;
 mod settle;
+mod shared;
+mod silence;
 mod tls;
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use redis::Value;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tracing::warn;
-
-use self::connection::Connection;
-use self::script::Script;
+use self::cluster::Cluster;
+use self::node::{Kept, Place};
+use self::order::{Asking, Order, Told};
+use self::sentinel::Sentinels;
+use self::shared::Shared;
 use super::super::stats::{LimitStats, StoreErrorKind};
-use super::breaker::Breaker;
-use super::settings::RedisSettings;
+use super::settings::{RedisSettings, Servers};
 use super::{Ask, Reply};
 
-/// Decisions that may be under way at once; one more fails at once.
-const MOST_IN_FLIGHT: usize = 4096;
-/// This many calls unanswered in a row, the first of them this long ago, and the peer is taken for dead.
-const SILENCE: (u32, Duration) = (3, Duration::from_millis(500));
-
-/// One worker's store. Ends its background task when dropped.
+/// One worker's store. Ends its background tasks when dropped.
 #[derive(Debug)]
 pub struct RedisStore {
-    state: Rc<State>,
-    keeper: JoinHandle<()>,
+    shared: Rc<Shared>,
+    topology: Topology,
 }
 
-/// What the decisions and the background task share.
+/// Where the keys are.
 #[derive(Debug)]
-struct State {
-    settings: RedisSettings,
-    stats: Arc<LimitStats>,
-    connection: RefCell<Option<Rc<Connection>>>,
-    breaker: RefCell<Breaker>,
-    /// Wakes the background task.
-    attention: Notify,
-    /// Wakes decisions that came before the first attempt to connect had ended.
-    tried: Notify,
-    scripts_missing: Cell<bool>,
-    epoch: Cell<u64>,
-    in_flight: Cell<usize>,
-    unanswered: Cell<u32>,
-    unanswered_since: Cell<Option<Instant>>,
-    /// Set once a server refused to read its clock inside scripts.
-    own_clock: Cell<bool>,
-    /// The last error that the server itself told, in its words.
-    refusal: RefCell<String>,
+enum Topology {
+    /// On one server at a time.
+    One(Kept),
+    /// On several.
+    Cluster(Cluster),
 }
 
 impl RedisStore {
@@ -73,23 +64,13 @@ impl RedisStore {
     #[must_use]
     pub fn start(settings: &RedisSettings, stats: Arc<LimitStats>) -> Rc<Self> {
         stats.store_up.store(0, Ordering::Relaxed);
-        let state = Rc::new(State {
-            settings: settings.clone(),
-            stats,
-            connection: RefCell::new(None),
-            breaker: RefCell::new(Breaker::new(Instant::now())),
-            attention: Notify::new(),
-            tried: Notify::new(),
-            scripts_missing: Cell::new(false),
-            epoch: Cell::new(0),
-            in_flight: Cell::new(0),
-            unanswered: Cell::new(0),
-            unanswered_since: Cell::new(None),
-            own_clock: Cell::new(false),
-            refusal: RefCell::default(),
-        });
-        let keeper = tokio::task::spawn_local(keeper::keep(Rc::clone(&state)));
-        Rc::new(Self { state, keeper })
+        let shared = Shared::new(settings, stats);
+        let topology = match &settings.servers {
+            Servers::One { address, .. } => Topology::One(Kept::start(&shared, Place::Alone(address.clone()))),
+            Servers::Sentinel(sentinel) => Topology::One(Kept::start(&shared, Place::Master(Sentinels::new(sentinel)))),
+            Servers::Cluster(seeds) => Topology::Cluster(Cluster::start(&shared, seeds)),
+        };
+        Rc::new(Self { shared, topology })
     }
 
     /// Decides all of `asks` at once, by the server's clock, within the configured time.
@@ -97,14 +78,15 @@ impl RedisStore {
     /// # Errors
     /// As [`RedisStore::decide_before`].
     pub async fn decide(&self, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_before(self.state.deadline(), asks).await
+        self.decide_before(self.shared.deadline(), asks).await
     }
 
     /// The same before a deadline, of which other waiting has taken a part.
     ///
     /// # Errors
     /// Why the store did not decide. At once while the breaker is open, otherwise within the deadline.
-    /// After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may have charged all the same.
+    /// After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may have charged all the same;
+    /// so it has, in a Cluster, where limits of one shard were granted and another one failed.
     pub async fn decide_before(&self, deadline: Instant, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
         self.decide_by(None, deadline, asks).await
     }
@@ -114,7 +96,7 @@ impl RedisStore {
     /// # Errors
     /// As [`RedisStore::decide`].
     pub async fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_by(Some(now_us), self.state.deadline(), asks).await
+        self.decide_by(Some(now_us), self.shared.deadline(), asks).await
     }
 
     async fn decide_by(
@@ -123,216 +105,54 @@ impl RedisStore {
         deadline: Instant,
         asks: &[Ask<'_>],
     ) -> Result<Reply, StoreErrorKind> {
-        let state = &self.state;
-        if state.breaker.borrow().is_untried() {
-            let _ = tokio::time::timeout_at(deadline.into(), state.tried.notified()).await;
+        match &self.topology {
+            Topology::One(kept) => {
+                match kept.node().call(&Order::Decide { now_us, asks }, deadline, Asking::No).await? {
+                    Told::Decided(reply) => Ok(reply),
+                    Told::Granted(_) | Told::Settled | Told::Elsewhere(_) => Err(StoreErrorKind::Protocol),
+                }
+            }
+            Topology::Cluster(cluster) => cluster.decide(now_us, deadline, asks).await,
         }
-        let Some(connection) = state.connection() else {
-            return Err(state.breaker.borrow().cause().unwrap_or(StoreErrorKind::Refused));
-        };
-        let now_us = now_us.unwrap_or_else(|| state.clock());
-        let result = state.ask(&connection, deadline, now_us, asks).await;
-        state.learn(&connection, result.as_ref().err().copied());
-        result
     }
 
-    /// Whether decisions are asked (the breaker is closed).
+    /// Whether decisions are asked (the breaker is closed); in a Cluster, all of them.
     #[must_use]
     pub fn up(&self) -> bool {
-        self.state.breaker.borrow().is_closed()
+        match &self.topology {
+            Topology::One(kept) => kept.node().is_up(),
+            Topology::Cluster(cluster) => cluster.is_up(),
+        }
     }
 
-    /// A number that changes each time the store goes away. What was remembered of it before is void then.
+    /// First part of every key.
+    pub(super) fn prefix(&self) -> &str {
+        &self.shared.settings.key_prefix
+    }
+
+    /// Whether all of these are decided by one call.
+    #[must_use]
+    pub fn decides_at_once(&self, asks: &[Ask<'_>]) -> bool {
+        match &self.topology {
+            Topology::One(_) => true,
+            Topology::Cluster(cluster) => cluster.has_in_one_slot(asks),
+        }
+    }
+
+    /// How long at most a denial of these asks proves that they stay denied. It is no proof for long where
+    /// what another request was charged may be given back to it.
+    #[must_use]
+    pub fn proof_lasts(&self, asks: &[Ask<'_>]) -> Duration {
+        match &self.topology {
+            Topology::Cluster(cluster) if !cluster.has_in_one_slot(asks) => self.shared.settings.timeout,
+            Topology::One(_) | Topology::Cluster(_) => Duration::MAX,
+        }
+    }
+
+    /// A number that changes each time the store, or a part of it, goes away. What was remembered of it
+    /// before is void then.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.state.epoch.get()
-    }
-}
-
-impl Drop for RedisStore {
-    fn drop(&mut self) {
-        self.keeper.abort();
-    }
-}
-
-impl State {
-    /// The connection, if decisions may use it.
-    fn connection(&self) -> Option<Rc<Connection>> {
-        if self.breaker.borrow().is_closed() { self.connection.borrow().clone() } else { None }
-    }
-
-    /// What a script is given as its clock: 0, the server's, unless the server refuses that.
-    fn clock(&self) -> i64 {
-        if !self.own_clock.get() {
-            return 0;
-        }
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| i64::try_from(since.as_micros()).unwrap_or(1))
-    }
-
-    /// When a decision that begins now has to be made.
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.timeout
-    }
-
-    /// One decision before its deadline, counted.
-    async fn ask(
-        &self,
-        connection: &Connection,
-        deadline: Instant,
-        now_us: i64,
-        asks: &[Ask<'_>],
-    ) -> Result<Reply, StoreErrorKind> {
-        let Some(_permit) = InFlight::enter(&self.in_flight) else {
-            self.count_error(StoreErrorKind::Timeout);
-            return Err(StoreErrorKind::Timeout);
-        };
-        let result = match tokio::time::timeout_at(deadline.into(), self.call(connection, now_us, asks)).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreErrorKind::Timeout),
-        };
-        if let Err(kind) = result {
-            self.count_error(kind);
-        }
-        self.count_silence(result.as_ref().err().copied());
-        result
-    }
-
-    /// EVALSHA; a server that does not know the script gets the same call with the text, once. Neither
-    /// that nor a refused clock has executed anything, so nothing is charged twice.
-    async fn call(&self, connection: &Connection, now_us: i64, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        let script = Script::for_asks(asks);
-        let prefix = &self.settings.key_prefix;
-        let mut now_us = now_us;
-        self.stats.store_calls.increment();
-        let mut value = connection.send(&script.by_sha(connection.sha(script), prefix, now_us, asks)).await?;
-        if script::refuses_time(&value) && now_us == 0 {
-            self.use_own_clock();
-            now_us = self.clock();
-            self.stats.store_calls.increment();
-            value = connection.send(&script.by_sha(connection.sha(script), prefix, now_us, asks)).await?;
-        }
-        if script::is_unknown_script(&value) {
-            self.count_error(StoreErrorKind::Noscript);
-            self.scripts_missing.set(true);
-            self.attention.notify_one();
-            self.stats.store_calls.increment();
-            value = connection.send(&script.by_text(prefix, now_us, asks)).await?;
-        }
-        if let Value::ServerError(error) = &value {
-            *self.refusal.borrow_mut() = format!("{} {}", error.code(), error.details().unwrap_or_default());
-        }
-        script::read_reply(value, asks)
-    }
-
-    /// What happened, for the log: the server's own words where it said any.
-    fn reason(&self, cause: StoreErrorKind) -> String {
-        match cause {
-            StoreErrorKind::Refused => "there is no connection".to_owned(),
-            StoreErrorKind::Reset => "the connection ended".to_owned(),
-            StoreErrorKind::Timeout => format!("no answer within {} ms", self.settings.timeout.as_millis()),
-            _ => self.refusal.borrow().clone(),
-        }
-    }
-
-    fn use_own_clock(&self) {
-        if !self.own_clock.replace(true) {
-            warn!(
-                store = %self.settings.display_url(),
-                "redis does not let scripts read its clock: this proxy's clock is used, keep it synchronised"
-            );
-        }
-    }
-
-    fn count_error(&self, kind: StoreErrorKind) {
-        self.stats.errors[kind as usize].increment();
-    }
-
-    fn count_silence(&self, error: Option<StoreErrorKind>) {
-        if error == Some(StoreErrorKind::Timeout) {
-            self.unanswered.set(self.unanswered.get().saturating_add(1));
-            if self.unanswered_since.get().is_none() {
-                self.unanswered_since.set(Some(Instant::now()));
-            }
-            if self.is_silent(Instant::now()) {
-                self.attention.notify_one();
-            }
-        } else {
-            self.unanswered.set(0);
-            self.unanswered_since.set(None);
-        }
-    }
-
-    /// Whether the peer has left several calls in a row unanswered for a while.
-    fn is_silent(&self, now: Instant) -> bool {
-        self.unanswered.get() >= SILENCE.0
-            && self.unanswered_since.get().is_some_and(|since| now.saturating_duration_since(since) >= SILENCE.1)
-    }
-
-    /// What a decision's end says about the store, unless it was made on a connection that is gone.
-    fn learn(&self, connection: &Rc<Connection>, error: Option<StoreErrorKind>) {
-        if !self.connection.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, connection)) {
-            return;
-        }
-        let now = Instant::now();
-        let Some(kind) = error else { return self.breaker.borrow_mut().succeeded(now) };
-        let opened = self.breaker.borrow_mut().failed(now, kind);
-        if opened {
-            self.went_away();
-            self.attention.notify_one();
-        }
-    }
-
-    fn publish(&self, connection: Rc<Connection>) {
-        *self.connection.borrow_mut() = Some(connection);
-        self.unanswered.set(0);
-        self.unanswered_since.set(None);
-        self.scripts_missing.set(false);
-    }
-
-    /// There is no connection any more, or still none.
-    fn lost(&self, cause: StoreErrorKind) {
-        *self.connection.borrow_mut() = None;
-        let opened = self.breaker.borrow_mut().open(cause);
-        if opened {
-            self.went_away();
-        }
-        self.tried.notify_waiters();
-    }
-
-    fn probe_failed(&self, kind: StoreErrorKind) {
-        let opened = self.breaker.borrow_mut().open(kind);
-        if opened {
-            self.went_away();
-        }
-        self.tried.notify_waiters();
-    }
-
-    fn went_away(&self) {
-        self.epoch.set(self.epoch.get() + 1);
-        self.stats.store_up.store(0, Ordering::Relaxed);
-    }
-
-    fn came_back(&self) {
-        self.stats.store_up.store(1, Ordering::Relaxed);
-        self.tried.notify_waiters();
-    }
-}
-
-/// One decision's place among those under way.
-struct InFlight<'a>(&'a Cell<usize>);
-
-impl<'a> InFlight<'a> {
-    fn enter(count: &'a Cell<usize>) -> Option<Self> {
-        if count.get() >= MOST_IN_FLIGHT {
-            return None;
-        }
-        count.set(count.get() + 1);
-        Some(Self(count))
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.shared.epoch()
     }
 }

@@ -13,9 +13,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use redis::Value;
+use redis::{PushKind, Value};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::super::super::stats::StoreErrorKind;
 use super::command::Command;
@@ -40,17 +40,25 @@ struct Shared {
     awaited: RefCell<VecDeque<oneshot::Sender<Answer>>>,
     /// Wakes the driver.
     driver: RefCell<Option<Waker>>,
+    /// Told of each message that the server sent unasked.
+    pushed: Notify,
     ended: Cell<bool>,
 }
 
 impl Pipeline {
-    /// A pipeline over `stream`, and the future that drives it until the connection ends.
-    pub(super) fn new<S>(stream: S) -> (Self, impl Future<Output = ()>)
+    /// A pipeline over `stream`, and the future that drives it until the connection ends. A reply of more
+    /// than `longest` bytes ends it.
+    pub(super) fn new<S>(stream: S, longest: usize) -> (Self, impl Future<Output = ()>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let shared = Rc::new(Shared::default());
-        (Self(Rc::clone(&shared)), drive(stream, shared))
+        (Self(Rc::clone(&shared)), drive(stream, shared, longest))
+    }
+
+    /// Waits for a message that the server sends unasked; one that came since the last wait counts.
+    pub(super) async fn pushed(&self) {
+        self.0.pushed.notified().await;
     }
 
     /// Sends one command at once; the future waits for its reply.
@@ -101,9 +109,10 @@ impl Drop for Ending {
     }
 }
 
-async fn drive<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Rc<Shared>) {
+async fn drive<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Rc<Shared>, longest: usize) {
     let ending = Ending(shared);
-    let mut wire = Wire { stream, incoming: BytesMut::new(), scratch: vec![0; SCRATCH].into(), flushing: false };
+    let scratch = vec![0; SCRATCH].into();
+    let mut wire = Wire { stream, incoming: BytesMut::new(), scratch, longest, flushing: false };
     let ended = poll_fn(|cx| wire.poll(cx, &ending.0)).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "connection to redis ended");
@@ -115,6 +124,7 @@ struct Wire<S> {
     stream: S,
     incoming: BytesMut,
     scratch: Box<[u8]>,
+    longest: usize,
     flushing: bool,
 }
 
@@ -159,12 +169,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Hands every complete reply to its caller.
     fn deliver(&mut self, shared: &Shared) -> io::Result<()> {
         loop {
-            match reply::read(&self.incoming) {
+            match reply::read(&self.incoming, self.longest) {
                 Ok(None) => return Ok(()),
                 Ok(Some((value, len))) => {
                     self.incoming.advance(len);
-                    // Pushed messages answer nobody.
-                    if !matches!(value, Value::Push { .. }) && !shared.answer(Ok(value)) {
+                    if is_unasked(&value) {
+                        shared.pushed.notify_one();
+                    } else if !shared.answer(Ok(value)) {
                         return Err(io::Error::other("a reply to no command"));
                     }
                 }
@@ -175,4 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
         }
     }
+}
+
+/// Whether a message answers nobody. In RESP3 the answer to SUBSCRIBE has a push's form.
+fn is_unasked(value: &Value) -> bool {
+    matches!(value, Value::Push { kind, .. } if *kind != PushKind::Subscribe)
 }

@@ -4,8 +4,8 @@
 use memchr::memchr;
 use redis::Value;
 
-/// Most bytes of one reply: far more than any command of ours is answered with.
-const LONGEST: usize = 64 * 1024;
+/// Most bytes of the reply to a decision: far more than a script of ours answers.
+pub(super) const LONGEST: usize = 64 * 1024;
 /// Digits of which every number is an `i64`.
 const MOST_DIGITS: usize = 18;
 /// How deep replies may be nested.
@@ -16,17 +16,19 @@ const DEEPEST: usize = 8;
 #[error("malformed reply")]
 pub(super) struct Malformed;
 
-/// The first reply in `bytes` and its length; `None` while it is incomplete.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<(Value, usize)>, Malformed> {
+/// The first reply in `bytes` and its length; `None` while it is incomplete. One of more than `longest`
+/// bytes is malformed.
+pub(super) fn read(bytes: &[u8], longest: usize) -> Result<Option<(Value, usize)>, Malformed> {
     if let Some((numbers, len)) = integers(bytes) {
         return Ok(Some((Value::Array(numbers), len)));
     }
-    match end(bytes, 0, 0)? {
+    let bounds = Bounds { longest, depth: 0 };
+    match end(bytes, 0, bounds)? {
         Some(len) => {
             let value = redis::parse_redis_value(&bytes[..len]).map_err(|_| Malformed)?;
             Ok(Some((value, len)))
         }
-        None if bytes.len() >= LONGEST => Err(Malformed),
+        None if bytes.len() >= longest => Err(Malformed),
         None => Ok(None),
     }
 }
@@ -62,10 +64,17 @@ fn number(bytes: &[u8], at: usize, mark: u8) -> Option<(i64, usize)> {
     None
 }
 
+/// How large and how deep a reply may be.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    longest: usize,
+    depth: usize,
+}
+
 /// Where the reply that begins at `at` ends; `None` while it is incomplete.
-fn end(bytes: &[u8], at: usize, depth: usize) -> Result<Option<usize>, Malformed> {
+fn end(bytes: &[u8], at: usize, bounds: Bounds) -> Result<Option<usize>, Malformed> {
     let Some(&mark) = bytes.get(at) else { return Ok(None) };
-    if depth > DEEPEST || !b"+-:_#,($!=*~>%|".contains(&mark) {
+    if bounds.depth > DEEPEST || !b"+-:_#,($!=*~>%|".contains(&mark) {
         return Err(Malformed);
     }
     let Some(len) = memchr(b'\n', &bytes[at..]) else { return Ok(None) };
@@ -73,20 +82,22 @@ fn end(bytes: &[u8], at: usize, depth: usize) -> Result<Option<usize>, Malformed
     if bytes[next - 2] != b'\r' {
         return Err(Malformed);
     }
+    let size = || size(&bytes[at + 1..next - 2], bounds.longest);
     let parts = match mark {
         b'$' | b'!' | b'=' => {
-            let Some(len) = size(&bytes[at + 1..next - 2])? else { return Ok(Some(next)) };
+            let Some(len) = size()? else { return Ok(Some(next)) };
             return Ok(Some(next + len + 2).filter(|&end| end <= bytes.len()));
         }
-        b'*' | b'~' | b'>' => size(&bytes[at + 1..next - 2])?.unwrap_or(0),
-        b'%' => 2 * size(&bytes[at + 1..next - 2])?.unwrap_or(0),
+        b'*' | b'~' | b'>' => size()?.unwrap_or(0),
+        b'%' => 2 * size()?.unwrap_or(0),
         // Attributes stand before the reply that they describe.
-        b'|' => 2 * size(&bytes[at + 1..next - 2])?.unwrap_or(0) + 1,
+        b'|' => 2 * size()?.unwrap_or(0) + 1,
         _ => 0,
     };
     let mut end_of_part = next;
+    let bounds = Bounds { depth: bounds.depth + 1, ..bounds };
     for _ in 0..parts {
-        match end(bytes, end_of_part, depth + 1)? {
+        match end(bytes, end_of_part, bounds)? {
             Some(end) => end_of_part = end,
             None => return Ok(None),
         }
@@ -95,12 +106,12 @@ fn end(bytes: &[u8], at: usize, depth: usize) -> Result<Option<usize>, Malformed
 }
 
 /// A length; `None` is RESP2's null, `-1`.
-fn size(digits: &[u8]) -> Result<Option<usize>, Malformed> {
+fn size(digits: &[u8], longest: usize) -> Result<Option<usize>, Malformed> {
     if digits == b"-1" {
         return Ok(None);
     }
     let size = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-    size.filter(|&size| size <= LONGEST).map(Some).ok_or(Malformed)
+    size.filter(|&size| size <= longest).map(Some).ok_or(Malformed)
 }
 
 #[cfg(test)]
@@ -134,11 +145,11 @@ mod tests {
         for text in REPLIES {
             let followed = format!("{text}+NEXT\r\n");
             for len in 0..text.len() {
-                assert_eq!(read(&followed.as_bytes()[..len]), Ok(None), "{:?}", &followed[..len]);
+                assert_eq!(read(&followed.as_bytes()[..len], LONGEST), Ok(None), "{:?}", &followed[..len]);
             }
             let expected = redis::parse_redis_value(text.as_bytes()).unwrap();
             for bytes in [text.as_bytes(), followed.as_bytes()] {
-                assert_eq!(read(bytes), Ok(Some((expected.clone(), text.len()))), "{text:?}");
+                assert_eq!(read(bytes, LONGEST), Ok(Some((expected.clone(), text.len()))), "{text:?}");
             }
         }
     }
@@ -149,7 +160,7 @@ mod tests {
         let long = format!("+{}", "x".repeat(LONGEST));
         for text in ["HTTP/1.1 400\r\n", "\0\0", "\r\n", "*x\r\n", "*999999999\r\n", "$70000\r\n", "+a\n", &deep, &long]
         {
-            assert_eq!(read(text.as_bytes()), Err(Malformed), "{text:?}");
+            assert_eq!(read(text.as_bytes(), LONGEST), Err(Malformed), "{text:?}");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::super::super::algorithm::{Algorithm, Bucket};
 use super::super::super::stats::StoreErrorKind;
 use super::super::{Answer, Ask, Reply, Settle};
 use super::command::Command;
+use super::keys::KeyForm;
 
 /// A state's layout in Redis; part of the key, so that another layout starts afresh.
 const FORMAT_VERSION: &[u8] = b"1";
@@ -114,39 +115,45 @@ impl Script {
 
     /// The call `EVALSHA sha …` of this script.
     #[must_use]
-    pub fn by_sha(self, sha: &str, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
-        self.call(("EVALSHA", sha), prefix, (now_us, 1), asks)
+    pub fn by_sha<'k>(self, sha: &str, keys: impl Into<KeyForm<'k>>, now_us: i64, asks: &[Ask<'_>]) -> Command {
+        self.call(("EVALSHA", sha), keys.into(), (now_us, 1), asks)
     }
 
     /// The same call with the whole text, for a server that does not know it.
     #[must_use]
-    pub fn by_text(self, prefix: &str, now_us: i64, asks: &[Ask<'_>]) -> Command {
-        self.call(("EVAL", self.text()), prefix, (now_us, 1), asks)
+    pub fn by_text<'k>(self, keys: impl Into<KeyForm<'k>>, now_us: i64, asks: &[Ask<'_>]) -> Command {
+        self.call(("EVAL", self.text()), keys.into(), (now_us, 1), asks)
     }
 
     /// The call `EVALSHA sha …` that decides so many identical requests (`now_us`, how many).
     #[must_use]
-    pub fn grant_by_sha(sha: &str, prefix: &str, mode: (i64, u64), asks: &[Ask<'_>]) -> Command {
-        Self::Grant.call(("EVALSHA", sha), prefix, mode, asks)
+    pub fn grant_by_sha(sha: &str, form: KeyForm<'_>, mode: (i64, u64), asks: &[Ask<'_>]) -> Command {
+        Self::Grant.call(("EVALSHA", sha), form, mode, asks)
     }
 
     /// The same call with the whole text.
     #[must_use]
-    pub fn grant_by_text(prefix: &str, mode: (i64, u64), asks: &[Ask<'_>]) -> Command {
-        Self::Grant.call(("EVAL", Self::Grant.text()), prefix, mode, asks)
+    pub fn grant_by_text(form: KeyForm<'_>, mode: (i64, u64), asks: &[Ask<'_>]) -> Command {
+        Self::Grant.call(("EVAL", Self::Grant.text()), form, mode, asks)
     }
 
-    fn call(self, (verb, script): (&str, &str), prefix: &str, (now_us, mode): (i64, u64), asks: &[Ask<'_>]) -> Command {
+    fn call(
+        self,
+        (verb, script): (&str, &str),
+        form: KeyForm<'_>,
+        (now_us, mode): (i64, u64),
+        asks: &[Ask<'_>],
+    ) -> Command {
         let one =
             if let (Self::OneTokenBucket, [ask]) = (self, asks) { ask.algorithm.bucket().zip(Some(ask)) } else { None };
         let words = if one.is_some() { 10 } else { 5 + 10 * asks.len() };
-        let keys: usize = asks.iter().map(|ask| prefix.len() + ask.subject.len() + ask.state_id.len() + 24).sum();
+        let keys: usize = asks.iter().map(|ask| form.prefix.len() + ask.subject.len() + ask.state_id.len() + 24).sum();
         let mut call = Command::with_words(words, script.len() + keys + 40);
         call.word(&[verb.as_bytes()]);
         call.word(&[script.as_bytes()]);
         call.number(asks.len());
         for ask in asks {
-            write_key(&mut call, prefix, ask.state_id, ask.algorithm, ask.subject);
+            write_key(&mut call, form, ask.state_id, ask.algorithm, ask.subject);
         }
         call.number(now_us);
         if let Some((bucket, ask)) = one {
@@ -166,23 +173,23 @@ impl Script {
 
     /// The call `EVALSHA sha …` that settles these.
     #[must_use]
-    pub fn settle_by_sha(sha: &str, prefix: &str, now_us: i64, settles: &[Settle<'_>]) -> Command {
-        Self::settle("EVALSHA", sha, prefix, (now_us, settles))
+    pub fn settle_by_sha(sha: &str, form: KeyForm<'_>, now_us: i64, settles: &[Settle<'_>]) -> Command {
+        Self::settle("EVALSHA", sha, form, (now_us, settles))
     }
 
     /// The same call with the whole text.
     #[must_use]
-    pub fn settle_by_text(prefix: &str, now_us: i64, settles: &[Settle<'_>]) -> Command {
-        Self::settle("EVAL", Self::Release.text(), prefix, (now_us, settles))
+    pub fn settle_by_text(form: KeyForm<'_>, now_us: i64, settles: &[Settle<'_>]) -> Command {
+        Self::settle("EVAL", Self::Release.text(), form, (now_us, settles))
     }
 
-    fn settle(verb: &str, script: &str, prefix: &str, (now_us, settles): (i64, &[Settle<'_>])) -> Command {
+    fn settle(verb: &str, script: &str, form: KeyForm<'_>, (now_us, settles): (i64, &[Settle<'_>])) -> Command {
         let mut call = Command::with_words(5 + 10 * settles.len(), script.len() + 200 * settles.len());
         call.word(&[verb.as_bytes()]);
         call.word(&[script.as_bytes()]);
         call.number(settles.len());
         for settle in settles {
-            write_key(&mut call, prefix, settle.state_id, settle.algorithm, settle.subject);
+            write_key(&mut call, form, settle.state_id, settle.algorithm, settle.subject);
         }
         call.number(now_us);
         call.word(&[b"1"]);
@@ -196,9 +203,19 @@ impl Script {
     }
 }
 
-/// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot. A
-/// window's length stands behind it: another length is another state.
-fn write_key(call: &mut Command, prefix: &str, state_id: &str, algorithm: &Algorithm, subject: &[u8]) {
+fn write_key(call: &mut Command, form: KeyForm<'_>, state_id: &str, algorithm: &Algorithm, subject: &[u8]) {
+    with_key(form, (state_id, subject), algorithm, |pieces| call.word(pieces));
+}
+
+/// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot. Tagged with
+/// a route it is `<prefix>:{<route>}:<subject>:<state id>:…`: what a route has stays in one. A window's length
+/// stands behind it: another length is another state.
+pub(super) fn with_key<R>(
+    form: KeyForm<'_>,
+    (state_id, subject): (&str, &[u8]),
+    algorithm: &Algorithm,
+    take: impl FnOnce(&[&[u8]]) -> R,
+) -> R {
     let mut letter = [0; 4];
     let letter = algorithm.letter().encode_utf8(&mut letter).as_bytes();
     let mut digits = itoa::Buffer::new();
@@ -206,8 +223,13 @@ fn write_key(call: &mut Command, prefix: &str, state_id: &str, algorithm: &Algor
         0 => [b"", b""],
         window_us => [b".", digits.format(window_us).as_bytes()],
     };
-    let state_id = state_id.as_bytes();
-    call.word(&[prefix.as_bytes(), b":{", subject, b"}:", state_id, b":", letter, FORMAT_VERSION, dot, window]);
+    let (tag, behind): (&[u8], [&[u8]; 2]) = match form.route(state_id) {
+        None => (subject, [b"", b""]),
+        Some(route) => (route.as_bytes(), [subject, b":"]),
+    };
+    let [subject, colon] = behind;
+    let (prefix, state_id) = (form.prefix.as_bytes(), state_id.as_bytes());
+    take(&[prefix, b":{", tag, b"}:", subject, colon, state_id, b":", letter, FORMAT_VERSION, dot, window])
 }
 
 fn write_letter(call: &mut Command, algorithm: &Algorithm) {
@@ -228,12 +250,9 @@ fn write_parameters(call: &mut Command, algorithm: &Algorithm, now_us: i64, slot
         }
         Algorithm::FixedWindow(window) => {
             // What the server's clock says is not known yet; its window is found from ours.
-            let near = if now_us == 0 { wall_clock_us() } else { now_us };
-            let (from, to) = window.window_at(near).unwrap_or_default();
-            write_numbers(
-                call,
-                [window.limit, window.window_us, from.unsigned_abs(), to.unsigned_abs(), 0, window.debt],
-            );
+            let near = if now_us == 0 { wall_clock_us() } else { now_us.saturating_abs() };
+            let [from, to, next] = window.windows_near(near).unwrap_or_default().map(i64::unsigned_abs);
+            write_numbers(call, [window.limit, window.window_us, from, to, next, window.debt]);
         }
         Algorithm::SlidingWindow(window) => {
             write_numbers(call, [window.limit, window.window, window.tick, 0, 0, window.debt]);
@@ -363,11 +382,17 @@ fn kind_of_code(code: &str) -> Option<StoreErrorKind> {
     })
 }
 
-/// Whether a reply says that this server lets no script read its clock; nothing was executed then.
+/// Whether a reply may say that this server lets no script read its clock: a managed server, an ACL
+/// without TIME, a renamed TIME. Nothing was executed then, for the clock is read first.
 #[must_use]
 pub fn refuses_time(value: &Value) -> bool {
+    const REFUSALS: [&str; 3] = [
+        "command is not allowed from script",
+        "The user executing the script can't run",
+        "Unknown Redis command called from script",
+    ];
     matches!(value, Value::ServerError(error)
-        if error.details().is_some_and(|details| details.contains("command is not allowed from script")))
+        if error.details().is_some_and(|details| REFUSALS.iter().any(|refusal| details.contains(refusal))))
 }
 
 /// Whether a reply says that the server does not know the script; nothing was executed then.

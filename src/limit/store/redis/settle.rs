@@ -5,22 +5,20 @@
 
 use std::time::Instant;
 
-use redis::Value;
-
-use super::connection::Connection;
-use super::script::{self, Script, error_kind};
-use super::{RedisStore, State};
+use super::order::{Asking, Order, Told};
+use super::{RedisStore, Topology};
 use crate::limit::stats::StoreErrorKind;
 use crate::limit::store::Settle;
 
 impl RedisStore {
-    /// Settles all of these in one call, by the server's clock, within the configured time.
+    /// Settles all of these, by the server's clock, within the configured time: in one call, or in a Cluster
+    /// in one call each.
     ///
     /// # Errors
-    /// Why the store did not. After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may have
-    /// been done all the same.
+    /// Why the store did not, or not all. After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may
+    /// have been done all the same.
     pub async fn settle(&self, settles: &[Settle<'_>]) -> Result<(), StoreErrorKind> {
-        self.settle_at(self.state.clock(), settles).await
+        self.settle_by(None, settles).await
     }
 
     /// The same by a given clock, microseconds since 1970 (tests; 0 is the server's).
@@ -28,44 +26,43 @@ impl RedisStore {
     /// # Errors
     /// As [`RedisStore::settle`].
     pub async fn settle_at(&self, now_us: i64, settles: &[Settle<'_>]) -> Result<(), StoreErrorKind> {
-        let Some(connection) = self.state.connection() else {
-            return Err(self.state.breaker.borrow().cause().unwrap_or(StoreErrorKind::Refused));
-        };
-        let deadline = Instant::now() + self.state.settings.timeout;
-        let settled = self.state.send_settles(&connection, now_us, settles);
-        let result = match tokio::time::timeout_at(deadline.into(), settled).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreErrorKind::Timeout),
-        };
-        if let Err(kind) = result {
-            self.state.count_error(kind);
+        self.settle_by(Some(now_us), settles).await
+    }
+
+    async fn settle_by(&self, now_us: Option<i64>, settles: &[Settle<'_>]) -> Result<(), StoreErrorKind> {
+        let deadline = self.shared.deadline();
+        match &self.topology {
+            Topology::One(kept) => {
+                let order = Order::Settle { now_us, settles };
+                settled(kept.node().call(&order, deadline, Asking::No).await?)
+            }
+            Topology::Cluster(_) => {
+                let mut result = Ok(());
+                for settle in settles {
+                    let one = self.settle_in_cluster(now_us, deadline, settle).await;
+                    result = result.and(one);
+                }
+                result
+            }
         }
-        self.state.learn(&connection, result.err());
-        result
+    }
+
+    async fn settle_in_cluster(
+        &self,
+        now_us: Option<i64>,
+        deadline: Instant,
+        settle: &Settle<'_>,
+    ) -> Result<(), StoreErrorKind> {
+        let Topology::Cluster(cluster) = &self.topology else { return Err(StoreErrorKind::Protocol) };
+        let order = Order::Settle { now_us, settles: std::slice::from_ref(settle) };
+        settled(cluster.send(settle.state_id, settle.subject, &order, deadline).await?)
     }
 }
 
-impl State {
-    async fn send_settles(
-        &self,
-        connection: &Connection,
-        now_us: i64,
-        settles: &[Settle<'_>],
-    ) -> Result<(), StoreErrorKind> {
-        let prefix = &self.settings.key_prefix;
-        self.stats.store_calls.increment();
-        let sha = connection.sha(Script::Release);
-        let mut value = connection.send(&Script::settle_by_sha(sha, prefix, now_us, settles)).await?;
-        if script::is_unknown_script(&value) {
-            self.scripts_missing.set(true);
-            self.attention.notify_one();
-            self.stats.store_calls.increment();
-            value = connection.send(&Script::settle_by_text(prefix, now_us, settles)).await?;
-        }
-        match value {
-            Value::Int(1) => Ok(()),
-            Value::ServerError(error) => Err(error_kind(&error)),
-            _ => Err(StoreErrorKind::Protocol),
-        }
+fn settled(told: Told) -> Result<(), StoreErrorKind> {
+    match told {
+        Told::Settled => Ok(()),
+        Told::Elsewhere(_) => Err(StoreErrorKind::Moved),
+        Told::Decided(_) | Told::Granted(_) => Err(StoreErrorKind::Protocol),
     }
 }

@@ -1,5 +1,6 @@
 //! What TLS towards Redis trusts and shows.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +11,47 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::super::settings::RedisTls;
 
+/// The rustls configuration of a store's connections. The files are read when it is first wanted, and
+/// again after an attempt to connect failed: they may have been replaced.
+#[derive(Debug)]
+pub(super) struct Tls {
+    wanted: Option<RedisTls>,
+    read: RefCell<Option<Arc<ClientConfig>>>,
+}
+
+impl Tls {
+    pub(super) fn new(wanted: Option<&RedisTls>) -> Self {
+        Self { wanted: wanted.cloned(), read: RefCell::new(None) }
+    }
+
+    /// What to connect with; `None` is plain TCP.
+    ///
+    /// # Errors
+    /// Names the file that could not be used.
+    pub(super) async fn config(&self) -> io::Result<Option<Arc<ClientConfig>>> {
+        let Some(wanted) = &self.wanted else { return Ok(None) };
+        let read = self.read.borrow().clone();
+        if read.is_some() {
+            return Ok(read);
+        }
+        let wanted = wanted.clone();
+        let read = tokio::task::spawn_blocking(move || client_config(&wanted)).await;
+        let read = Arc::new(read.map_err(io::Error::other)??);
+        *self.read.borrow_mut() = Some(Arc::clone(&read));
+        Ok(Some(read))
+    }
+
+    /// The files are to be read again.
+    pub(super) fn forget(&self) {
+        *self.read.borrow_mut() = None;
+    }
+}
+
 /// Reads the files and makes a rustls configuration of them. Blocks on the disk.
 ///
 /// # Errors
 /// Names the file that could not be used.
-pub(super) fn client_config(tls: &RedisTls) -> io::Result<ClientConfig> {
+fn client_config(tls: &RedisTls) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &tls.ca {
         for certificate in certificates(path)? {

@@ -1,0 +1,59 @@
+//! The keys of TLS on listeners.
+
+use std::path::PathBuf;
+
+use crate::config::shape::{OneOrMany, keys, words};
+
+keys! {
+    /// TLS of a listener.
+    Tls {
+        /// Certificates and their keys. A client gets the one for the name it asks for (SNI), else the first. Required.
+        certificates: OneOrMany<CertificateFiles>,
+        /// The oldest version that is spoken: `"1.2"` (default) or `"1.3"`.
+        min_version: MinVersion,
+        /// Whether clients show certificates. Default: they are not asked.
+        client_auth: ClientAuth,
+    }
+}
+
+keys! {
+    /// A certificate and its key.
+    CertificateFiles {
+        /// PEM file: the certificate, then those of its issuers, without the root. Required.
+        cert: PathBuf,
+        /// PEM file: its private key, not encrypted. Required.
+        key: PathBuf,
+    }
+}
+
+words! {
+    /// A version of TLS.
+    MinVersion {
+        /// TLS 1.2.
+        Tls12 = "1.2",
+        /// TLS 1.3.
+        Tls13 = "1.3",
+    }
+}
+
+keys! {
+    /// Client certificates.
+    ClientAuth {
+        /// `none`, `request` (one that is shown must be valid) or `require` (no connection without one). Required.
+        mode: ClientAuthMode,
+        /// PEM file of the authorities whose client certificates are believed. Required, but for `none`.
+        ca: PathBuf,
+    }
+}
+
+words! {
+    /// Whether clients show certificates.
+    ClientAuthMode {
+        /// They are not asked.
+        None = "none",
+        /// They may.
+        Request = "request",
+        /// They must.
+        Require = "require",
+    }
+}

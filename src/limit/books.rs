@@ -1,0 +1,205 @@
+//! One worker's books: which slots its requests hold, and what is still to be settled with the store.
+//!
+//! With the memory store everything is settled at once. With Redis a task of its own sends what is owed,
+//! many at a time and off the requests' path; nothing is sent twice. Slots are renewed long before they
+//! end, and are kept in this process as well, so that limits of requests in flight go on where they
+//! stood when the store goes away, and are there again when it comes back.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::algorithm::Algorithm;
+use super::bill::{Account, ChargedBy, Owed};
+use super::policy::Policy;
+use super::stats::LimitStats;
+use super::store::Settle;
+use super::store::memory::MemoryStore;
+use super::store::redis::RedisStore;
+
+/// The books.
+#[derive(Debug)]
+pub struct Books {
+    memory: Arc<MemoryStore>,
+    store: Option<Rc<RedisStore>>,
+    stats: Arc<LimitStats>,
+    /// First part of every slot's id: no other worker of any proxy has it.
+    instance: Box<str>,
+    taken: Cell<u64>,
+    held: RefCell<HashMap<Arc<str>, Held>>,
+    owed: RefCell<VecDeque<Owed>>,
+    work: Notify,
+    idle: Notify,
+}
+
+/// The slots of one request.
+#[derive(Debug)]
+struct Held {
+    accounts: SmallVec<[Account; 1]>,
+    renew_at: Instant,
+}
+
+/// The most settlements that wait to be sent; further ones are lost: charges stay, slots end by themselves.
+const MOST_OWED: usize = 65_536;
+/// Settlements sent in one call.
+const BATCH: usize = 64;
+/// How often held slots are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Books {
+    /// Empty books over the memory store, or over Redis.
+    #[must_use]
+    pub fn new(memory: Arc<MemoryStore>, store: Option<Rc<RedisStore>>, stats: Arc<LimitStats>) -> Rc<Self> {
+        Rc::new(Self {
+            memory,
+            store,
+            stats,
+            instance: format!("{:016x}{:016x}", random(), random()).into(),
+            taken: Cell::new(0),
+            held: RefCell::default(),
+            owed: RefCell::default(),
+            work: Notify::new(),
+            idle: Notify::new(),
+        })
+    }
+
+    /// An id for a slot that no other request of any proxy has.
+    pub(super) fn slot(&self) -> Arc<str> {
+        self.taken.set(self.taken.get() + 1);
+        format!("{}:{}", self.instance, self.taken.get()).into()
+    }
+
+    /// A request holds its slots until it is released.
+    pub(super) fn hold(&self, slot: &Arc<str>, accounts: &SmallVec<[Account; 1]>) {
+        let renew_at = Instant::now() + renewal(accounts);
+        self.held.borrow_mut().insert(Arc::clone(slot), Held { accounts: accounts.clone(), renew_at });
+        if self.store.is_some() {
+            self.remember(slot, accounts);
+        }
+        self.work.notify_one();
+    }
+
+    /// The request has ended, or never got its slots.
+    pub(super) fn release(&self, slot: &str) {
+        self.held.borrow_mut().remove(slot);
+    }
+
+    /// Counts a settlement.
+    pub(super) fn settled(&self, policy: &Policy, amount: i64) {
+        if let Some(counters) = self.stats.settled.get(policy.index) {
+            counters[usize::from(amount > 0)].add(amount.unsigned_abs());
+        }
+    }
+
+    /// Something is to be settled: at once in memory, soon in Redis.
+    pub(super) fn owe(&self, owed: Owed) {
+        let is_slot = matches!(owed.account.algorithm, Algorithm::InFlight(_));
+        let is_local = owed.charged_by == ChargedBy::Local;
+        if self.store.is_none() || is_slot || is_local {
+            self.memory.settle(&[owed.settle()]);
+        }
+        // What was charged here is none of the store's; a slot may be renewed there by now.
+        if self.store.is_none() || (is_local && !is_slot) {
+            return;
+        }
+        let mut queue = self.owed.borrow_mut();
+        if queue.len() < MOST_OWED {
+            queue.push_back(owed);
+            self.work.notify_one();
+        }
+    }
+
+    /// Keeps slots in this process that Redis holds.
+    fn remember(&self, slot: &Arc<str>, accounts: &[Account]) {
+        for account in accounts {
+            self.memory.settle(&[renewing(account, slot).settle()]);
+        }
+    }
+
+    /// Sends what is owed and renews what is held, until it is dropped.
+    pub async fn keep(self: Rc<Self>) {
+        loop {
+            let holds = !self.held.borrow().is_empty();
+            tokio::select! {
+                () = self.work.notified() => {}
+                () = tokio::time::sleep(LOOK), if holds => {}
+            }
+            self.renew().await;
+            self.send().await;
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is owed any more.
+    pub async fn close(&self) {
+        while !self.owed.borrow().is_empty() {
+            let idle = self.idle.notified();
+            self.work.notify_one();
+            idle.await;
+        }
+    }
+
+    async fn send(&self) {
+        let Some(store) = &self.store else { return };
+        loop {
+            let batch: Vec<Owed> = {
+                let mut queue = self.owed.borrow_mut();
+                let len = queue.len().min(BATCH);
+                queue.drain(..len).collect()
+            };
+            if batch.is_empty() {
+                return;
+            }
+            let settles: Vec<Settle<'_>> = batch.iter().map(Owed::settle).collect();
+            // What fails is counted by the store, and lost: a charge stays, a slot ends by itself.
+            let _ = store.settle(&settles).await;
+        }
+    }
+
+    /// Renews every slot that is due.
+    async fn renew(&self) {
+        let due = self.due(Instant::now());
+        for batch in due.chunks(BATCH) {
+            let settles: Vec<Settle<'_>> = batch.iter().map(Owed::settle).collect();
+            self.memory.settle(&settles);
+            if let Some(store) = &self.store {
+                let _ = store.settle(&settles).await;
+            }
+        }
+    }
+
+    fn due(&self, now: Instant) -> Vec<Owed> {
+        let mut held = self.held.borrow_mut();
+        let due = held.iter_mut().filter(|(_, held)| held.renew_at <= now);
+        due.flat_map(|(slot, held)| {
+            held.renew_at = now + renewal(&held.accounts);
+            held.accounts.iter().map(|account| renewing(account, slot)).collect::<SmallVec<[_; 1]>>()
+        })
+        .collect()
+    }
+}
+
+/// A number that no other process draws.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// A slot lasts longer.
+fn renewing(account: &Account, slot: &Arc<str>) -> Owed {
+    Owed { account: account.clone(), amount: 1, charged_at_us: 0, slot: Arc::clone(slot), charged_by: ChargedBy::Store }
+}
+
+/// How long after taking or renewing slots they are renewed: a third of the shortest lifetime.
+fn renewal(accounts: &[Account]) -> Duration {
+    let lifetimes = accounts.iter().filter_map(|account| match &account.algorithm {
+        Algorithm::InFlight(slots) => Some(slots.slot_us),
+        _ => None,
+    });
+    Duration::from_micros(lifetimes.min().unwrap_or(30_000_000) / 3)
+}

@@ -1,0 +1,75 @@
+//! TLS towards clients: which certificate a name gets, and whose certificates are believed. What is
+//! made here is checked when the configuration is loaded, so that nothing of it can fail later.
+
+mod certificate;
+mod clients;
+mod der;
+mod names;
+mod subject;
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+pub use certificate::{Certificate, CertificateError, Validity};
+pub use clients::{Authorities, AuthoritiesError, ClientAuth};
+use names::Names;
+pub use subject::subject;
+
+/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).
+pub const H2: &[u8] = b"h2";
+/// The ALPN name of HTTP/1.1 (RFC 7301 §6).
+pub const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// TLS 1.3 alone.
+static NEWEST: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl MinVersion {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Tls12 => rustls::ALL_VERSIONS,
+            Self::Tls13 => NEWEST,
+        }
+    }
+}
+
+/// What one listener shows and asks for. Sessions are resumed on this listener alone, and not at all
+/// where clients show certificates: those are verified on every connection. There is no early data.
+///
+/// # Errors
+/// When the parts do not fit together.
+pub fn server_config(
+    certificates: Vec<Certificate>,
+    min_version: MinVersion,
+    clients: &ClientAuth,
+    protocols: &[&[u8]],
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(min_version.versions())?;
+    let verifier = clients.verifier();
+    let asks = verifier.is_some();
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Names::new(certificates)));
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    if asks {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = Ticketer::new()?;
+    }
+    Ok(Arc::new(config))
+}

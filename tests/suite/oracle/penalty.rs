@@ -1,0 +1,114 @@
+//! Penalties, as the history of what happened to a key.
+
+use tollgate::limit::algorithm::Settlement;
+
+use super::{Charge, Definition, Read, SECOND, Settled};
+
+/// So many strikes block.
+#[derive(Debug)]
+pub(super) struct Penalty {
+    pub(super) after: u64,
+    pub(super) first: i64,
+    pub(super) longest: i64,
+    /// How many of the limits before it it watches.
+    pub(super) watches: usize,
+}
+
+/// What happened, since all was last forgotten.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History(Vec<Event>);
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// Denied; what is denied until its Retry-After has run out belongs to it.
+    Strike { until: i64 },
+    /// Blocked.
+    Block { length: i64, until: i64 },
+}
+
+impl History {
+    fn last_round(&self) -> Option<i64> {
+        let until = |event: &Event| if let Event::Strike { until } = event { Some(*until) } else { None };
+        self.0.iter().rev().find_map(until)
+    }
+
+    fn last_block(&self) -> Option<(i64, i64)> {
+        let block = |event: &Event| {
+            if let Event::Block { length, until } = event { Some((*length, *until)) } else { None }
+        };
+        self.0.iter().rev().find_map(block)
+    }
+
+    /// When the last of all ends.
+    fn quiet_since(&self) -> Option<i64> {
+        self.last_round().max(self.last_block().map(|(_, until)| until))
+    }
+
+    fn strikes(&self) -> u64 {
+        let since = self.0.iter().rev().take_while(|event| matches!(event, Event::Strike { .. }));
+        since.count().try_into().unwrap()
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.0.iter().filter(|event| matches!(event, Event::Block { .. })).count()
+    }
+
+    /// Microseconds for which it is blocked.
+    pub(super) fn blocked_for(&self, now: i64) -> i64 {
+        self.last_block().map_or(0, |(_, until)| (until - now).max(0))
+    }
+}
+
+impl Penalty {
+    /// A limit that it watches denied, for so long (`None`: for ever). Whether that was a strike.
+    pub(super) fn denied(&self, mut history: History, retry: Option<i64>, now: i64) -> (History, bool) {
+        if history.last_round().is_some_and(|until| until > now) {
+            return (history, false);
+        }
+        history.0.push(Event::Strike { until: now + retry.unwrap_or(self.longest) });
+        if history.strikes() >= self.after {
+            let length = history.last_block().map_or(self.first, |(length, _)| 2 * length).min(self.longest);
+            history.0.push(Event::Block { length, until: now + length });
+        }
+        (history, true)
+    }
+}
+
+impl Definition for Penalty {
+    type State = History;
+
+    /// All is forgotten once it was quiet for the longest block. A block that ends too far ahead ends the
+    /// longest one from now, and so does the round of the last strike.
+    fn read(&self, stored: Option<&History>, now: i64) -> Read<History> {
+        let Some(mut history) = stored.cloned() else { return Read::as_it_is(None) };
+        if history.quiet_since().is_none_or(|since| since + self.longest <= now) {
+            return Read::as_it_is(None);
+        }
+        let anchored = history.blocked_for(now) > self.longest + SECOND;
+        if anchored {
+            for event in &mut history.0 {
+                let (Event::Strike { until } | Event::Block { until, .. }) = event;
+                *until = (*until).min(now + self.longest);
+            }
+        }
+        Read { counts: Some(history), anchored }
+    }
+
+    fn judge(&self, counts: Option<&History>, cost: u64, now: i64, _: i64) -> (i64, u64) {
+        (if cost == 0 { 0 } else { counts.map_or(0, |history| history.blocked_for(now)) }, 0)
+    }
+
+    fn charge(&self, counts: Option<History>, _: Charge<'_>) -> History {
+        counts.unwrap_or_default()
+    }
+
+    fn left(&self, counts: Option<&History>, now: i64, _: i64) -> (u64, i64) {
+        let Some(history) = counts else { return (self.after, 0) };
+        let left = if history.blocked_for(now) > 0 { 0 } else { self.after.saturating_sub(history.strikes()) };
+        (left, history.quiet_since().map_or(0, |since| since + self.longest - now))
+    }
+
+    fn settle(&self, _: Option<&History>, _: &Settlement<'_>, _: i64) -> Settled<History> {
+        Settled::Same
+    }
+}
