@@ -185,7 +185,7 @@ impl Limiter {
                     plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
                     let Ok(hold) = self.reserve(&plan) else { return overflow() };
                     let slot = self.slot(&plan);
-                    return self.decide_without_store(&plan, slot, hold, is_owed);
+                    return self.decide_without_store(&plan, slot.as_ref(), hold, is_owed);
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Limiter {
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
             let Ok(Recall::Ask(permit)) = recalled else {
-                return self.decide_without_store(plan, slot.clone(), hold, is_owed);
+                return self.decide_without_store(plan, slot.as_ref(), hold, is_owed);
             };
             let began = Instant::now();
             // From here on the store may grant, whether we hear of it or not.
@@ -242,7 +242,7 @@ impl Limiter {
                 Asked::Remembered => continue,
                 Asked::Alone(Err(_)) => {
                     drop(bill);
-                    return self.decide_without_store(plan, slot.clone(), hold, is_owed);
+                    return self.decide_without_store(plan, slot.as_ref(), hold, is_owed);
                 }
                 Asked::Alone(Ok(reply)) => reply,
                 Asked::Shared(reply) => {
@@ -319,7 +319,7 @@ impl Limiter {
     fn decide_without_store<'a>(
         &self,
         plan: &Plan<'a>,
-        slot: Option<Arc<str>>,
+        slot: Option<&Arc<str>>,
         hold: Option<Hold>,
         is_owed: IsOwed,
     ) -> Verdict<'a> {
@@ -333,9 +333,9 @@ impl Limiter {
         }
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
         let local = || plan.counted.iter().filter(|planned| is_local(planned));
-        let asks: Asks<'_> = local().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
+        let asks: Asks<'_> = local().map(|planned| planned.ask(slot.map_or("", |slot| slot))).collect();
         let reply = self.fallback.decide(&asks, is_owed);
-        let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
+        let bill = if reply.granted { self.bill(plan, slot.cloned()) } else { None };
         let bill = Self::settled(bill, local(), &reply, ChargedBy::Local);
         let mut answers = reply.answers.iter();
         let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {

@@ -385,10 +385,10 @@ fn assert_found(mut found: Found, total: usize) {
         quantile(&mut found.late, 0.99)
     );
     assert_eq!(passed + delayed + rejected, total);
-    assert!(passed > total / 10 && delayed > total / 10 && rejected > total / 10, "the mix is one-sided");
+    assert!(passed > total / 20 && delayed > total / 20 && rejected > total / 20, "the mix is one-sided");
     assert!(found.waits > delayed * 9 / 10, "most delays are compared");
     assert!(found.ours_excused * 50 < total && found.arithmetic_excused * 50 < total, "too many are excused");
-    assert!(held_at_least <= Duration::from_millis(10), "nginx holds longer than this arithmetic says");
+    assert!(held_at_least <= Duration::from_millis(50), "nginx holds longer than this arithmetic says");
 }
 
 /// Eight requests at one instant, and three more, under `rate=10r/s burst=5 delay=2`.

@@ -93,7 +93,9 @@ fn keep_busy(proxies: &[&Tollgate]) {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().expect("500 answers"));
+    for thread in threads {
+        thread.join().expect("500 answers");
+    }
 }
 
 /// Which lines of an access log were denied, and by which limit.

@@ -29,7 +29,7 @@ fn test(tests: &str, more: &[&str]) -> Finished {
 
 #[test]
 fn what_is_expected_and_happens_passes() {
-    let tests = r#"
+    let tests = r"
   - name: a login burst is cut at five
     send: { count: 20, method: POST, url: https://api.example.com/v1/login, from: 1.2.3.4, at: 0s }
     expect: { allowed: 5, denied: 15, retry_after: 2s, denied_by: login-per-ip, remaining: 0 }
@@ -53,7 +53,7 @@ fn what_is_expected_and_happens_passes() {
   - name: the queue holds two
     send: { count: 4, url: /queue }
     expect: { allowed: 3, longest_wait: 200ms }
-"#;
+";
     let ran = test(tests, &[]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
     assert!(ran.output.contains("ok     a login burst is cut at five  5 allowed, 15 denied"), "{}", ran.output);

@@ -34,7 +34,7 @@ impl RedisStore {
         match &self.topology {
             Topology::One(kept) => {
                 let order = Order::Settle { now_us, settles };
-                settled(kept.node().call(&order, deadline, Asking::No).await?)
+                settled(&kept.node().call(&order, deadline, Asking::No).await?)
             }
             Topology::Cluster(_) => {
                 let mut result = Ok(());
@@ -55,11 +55,11 @@ impl RedisStore {
     ) -> Result<(), StoreErrorKind> {
         let Topology::Cluster(cluster) = &self.topology else { return Err(StoreErrorKind::Protocol) };
         let order = Order::Settle { now_us, settles: std::slice::from_ref(settle) };
-        settled(cluster.send(settle.state_id, settle.subject, &order, deadline).await?)
+        settled(&cluster.send(settle.state_id, settle.subject, &order, deadline).await?)
     }
 }
 
-fn settled(told: Told) -> Result<(), StoreErrorKind> {
+fn settled(told: &Told) -> Result<(), StoreErrorKind> {
     match told {
         Told::Settled => Ok(()),
         Told::Elsewhere(_) => Err(StoreErrorKind::Moved),
