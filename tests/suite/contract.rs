@@ -10,9 +10,9 @@ use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
 
 /// A limit as a test states it: at once, and per second.
-struct Terms {
-    burst: f64,
-    rate: f64,
+pub(crate) struct Terms {
+    pub(crate) burst: f64,
+    pub(crate) rate: f64,
 }
 
 const PER_CLIENT: Terms = Terms { burst: 50.0, rate: 200.0 };
@@ -28,12 +28,12 @@ fn two_limits(store: &str) -> String {
     )
 }
 
-fn redis_store(redis: &RedisServer) -> String {
+pub(crate) fn redis_store(redis: &RedisServer) -> String {
     format!("store:\n  redis: {{ url: '{}', timeout: 2s }}\n", redis.url())
 }
 
 /// Four clients, two of a name; both limits are under pressure all the time.
-fn saturate(proxies: &[&Tollgate]) -> Vec<Sample> {
+pub(crate) fn saturate(proxies: &[&Tollgate]) -> Vec<Sample> {
     let clients = (0..4).map(|n| {
         let name = if n < 2 { "a" } else { "b" };
         (proxies[n % proxies.len()].web(), Request::get("/").header("x-client", name))
@@ -43,7 +43,7 @@ fn saturate(proxies: &[&Tollgate]) -> Vec<Sample> {
 
 /// T1 as an inequality over every pair: an admission lies between the sending and the answer of its
 /// request, so no window from one sending to a later answer may hold more than `burst + rate · window`.
-fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
+pub(crate) fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
     let mut admitted: Vec<_> = samples.iter().filter(|sample| sample.status() == 200).collect();
     admitted.sort_by_key(|sample| sample.received);
     for begin in &admitted {
@@ -57,13 +57,13 @@ fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
     }
 }
 
-fn count(n: usize) -> f64 {
+pub(crate) fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).expect("a small number"))
 }
 
 /// Both sides of T1 for the limit that is under pressure throughout: not more than `burst + rate·t`,
 /// and not less either (the last denial proves that less than one whole request was left).
-fn assert_exact(samples: &[Sample], terms: &Terms, limit: &str) {
+pub(crate) fn assert_exact(samples: &[Sample], terms: &Terms, limit: &str) {
     let admitted: Vec<_> = samples.iter().filter(|sample| sample.status() == 200).collect();
     let total = count(admitted.len());
     let first_sent = admitted.iter().map(|sample| sample.sent).min().expect("some are admitted");

@@ -8,6 +8,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
 mod command_line;
 mod configuration;
 mod contract;
@@ -17,11 +18,13 @@ mod examples;
 mod flood;
 mod forwarding;
 mod forwarding_http2;
+mod identity;
 mod inbound;
 mod keys;
 mod layering;
 mod observability;
 mod oracle;
+mod penalties;
 mod recipes;
 mod redis_replies;
 mod redis_store;
