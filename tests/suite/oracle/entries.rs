@@ -38,7 +38,9 @@ impl Definition for Log {
         let mut live: Vec<i64> = stored.into_iter().flatten().copied().filter(|at| at + self.width > now).collect();
         let anchored = live.iter().any(|at| at - now > SECOND);
         if anchored {
-            live.iter_mut().for_each(|at| *at = now.min(*at));
+            for at in &mut live {
+                *at = now.min(*at);
+            }
         }
         Read { counts: Some(live).filter(|live| !live.is_empty()), anchored }
     }
@@ -100,7 +102,9 @@ impl Definition for Slots {
         live.retain(|_, end| *end > now);
         let anchored = live.values().any(|end| end - now > self.lifetime + SECOND);
         if anchored {
-            live.values_mut().for_each(|end| *end = (*end).min(now + self.lifetime));
+            for end in live.values_mut() {
+                *end = (*end).min(now + self.lifetime);
+            }
         }
         Read { counts: Some(live).filter(|live| !live.is_empty()), anchored }
     }

@@ -273,8 +273,11 @@ impl Oracle {
     fn strike(&mut self, asks: &[Asked], seen: &mut [Seen], now: i64) {
         for index in 0..asks.len() {
             let Rule::Penalty(penalty) = &asks[index].form.rule else { continue };
-            let denied: Vec<i64> =
-                seen[index - penalty.watches..index].iter().map(|seen| seen.retry).filter(|retry| *retry != 0).collect();
+            let denied: Vec<i64> = seen[index - penalty.watches..index]
+                .iter()
+                .map(|seen| seen.retry)
+                .filter(|retry| *retry != 0)
+                .collect();
             if denied.is_empty() || asks[index].cost == 0 || seen[index].retry != 0 {
                 continue;
             }
@@ -415,7 +418,8 @@ impl Run {
         self.retry = reply.retry_us.max(0);
         self.reset = reply.answers[0].reset_us.cast_signed();
         let charged = asked.into_iter().zip(&reply.answers);
-        let charged = charged.filter(|(one, answer)| reply.granted && answer.allowed && one.shadow == 0 && one.cost > 0);
+        let charged =
+            charged.filter(|(one, answer)| reply.granted && answer.allowed && one.shadow == 0 && one.cost > 0);
         for (Asked { form, name, cost, .. }, _) in charged {
             self.charged.push(Charged { form, name, cost, now: self.now, slot: slot.clone() });
         }

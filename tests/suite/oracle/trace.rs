@@ -57,7 +57,10 @@ pub(super) struct Operation {
 pub(super) enum Move {
     Ask(Vec<Request>),
     /// Settles one of the last charges by this amount.
-    Settle { back: usize, amount: i64 },
+    Settle {
+        back: usize,
+        amount: i64,
+    },
 }
 
 /// How the clock moves.
@@ -163,7 +166,10 @@ fn buckets() -> Vec<Policy> {
         policy(3, [limit("tokens", [tokens(3, 1_000_000, 10), tokens(7, 13_000_000, 4)].map(bucket))]),
         policy(4, [limit("owed", [owing(tokens(10, 1_000_000, 10), 10), owing(tokens(4, 1_000_000, 5), 2)])]),
         policy(3, [limit("queue", [leaky(10, 1_000_000, 10, 1), leaky(3, 7_000_000, 20, 5)].map(bucket))]),
-        policy(200_000, [limit("coarse", [tokens(1_000_003, MONTH_US, 1_000_003), tokens(5, 1_000_000, 5)].map(bucket))]),
+        policy(
+            200_000,
+            [limit("coarse", [tokens(1_000_003, MONTH_US, 1_000_003), tokens(5, 1_000_000, 5)].map(bucket))],
+        ),
         shadow(2, [limit("watched", [owing(tokens(2, 1_000_000, 3), 1)])]),
     ]
 }
@@ -173,8 +179,14 @@ fn windows() -> Vec<Policy> {
     vec![
         policy(2, [limit("clock", [fixed(Utc, 5, SECOND, 0), fixed(Utc, 2, SECOND, 0), fixed(Utc, 9, SECOND, 4)])]),
         policy(3, [limit("days", [fixed(Berlin, 10, DAY, 5), fixed(Utc, 10, DAY, 0), fixed(Berlin, 4, DAY, 0)])]),
-        policy(2, [limit("weeks", [fixed(Berlin, 8, 7 * DAY, 0), fixed(Utc, 8, 7 * DAY, 3), fixed(Berlin, 8, 3 * DAY, 0)])]),
-        policy(2, [limit("parts", [40 * MINUTE, HOUR, 144 * MINUTE, 6 * HOUR].map(|width| fixed(Berlin, 6, width, 2)))]),
+        policy(
+            2,
+            [limit("weeks", [fixed(Berlin, 8, 7 * DAY, 0), fixed(Utc, 8, 7 * DAY, 3), fixed(Berlin, 8, 3 * DAY, 0)])],
+        ),
+        policy(
+            2,
+            [limit("parts", [40 * MINUTE, HOUR, 144 * MINUTE, 6 * HOUR].map(|width| fixed(Berlin, 6, width, 2)))],
+        ),
         policy(2, [limit("quarters", [15 * MINUTE, 5 * MINUTE].map(|width| fixed(Berlin, 6, width, 0)))]),
         policy(2, [limit("first", [fixed(FirstRequest, 6, 2 * SECOND, 3), fixed(Utc, 6, 2 * SECOND, 0)])]),
         policy(3, [limit("first-day", [fixed(FirstRequest, 9, DAY, 0), fixed(Berlin, 9, DAY, 2)])]),
@@ -196,21 +208,30 @@ fn several() -> Vec<Policy> {
     use Clock::Utc;
     let block = |first: i64, longest: i64| (first * SECOND / 10, longest * SECOND / 10);
     vec![
-        policy(2, [
-            limit("both~1s", [tokens(5, 1_000_000, 5)].map(bucket)),
-            limit("both~10s", [tokens(14, 10_000_000, 14)].map(bucket)),
-        ]),
+        policy(
+            2,
+            [
+                limit("both~1s", [tokens(5, 1_000_000, 5)].map(bucket)),
+                limit("both~10s", [tokens(14, 10_000_000, 14)].map(bucket)),
+            ],
+        ),
         policy(2, [limit("logs~1s", [log(4, SECOND, 2)]), limit("logs~5s", [log(9, 5 * SECOND, 0)])]),
         shadow(2, [limit("seen~500ms", [fixed(Utc, 3, SECOND / 2, 0)]), limit("seen~3s", [sliding(6, 3 * SECOND, 0)])]),
-        policy(1, [
-            limit("login", [bucket(tokens(2, 1_000_000, 2))]),
-            limit("login~penalty", [blocks(2, block(5, 50), 1), blocks(3, block(4, 10), 1)]),
-        ]),
-        policy(2, [
-            limit("pin~1s", [fixed(Utc, 3, SECOND, 0)]),
-            limit("pin~4s", [log(6, 4 * SECOND, 0)]),
-            limit("pin~penalty", [blocks(1, block(3, 100), 2), blocks(1, block(10, 20), 2)]),
-        ]),
+        policy(
+            1,
+            [
+                limit("login", [bucket(tokens(2, 1_000_000, 2))]),
+                limit("login~penalty", [blocks(2, block(5, 50), 1), blocks(3, block(4, 10), 1)]),
+            ],
+        ),
+        policy(
+            2,
+            [
+                limit("pin~1s", [fixed(Utc, 3, SECOND, 0)]),
+                limit("pin~4s", [log(6, 4 * SECOND, 0)]),
+                limit("pin~penalty", [blocks(1, block(3, 100), 2), blocks(1, block(10, 20), 2)]),
+            ],
+        ),
     ]
 }
 
