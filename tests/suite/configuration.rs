@@ -125,6 +125,13 @@ fn every_mistake_has_its_place_and_its_cure() {
             &["open to other machines without a token", "`token_file`"],
         ),
         ("listen: :9901\nupstream: echo\nadmin: { address: 127.0.0.1:9901 }", "3:19", &["has this address already"]),
+    ];
+    assert_cured(cases);
+}
+
+#[test]
+fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
+    let cases: &[(&str, &str, &[&str])] = &[
         // Limits.
         (&limits("{ rate: 1/s }"), "3:12", &["this limit has no key"]),
         (&limits("{ key: client_ip }"), "3:12", &["this limit has no rate"]),
@@ -199,6 +206,13 @@ fn every_mistake_has_its_place_and_its_cure() {
             "3:57",
             &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
         ),
+    ];
+    assert_cured(cases);
+}
+
+#[test]
+fn every_mistake_in_a_route_a_store_or_the_environment_has_its_place_and_its_cure() {
+    let cases: &[(&str, &str, &[&str])] = &[
         // Routes and upstreams.
         (&route("name: a, upstream: usres"), "4:26", &["there is no upstream `usres`", "did you mean `users`?"]),
         (&route("name: a"), "4:7", &["this route has no upstream"]),

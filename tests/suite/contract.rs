@@ -43,7 +43,7 @@ pub(crate) fn saturate(proxies: &[&Tollgate]) -> Vec<Sample> {
 
 /// T1 as an inequality over every pair: an admission lies between the sending and the answer of its
 /// request, so no window from one sending to a later answer may hold more than `burst + rate · window`.
-pub(super) fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
+pub(crate) fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms) {
     let mut admitted: Vec<_> = samples.iter().filter(|sample| sample.status() == 200).collect();
     admitted.sort_by_key(|sample| sample.received);
     for begin in &admitted {
@@ -57,13 +57,13 @@ pub(super) fn assert_no_window_holds_too_much(samples: &[&Sample], terms: &Terms
     }
 }
 
-fn count(n: usize) -> f64 {
+pub(crate) fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).expect("a small number"))
 }
 
 /// Both sides of T1 for the limit that is under pressure throughout: not more than `burst + rate·t`,
 /// and not less either (the last denial proves that less than one whole request was left).
-fn assert_exact(samples: &[Sample], terms: &Terms, limit: &str) {
+pub(crate) fn assert_exact(samples: &[Sample], terms: &Terms, limit: &str) {
     let admitted: Vec<_> = samples.iter().filter(|sample| sample.status() == 200).collect();
     let total = count(admitted.len());
     let first_sent = admitted.iter().map(|sample| sample.sent).min().expect("some are admitted");

@@ -318,3 +318,51 @@ fn the_script_for_one_token_bucket_writes_what_the_general_one_writes() {
     assert!(!servers[0].keys().is_empty());
     assert_eq!(servers[0].dump(), servers[1].dump());
 }
+
+/// One decision about a fixed window as a proxy sends it whose clock says `near`.
+fn decide_by_another_clock(server: &RedisServer, window: &FixedWindow, now_us: i64, near: i64) -> Vec<i64> {
+    const SCRIPT: &str = concat!(
+        include_str!("../../lua/prelude.lua"),
+        include_str!("../../lua/fixed_window.lua"),
+        include_str!("../../lua/decide.lua")
+    );
+    let [from, to, next] = window.windows_near(near).unwrap();
+    let numbers = [now_us, 1].map(|number| number.to_string());
+    let parameters = [0, 1, window.limit.cast_signed(), window.window_us.cast_signed(), from, to, next, 0];
+    let parameters = parameters.map(|number| number.to_string());
+    let mut words = vec!["EVAL", SCRIPT, "1", "state"];
+    words.extend(numbers.iter().map(String::as_str));
+    words.push("f");
+    words.extend(parameters.iter().map(String::as_str));
+    server.cli(&words).lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_proxy_whose_clock_is_minutes_off_counts_in_the_windows_of_the_servers_clock() {
+    let server = RedisServer::start();
+    let zone = Zone::find("Europe/Berlin").unwrap();
+    let subject = Subject::from_slice(b"global");
+    let mut random = Rng::with_seed(3);
+    // 2036-03-30 and 2036-10-26, 01:00 UTC: days of 23 and of 25 hours.
+    for change in [2_090_451_600_000_000, 2_108_595_600_000_000] {
+        for (rate, step) in [("3/1d", 2 * 3_600_000_000), ("2/6h", 3_600_000_000), ("2/40m", 1_500_000_000)] {
+            let memory = MemoryStore::new(1_000);
+            let window = FixedWindow::new(rate.parse().unwrap(), Align::Zone(zone.clone()), 0).unwrap();
+            let algorithm = Algorithm::FixedWindow(window.clone());
+            server.cli(&["DEL", "state"]);
+            let mut now_us = change - 26 * 3_600_000_000;
+            while now_us < change + 26 * 3_600_000_000 {
+                // At times to just before or after a border, where the two clocks are in different windows.
+                let border = window.window_at(now_us).unwrap().1;
+                now_us = if random.bool() { border + random.i64(-5..5) } else { now_us + random.i64(0..step) };
+                let near = now_us + random.i64(-420_000_000..420_000_000);
+                let reply = memory.decide_at(now_us, &[Ask::new("state", &algorithm, &subject, 1)]);
+                let answer = reply.answers[0];
+                let told = decide_by_another_clock(&server, &window, now_us, near);
+                let right = [i64::from(answer.allowed), answer.remaining.cast_signed(), answer.retry_us];
+                assert_eq!(told[4..7], right, "{rate} at {now_us}, told by {near}");
+                assert_eq!(told[7], answer.reset_us.cast_signed(), "{rate} at {now_us}, told by {near}");
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
 mod clock_skew;
 mod coalescing;
 mod command_line;
@@ -19,6 +20,7 @@ mod examples;
 mod flood;
 mod forwarding;
 mod forwarding_http2;
+mod identity;
 mod in_flight;
 mod inbound;
 mod jwt;
@@ -29,6 +31,7 @@ mod nginx;
 mod observability;
 mod oracle;
 mod overrides_api;
+mod penalties;
 mod picture;
 mod recipes;
 mod redis_cluster;

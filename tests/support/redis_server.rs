@@ -225,7 +225,8 @@ impl RedisServer {
         keys.sort();
         keys.into_iter()
             .map(|key| {
-                let value = self.cli(&["GET", &key]);
+                // Of whatever type; printable, which the bytes themselves are not.
+                let value = self.cli(&["--no-raw", "DUMP", &key]);
                 let expiry = self.cli(&["PEXPIRETIME", &key]);
                 (key, value, expiry)
             })

@@ -1,14 +1,15 @@
 //! The penalty: a key that its limits denied again and again is blocked, each time for twice as long.
 //!
 //! A strike is the first denial after the previous strike's Retry-After ran out: who waits as told is
-//! never struck, and who hammers is struck once per round, however often it hammers. So many strikes
-//! block the key; denials inside the block change nothing; everything is forgotten when a key kept
-//! quiet for the longest block.
+//! admitted then, and so not struck again, and who hammers is struck once per round, however often it
+//! hammers. So many strikes block the key; denials inside the block change nothing; everything is
+//! forgotten when a key kept quiet for the longest block.
 //!
 //! # Order of operations
 //!
 //! 1. **Read.** A state is none once `max(until, blocked) + max <= now`. A block that ends later than the longest
-//!    one and a second from now (the clock stepped back) ends the longest one from now, which is written even on a denial.
+//!    one and a second from now (the clock stepped back) ends the longest one from now, and so does the last
+//!    strike's round, which is written even on a denial.
 //! 2. **Evaluate.** `ok = (n = 0) or (blocked <= now)`; `retry` = the block's end.
 //! 3. **Strike.** When ok, a limit beside it denied with retry r (never: the longest block) and `until <= now`: one
 //!    strike more, `until = now + r`. The last of so many blocks: for `block`, or twice the last time, at

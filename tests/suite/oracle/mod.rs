@@ -416,7 +416,7 @@ impl Run {
         met.count("never", reply.retry_us < 0);
         met.count("in debt", asked.iter().zip(&reply.answers).any(|(one, answer)| one.form.is_in_debt(answer)));
         self.retry = reply.retry_us.max(0);
-        self.reset = reply.answers[0].reset_us.cast_signed();
+        self.reset = reply.answers[self.step % asked.len()].reset_us.cast_signed();
         let charged = asked.into_iter().zip(&reply.answers);
         let charged =
             charged.filter(|(one, answer)| reply.granted && answer.allowed && one.shadow == 0 && one.cost > 0);

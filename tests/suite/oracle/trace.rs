@@ -69,7 +69,7 @@ pub(super) enum Advance {
     By(i64),
     /// To the instant the last denial named, give or take a microsecond.
     ToRetry(i64),
-    /// Likewise to the instant at which the first limit of the last request is as never seen.
+    /// Likewise to the instant at which one limit of the last request is as never seen.
     ToReset(i64),
     /// Likewise to the next multiple of this width.
     ToMark(i64, i64),
