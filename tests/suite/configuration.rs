@@ -78,7 +78,6 @@ fn a_lease_has_its_place_and_its_price() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_mistake_has_its_place_and_its_cure() {
     let cases: &[(&str, &str, &[&str])] = &[
         // The whole file.
