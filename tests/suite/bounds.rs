@@ -92,10 +92,10 @@ impl Clock {
 
 #[test]
 fn a_sliding_log_admits_its_count_in_every_window_and_no_less() {
-    const COUNT: usize = 40;
-    const WIDTH: Duration = Duration::from_millis(500);
+    const COUNT: usize = 20;
+    const WIDTH: Duration = Duration::from_millis(600);
     let redis = RedisServer::start();
-    let proxies = two_proxies(&redis, "algorithm: sliding_log, rate: 40/500ms");
+    let proxies = two_proxies(&redis, "algorithm: sliding_log, rate: 20/600ms");
     let samples = saturate(&[&proxies[0], &proxies[1]]);
     assert_only_decisions(&samples, &proxies);
     let admitted = admitted(&samples);
@@ -114,7 +114,7 @@ fn a_sliding_log_admits_its_count_in_every_window_and_no_less() {
         );
         denials += 1;
     }
-    assert!(denials > 100, "it was under pressure: {denials} denials");
+    assert!(denials > 20, "it was under pressure: {denials} denials");
     // Each entry is followed by the next one as soon as somebody asks.
     let windows = (samples[samples.len() - 1].sent - samples[0].received).as_micros() / WIDTH.as_micros();
     let least = COUNT * usize::try_from(windows - 1).expect("a few");
@@ -123,10 +123,10 @@ fn a_sliding_log_admits_its_count_in_every_window_and_no_less() {
 
 #[test]
 fn a_fixed_window_admits_its_count_in_each_window_of_the_clock_and_no_less() {
-    const COUNT: usize = 40;
-    const WIDTH: i64 = 500_000;
+    const COUNT: usize = 20;
+    const WIDTH: i64 = 600_000;
     let redis = RedisServer::start();
-    let proxies = two_proxies(&redis, "algorithm: fixed_window, rate: 40/500ms");
+    let proxies = two_proxies(&redis, "algorithm: fixed_window, rate: 20/600ms");
     let clock = Clock::new();
     let samples = saturate(&[&proxies[0], &proxies[1]]);
     assert_only_decisions(&samples, &proxies);
@@ -148,15 +148,16 @@ fn a_fixed_window_admits_its_count_in_each_window_of_the_clock_and_no_less() {
             .any(|window| admitted.iter().filter(|sample| windows(sample, 1_000).contains(&window)).count() >= COUNT);
         assert!(full, "denied in a window that was not full");
     }
-    assert!(last - first >= 4, "{} whole windows under pressure", last - first);
-    assert!(most_within(&admitted, Duration::from_millis(500)) <= 2 * COUNT);
+    assert!(last - first >= 3, "{} whole windows under pressure", last - first);
+    assert!(most_within(&admitted, Duration::from_millis(600)) <= 2 * COUNT);
 }
 
-/// Drives a pattern until it got most of the way to twice the count (a busy machine may miss a border).
-fn most_of_twice(count: usize, width: Duration, mut pattern: impl FnMut() -> Vec<Sample>) {
+/// Drives a pattern until it got most of the way to twice the count (a busy machine may miss a border; where
+/// the pattern itself sees that, there are no samples).
+fn most_of_twice(count: usize, width: Duration, mut pattern: impl FnMut() -> Option<Vec<Sample>>) {
     let mut reached = 0;
-    for _ in 0..6 {
-        let samples = pattern();
+    for _ in 0..8 {
+        let Some(samples) = pattern() else { continue };
         assert!(samples.iter().all(|sample| matches!(sample.status(), 200 | 429)), "only 200 and 429");
         let most = most_within(&admitted(&samples), width);
         println!("{most} within {width:?}, {count} per window");
@@ -171,36 +172,39 @@ fn most_of_twice(count: usize, width: Duration, mut pattern: impl FnMut() -> Vec
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What a window holds in the patterns, so few that a busy machine fills it in no time.
+const FEW: usize = 20;
+
 #[test]
 fn two_fixed_windows_that_meet_admit_up_to_twice_the_count_and_never_more() {
     let redis = RedisServer::start();
-    let proxies = two_proxies(&redis, "algorithm: fixed_window, rate: 40/1s");
-    most_of_twice(40, SECOND, || {
-        Clock::wait_for(SECOND, Duration::from_millis(800));
-        press(&proxies).run_for(Duration::from_millis(450))
+    let proxies = two_proxies(&redis, "algorithm: fixed_window, rate: 20/1s");
+    most_of_twice(FEW, SECOND, || {
+        Clock::wait_for(SECOND, Duration::from_millis(600));
+        Some(press(&proxies).run_for(Duration::from_millis(800)))
     });
 }
 
 #[test]
 fn windows_that_a_request_opens_hold_their_count_each_and_up_to_twice_it_where_they_meet() {
     let redis = RedisServer::start();
-    let proxies = two_proxies(&redis, "algorithm: fixed_window, align: first_request, rate: 40/1s");
+    let proxies = two_proxies(&redis, "algorithm: fixed_window, align: first_request, rate: 20/1s");
     let monitor = Monitor::start(&redis);
     let mut total = 0;
-    most_of_twice(40, SECOND, || {
+    most_of_twice(FEW, SECOND, || {
         // The window before is over, whenever it began.
         std::thread::sleep(SECOND);
         assert_eq!(proxies[0].get("/").status, 200, "it opens a window");
-        std::thread::sleep(Duration::from_millis(750));
-        let samples = press(&proxies).run_for(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(600));
+        let samples = press(&proxies).run_for(Duration::from_millis(800));
         total += 1 + admitted(&samples).len();
-        samples
+        Some(samples)
     });
     let mut windows: Vec<(i64, usize)> = Vec::new();
     for write in monitor.writes(&redis, ":all:") {
         let (start, admitted) = write.value.split_once(':').expect("start:count");
         let (start, admitted) = (start.parse().expect("an instant"), admitted.parse().expect("a count"));
-        assert!(admitted <= 40, "{admitted} in one window");
+        assert!(admitted <= FEW, "{admitted} in one window");
         match windows.last_mut() {
             Some(window) if window.0 == start => window.1 = admitted,
             Some((before, _)) => {
@@ -212,48 +216,50 @@ fn windows_that_a_request_opens_hold_their_count_each_and_up_to_twice_it_where_t
     }
     println!("windows and what they held: {windows:?}");
     assert_eq!(windows.iter().map(|(_, admitted)| admitted).sum::<usize>(), total, "all stood in some window");
-    assert!(windows.iter().any(|(_, admitted)| *admitted == 40), "one was full");
+    assert!(windows.iter().any(|(_, admitted)| *admitted == FEW), "one was full");
 }
 
 #[test]
 fn a_sliding_window_admits_less_than_twice_its_count_and_exactly_what_its_estimate_allows() {
-    const COUNT: usize = 40;
     let redis = RedisServer::start();
-    let proxies = two_proxies(&redis, "algorithm: sliding_window, rate: 40/1s");
+    let proxies = two_proxies(&redis, "algorithm: sliding_window, rate: 20/2s");
     let clock = Clock::new();
-    let mut exact = 0;
-    most_of_twice(COUNT, SECOND, || {
+    let mut rounds = 0;
+    most_of_twice(FEW, 2 * SECOND, || {
         // Two windows later nothing counts any more. All of one at its end, then what the next one allows.
-        std::thread::sleep(2 * SECOND);
-        Clock::wait_for(SECOND, Duration::from_millis(800));
-        let samples = press(&proxies).run_for(Duration::from_millis(1_080));
-        assert!(most_within(&admitted(&samples), SECOND) < 2 * COUNT, "below twice the count");
-        exact += usize::from(is_exact_by_estimate(&samples, clock, COUNT));
-        samples
+        std::thread::sleep(4 * SECOND * u32::from(rounds > 0));
+        rounds += 1;
+        Clock::wait_for(2 * SECOND, Duration::from_millis(1_600));
+        let samples = press(&proxies).run_for(Duration::from_secs(2));
+        assert!(most_within(&admitted(&samples), 2 * SECOND) < 2 * FEW, "below twice the count");
+        is_exact_by_estimate(&samples, clock).then_some(samples)
     });
-    assert!(exact > 0, "no round filled its first window");
 }
 
 /// Whether the first window was filled; then, in the second, every admission is within the estimate and every
 /// denial is due: after a share s of the window exactly `count · s` have been admitted.
-fn is_exact_by_estimate(samples: &[Sample], clock: Clock, of: usize) -> bool {
-    let border = (clock.at(samples[0].sent) / 1_000_000 + 1) * 1_000_000;
+fn is_exact_by_estimate(samples: &[Sample], clock: Clock) -> bool {
+    const WIDTH: i64 = 2_000_000;
+    let border = (clock.at(samples[0].sent) / WIDTH + 1) * WIDTH;
     let admitted = admitted(samples);
     let before = admitted.iter().filter(|sample| clock.at(sample.received) < border - 1_000).count();
     let after: Vec<_> = admitted.iter().filter(|sample| clock.at(sample.sent) > border + 1_000).collect();
-    if before != of || before + after.len() != admitted.len() {
+    if before != FEW || before + after.len() != admitted.len() {
         return false;
     }
-    let micros = |instant: Instant| u32::try_from(clock.at(instant) - border).expect("within seconds");
-    let allowed = |instant: Instant| count(of) * f64::from(micros(instant) + 1_000) / 1e6;
+    // The clocks are read up to a millisecond apart.
+    let allowed = |instant: Instant, slack: i64| {
+        let micros = u32::try_from(clock.at(instant) - border + slack).expect("within seconds");
+        count(FEW) * f64::from(micros) / 2e6
+    };
     for (position, sample) in after.iter().enumerate() {
-        let allowed = allowed(sample.received);
+        let allowed = allowed(sample.received, 1_000);
         assert!(count(position + 1) <= allowed, "{} admitted where {allowed} fit", position + 1);
     }
     let after_border = |sample: &&Sample| clock.at(sample.sent) > border + 1_000;
     for denial in denied(samples).filter(after_border) {
         let taken = after.iter().filter(|sample| sample.sent < denial.received).count();
-        let allowed = allowed(denial.sent) - count(of) * 0.002;
+        let allowed = allowed(denial.sent, -1_000);
         assert!(count(taken) > allowed - 1.0, "denied although only {taken} of {allowed} had been admitted");
     }
     true
@@ -401,10 +407,17 @@ fn every_algorithm() -> Vec<(&'static str, Algorithm, u64)> {
 
 /// The one state of a limit expires after the instant from which it equals "never seen", by at most 2 ms.
 fn assert_expires(redis: &RedisServer, id: &str, now_us: i64, reset_us: u64) {
-    let keys: Vec<_> = redis.keys().into_iter().filter(|key| key.contains(&format!(":{id}:"))).collect();
-    assert_eq!(keys.len(), 1, "{id} in {keys:?}");
-    let expires: i64 = redis.cli(&["PEXPIRETIME", &keys[0]]).parse().expect("milliseconds");
     let never_seen = now_us + reset_us.cast_signed();
+    let keys: Vec<_> = redis.keys().into_iter().filter(|key| key.contains(&format!(":{id}:"))).collect();
+    assert!(keys.len() <= 1, "{id} in {keys:?}");
+    let number = |text: String| text.parse::<i64>().expect("a number");
+    let expires = keys.first().map(|key| number(redis.cli(&["PEXPIRETIME", key]))).filter(|expires| *expires != -2);
+    let Some(expires) = expires else {
+        // A machine that is busy is late to ask.
+        let time = number(redis.cli(&["TIME"]).lines().next().unwrap_or_default().to_owned());
+        assert!((time + 1) * 1_000_000 > never_seen, "{id} was gone before it equals never seen");
+        return;
+    };
     let late = expires * 1_000 - never_seen;
     assert!((1..=2_000).contains(&late), "{id} is gone {late} µs after it equals never seen");
 }
