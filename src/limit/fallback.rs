@@ -91,9 +91,9 @@ impl Fallback {
         }
     }
 
-    /// Decides within this process' share. `is_owed`: nothing of this was sent to the store, which is to be
-    /// told later.
-    pub(super) fn decide(&self, asks: &[Ask<'_>], is_owed: IsOwed) -> Reply {
+    /// Decides within this process' share. `is_owed`: whether nothing of this ask was sent to the store, which
+    /// is to be told later.
+    pub(super) fn decide(&self, asks: &[Ask<'_>], is_owed: impl Fn(&Ask<'_>) -> IsOwed) -> Reply {
         let proxies = self.proxies();
         let shares: SmallVec<[Algorithm; 2]> = asks.iter().map(|ask| ask.algorithm.share(proxies)).collect();
         let others = Subject::from_slice(OTHERS);
@@ -109,9 +109,10 @@ impl Fallback {
             })
             .collect();
         let reply = self.memory.decide(&local);
-        if reply.granted && is_owed == IsOwed::Yes {
+        if reply.granted {
             for ((ask, local), answer) in asks.iter().zip(&local).zip(&reply.answers) {
-                if ask.cost > 0 && !ask.is_shadow() && local.subject == ask.subject {
+                let counts = ask.cost > 0 && !ask.is_shadow() && local.subject == ask.subject;
+                if counts && is_owed(ask) == IsOwed::Yes {
                     self.owe((ask, local.algorithm), answer, (reply.now_us, proxies));
                 }
             }

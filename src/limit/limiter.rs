@@ -13,13 +13,13 @@ use super::books::Books;
 use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
 use super::dynamic::Snapshot;
-use super::fallback::{Fallback, IsOwed, Tending};
+use super::fallback::{Fallback, Tending};
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::lease::Token;
 use super::plan::{Clock, Plan, Planned, Situation, with_denied};
 use super::policy::{Mode, OnStoreError, Policy};
-use super::remote::{Asked, Remote, Taken};
+use super::remote::{Asked, Outset, Remote, Taken};
 use super::spread::Spread;
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
@@ -161,7 +161,7 @@ impl Limiter {
     /// a request that is not admitted go back.
     async fn decide_with_leases<'a>(&self, remote: &Rc<Remote>, mut plan: Plan<'a>) -> Verdict<'a> {
         let deadline = Instant::now() + remote.timeout;
-        let is_owed = remote.is_owed();
+        let outset = remote.outset();
         let leased = plan.take_leased();
         let mut tokens: SmallVec<[_; 1]> = SmallVec::new();
         let mut decisions: SmallVec<[Decision<'a>; 2]> = SmallVec::new();
@@ -185,7 +185,7 @@ impl Limiter {
                     plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
                     let Ok(hold) = self.reserve(&plan) else { return overflow() };
                     let slot = self.slot(&plan);
-                    return self.decide_without_store(&plan, slot.as_ref(), hold, is_owed);
+                    return self.decide_without_store((remote, outset), &plan, slot.as_ref(), hold);
                 }
             }
         }
@@ -221,7 +221,7 @@ impl Limiter {
     async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, deadline: Instant) -> Verdict<'a> {
         remote.follow();
         let slot = self.slot(plan);
-        let (asks, is_owed) = (plan.asks(slot.as_deref().unwrap_or("")), remote.is_owed());
+        let (asks, outset) = (plan.asks(slot.as_deref().unwrap_or("")), remote.outset());
         loop {
             let recalled = remote.denials.recall(&asks, deadline).await;
             if let Ok(Recall::Denied(answers)) = recalled {
@@ -233,7 +233,7 @@ impl Limiter {
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
             let Ok(Recall::Ask(permit)) = recalled else {
-                return self.decide_without_store(plan, slot.as_ref(), hold, is_owed);
+                return self.decide_without_store((remote, outset), plan, slot.as_ref(), hold);
             };
             let began = Instant::now();
             // From here on the store may grant, whether we hear of it or not.
@@ -242,7 +242,7 @@ impl Limiter {
                 Asked::Remembered => continue,
                 Asked::Alone(Err(_)) => {
                     drop(bill);
-                    return self.decide_without_store(plan, slot.as_ref(), hold, is_owed);
+                    return self.decide_without_store((remote, outset), plan, slot.as_ref(), hold);
                 }
                 Asked::Alone(Ok(reply)) => reply,
                 Asked::Shared(reply) => {
@@ -318,10 +318,10 @@ impl Limiter {
     /// Every limit by its own `on_store_error`; those that say `local` are decided together.
     fn decide_without_store<'a>(
         &self,
+        (remote, outset): (&Remote, Outset),
         plan: &Plan<'a>,
         slot: Option<&Arc<str>>,
         hold: Option<Hold>,
-        is_owed: IsOwed,
     ) -> Verdict<'a> {
         let refuses = |planned: &&Planned<'_>| {
             planned.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
@@ -334,7 +334,7 @@ impl Limiter {
         let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
         let local = || plan.counted.iter().filter(|planned| is_local(planned));
         let asks: Asks<'_> = local().map(|planned| planned.ask(slot.map_or("", |slot| slot))).collect();
-        let reply = self.fallback.decide(&asks, is_owed);
+        let reply = self.fallback.decide(&asks, |ask| remote.is_owed(ask, outset));
         let bill = if reply.granted { self.bill(plan, slot.cloned()) } else { None };
         let bill = Self::settled(bill, local(), &reply, ChargedBy::Local);
         let mut answers = reply.answers.iter();

@@ -28,6 +28,12 @@ pub(super) struct Remote {
     leases: Leases,
 }
 
+/// What was known of the store when a decision began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outset {
+    epoch: u64,
+}
+
 /// What came of taking tokens of a leased limit.
 pub(super) enum Taken<'l> {
     /// They are the request's, once all of its limits admit it.
@@ -59,9 +65,17 @@ impl Remote {
         })
     }
 
-    /// Whether a decision that begins now is made without anything being sent.
-    pub(super) fn is_owed(&self) -> IsOwed {
-        if self.store.up() { IsOwed::No } else { IsOwed::Yes }
+    /// The store as a decision finds it that begins now.
+    pub(super) fn outset(&self) -> Outset {
+        Outset { epoch: self.store.epoch() }
+    }
+
+    /// Whether the store is to be told of an admission that it did not decide. Only where its server was
+    /// away all the time since the outset was surely nothing sent: a breaker that closed in between
+    /// is closed still, or has begun another epoch.
+    pub(super) fn is_owed(&self, ask: &Ask<'_>, outset: Outset) -> IsOwed {
+        let was_away = self.store.is_away_for(ask) && self.store.epoch() == outset.epoch;
+        if was_away { IsOwed::Yes } else { IsOwed::No }
     }
 
     /// Forgets what was remembered of a store that has been away.

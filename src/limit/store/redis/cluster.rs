@@ -143,6 +143,14 @@ impl Cluster {
         self.inner.owner(slot_of(tag), deadline).await
     }
 
+    /// Whether nobody is asked about this state: its slot has no owner, or one that is away.
+    pub(super) fn is_away_for(&self, ask: &Ask<'_>) -> bool {
+        match self.inner.known_owner(self.form().slot(ask)) {
+            Some(owner) => owner.is_away(),
+            None => self.inner.cause.get().is_some(),
+        }
+    }
+
     /// Whether every slot has an owner that answers.
     pub(super) fn is_up(&self) -> bool {
         self.inner.shared.is_whole()

@@ -125,6 +125,15 @@ impl RedisStore {
         }
     }
 
+    /// Whether nothing about this state is sent (the breaker of its server is open).
+    #[must_use]
+    pub fn is_away_for(&self, ask: &Ask<'_>) -> bool {
+        match &self.topology {
+            Topology::One(kept) => kept.node().is_away(),
+            Topology::Cluster(cluster) => cluster.is_away_for(ask),
+        }
+    }
+
     /// First part of every key.
     pub(super) fn prefix(&self) -> &str {
         &self.shared.settings.key_prefix

@@ -124,6 +124,11 @@ impl Node {
         self.breaker.borrow().is_closed()
     }
 
+    /// Whether decisions are not sent (the breaker is open).
+    pub(super) fn is_away(&self) -> bool {
+        self.breaker.borrow().cause().is_some()
+    }
+
     /// One call before its deadline, counted; at once an error while the breaker is open.
     pub(super) async fn call(
         &self,
