@@ -175,3 +175,34 @@ fn limits_of_several_subjects_keep_their_bounds_under_pressure() {
         assert!(admitted <= bound);
     }
 }
+
+#[test]
+fn a_call_that_a_live_shard_may_have_heard_is_not_charged_again_when_a_dead_one_is_back() {
+    let mut cluster = RedisCluster::of_masters();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\ntrusted_proxies: [127.0.0.0/8]\nupstream: echo\n\
+         limits: [{{ name: few, key: client_ip, rate: 5/h }}]\n\
+         store: {{ redis: {{ cluster: {}, timeout: 100ms }}, on_store_error: local }}\n",
+        cluster.list()
+    ));
+    let is_up = || proxy.metrics().count("tollgate_store_up", &[]) == 1;
+    eventually("the store is there", || is_up().then_some(()));
+    let [of_the_dead, of_the_stopped, _] = clients(&cluster);
+    let send = |client: &str| proxy.client().send(&Request::get("/").from(client)).status;
+    let admitted = |client: &str| (0..10).take_while(|_| send(client) == 200).count();
+
+    cluster.nodes[0].kill();
+    eventually("one shard is seen to be away", || (!is_up()).then_some(()));
+    assert_eq!([send(&of_the_dead), send(&of_the_dead)], [200, 200], "within this proxy's share");
+    cluster.nodes[1].stop();
+    assert_eq!(send(&of_the_stopped), 200, "locally, after a call that nobody answered");
+    cluster.nodes[1].resume();
+    eventually("the call was heard all the same", || (!cluster.nodes[1].keys().is_empty()).then_some(()));
+
+    cluster.nodes[0].restart();
+    eventually("what was admitted without the dead shard is charged there", || {
+        cluster.nodes[0].keys().iter().any(|key| key.contains(":few:")).then_some(())
+    });
+    assert_eq!(admitted(&of_the_dead), 3, "two of five are charged");
+    assert_eq!(admitted(&of_the_stopped), 4, "one of five is charged, once");
+}
