@@ -30,7 +30,9 @@ end
 
 for i = 1, #limits do
   local l = limits[i]
-  if l.watches then -- a penalty: is there a denial among the limits that it watches?
+  if l.watches == 0 then -- a penalty of a network: was the part of it that the key is in blocked just now?
+    if limits[i - 1].blocks_anew then l.algorithm.strike(l, l.state, 0) end
+  elseif l.watches then -- a penalty: is there a denial among the limits that it watches?
     local longest = 0
     for j = math.max(i - l.watches, 1), i - 1 do
       local denied = limits[j].retry

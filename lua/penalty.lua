@@ -1,6 +1,7 @@
 -- Penalties, stored as `strikes:length:until:blocked`: strikes since the last block, the last block's length,
 -- until when denials are no strikes, until when the key is blocked (microseconds).
--- Parameters: strikes that block, first and longest block (microseconds), how many limits before it it watches, 0, 0.
+-- Parameters: strikes that block, first and longest block (microseconds), how many limits before it it watches
+-- (0: only whether the penalty before it blocked a key that it knew no block of), the longest round, 0.
 
 local function judge_penalty(l, state, p)
   local longest = tonumber(ARGV[p + 2])
@@ -15,9 +16,8 @@ local function judge_penalty(l, state, p)
   end
   l.full, l.watches = tonumber(ARGV[p]), tonumber(ARGV[p + 3])
   l.first, l.longest = tonumber(ARGV[p + 1]), longest
-  if state.blocked - now > longest + tolerance then
-    state.blocked = now + longest
-    if state.till > state.blocked then state.till = state.blocked end
+  if state.blocked - now > longest + tolerance or state.till - now > tonumber(ARGV[p + 4]) + tolerance then
+    state.blocked, state.till = math.min(state.blocked, now + longest), math.min(state.till, now + longest)
     if l.cost > 0 then state.anchor = state end
   end
   if l.cost > 0 and state.blocked > now then
@@ -33,7 +33,8 @@ local function strike(l, state, retry)
   if retry < 0 then retry = l.longest end
   state.strikes, state.till, state.anchor = state.strikes + 1, now + retry, state
   if state.strikes >= l.full then
-    local length = state.length == 0 and l.first or state.length * 2
+    l.blocks_anew = state.length == 0
+    local length = l.blocks_anew and l.first or state.length * 2
     if length > l.longest then length = l.longest end
     state.strikes, state.length, state.blocked = 0, length, now + length
     l.ok, l.retry = 0, length

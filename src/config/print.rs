@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::{AccessLogFormat, ClientIpSource, Config, LogFormat};
 use crate::jwt::settings::KeySource;
-use crate::limit::algorithm::Algorithm;
 use crate::limit::algorithm::fixed_window::Align;
+use crate::limit::algorithm::penalty::Watches;
+use crate::limit::algorithm::{Algorithm, Penalty};
 use crate::limit::headers::HeaderStyle;
 use crate::limit::key::KeyPart;
 use crate::limit::policy::{Limit, Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy, Statuses, Terms};
@@ -232,6 +233,10 @@ fn terms(out: &mut Lines, indent: usize, terms: &Terms) {
             for limit in limits {
                 beside(out, indent, &limit.algorithm);
             }
+            if limits.iter().any(|limit| matches!(limit.algorithm, Algorithm::Penalty(_))) {
+                let network = limits.iter().find(|limit| limit.network.is_some());
+                out.pair(indent + 2, "widen_after", network.map_or(0, |limit| limit.algorithm.capacity()));
+            }
         }
     }
 }
@@ -287,6 +292,7 @@ fn beside(out: &mut Lines, indent: usize, algorithm: &Algorithm) {
         Algorithm::InFlight(slots) => {
             out.pair(indent, "slot_ttl", DurationText(Duration::from_micros(slots.slot_us)));
         }
+        Algorithm::Penalty(Penalty { watches: Watches::Parts, .. }) => {}
         Algorithm::Penalty(penalty) => {
             out.line(indent, "penalty:");
             out.pair(indent + 2, "after", penalty.after);

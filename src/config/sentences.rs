@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::limit::algorithm::fixed_window::Align;
+use crate::limit::algorithm::penalty::Watches;
 use crate::limit::algorithm::{Algorithm, FixedWindow, Penalty};
 use crate::limit::key::{Key, KeyPart};
 use crate::limit::policy::{Limit, Missing, Mode, PathPattern, Policy, Share, Statuses, Terms};
@@ -126,6 +127,10 @@ fn counted(limit: &Limit) -> String {
         }
         Algorithm::SlidingLog(log) => format!("at most {most} in every {}", micros(log.window_us)),
         Algorithm::InFlight(_) => format!("at most {most} under way at once"),
+        Algorithm::Penalty(Penalty { after, watches: Watches::Parts, .. }) => {
+            let network = limit.suffix.trim_start_matches("~penalty");
+            format!("{after} blocked parts of a {network} block all of it")
+        }
         Algorithm::Penalty(penalty) => {
             let Penalty { after, block_us, max_us, .. } = *penalty;
             format!("{after} denials block for {}, doubling up to {}", micros(block_us), micros(max_us))

@@ -5,6 +5,7 @@
 //! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
 mod claims;
+mod network;
 mod subject;
 mod text;
 mod value;
@@ -121,6 +122,8 @@ pub struct KeyValue<'a> {
 pub struct AmbiguousKey;
 
 pub use claims::{Claim, Claims, NoClaims};
+pub(in crate::limit) use network::enter;
+pub use network::{Network, network_of, own};
 pub(in crate::limit) use subject::{write_address, write_value};
 pub use text::{KeyError, MAX_NAME};
 

@@ -55,6 +55,8 @@ pub enum Reading<'a> {
         because: Because,
         /// Whether no part of its key is present (`missing: client_ip` or `deny`).
         without_key: bool,
+        /// The networks around an IPv6 client, when a penalty watches them: counted by, in the policy's order.
+        networks: Vec<Subject>,
     },
 }
 
@@ -114,7 +116,7 @@ impl<'a> Reading<'a> {
         if !policy.applies.to(facts.path) {
             return Ok(Self::Elsewhere);
         }
-        let (subject, values, without_key) = match policy.key.subject(facts, situation.hashing)? {
+        let (mut subject, values, without_key) = match policy.key.subject(facts, situation.hashing)? {
             Found::Present { subject, values } => (subject, values, false),
             Found::Missing => match policy.missing {
                 Missing::Skip => return Ok(Self::Skipped),
@@ -125,12 +127,18 @@ impl<'a> Reading<'a> {
             },
         };
         let (terms, because) = terms_for(policy, &values, facts, situation)?;
-        Ok(Self::Keyed { subject, terms, because, without_key })
+        let is_ipv6 = || values.iter().any(|value| value.address.is_some_and(|address| address.is_ipv6()));
+        let networks = match policy.networks.as_slice() {
+            networks @ [_, ..] if is_ipv6() => key::enter(&mut subject, networks, facts, situation.hashing)?,
+            _ => Vec::new(),
+        };
+        Ok(Self::Keyed { subject, terms, because, without_key, networks })
     }
 
     /// Of a request that is denied for want of a key.
     fn without_key() -> Self {
-        Self::Keyed { subject: Subject::new(), terms: &Terms::Deny, because: Because::Missing, without_key: true }
+        let (because, networks) = (Because::Missing, Vec::new());
+        Self::Keyed { subject: Subject::new(), terms: &Terms::Deny, because, without_key: true, networks }
     }
 }
 
@@ -185,25 +193,34 @@ impl<'a> Plan<'a> {
         facts: &Facts<'_>,
         situation: Situation<'_, 'a>,
     ) -> Result<(), AmbiguousKey> {
-        let Reading::Keyed { subject, terms, .. } = Reading::of(policy, facts, situation)? else { return Ok(()) };
+        let Reading::Keyed { subject, terms, networks, .. } = Reading::of(policy, facts, situation)? else {
+            return Ok(());
+        };
         match terms {
             Terms::Unlimited => {}
             Terms::Deny => {
                 let denied = Decision::uncounted(policy, None, Allowed::No, Source::Store);
                 self.denied.push(Decision { mode: policy.mode_for(&subject), ..denied });
             }
-            Terms::Limited(limits) => self.count(policy, limits, facts, &subject),
+            Terms::Limited(limits) => self.count(policy, limits, facts, (&subject, &networks)),
         }
         Ok(())
     }
 
-    /// Adds every limit of a policy.
-    fn count(&mut self, policy: &'a Arc<Policy>, limits: &'a [Limit], facts: &Facts<'_>, subject: &Subject) {
+    /// Adds every limit of a policy: by its subject or, where there is one, by a network around that.
+    fn count(
+        &mut self,
+        policy: &'a Arc<Policy>,
+        limits: &'a [Limit],
+        facts: &Facts<'_>,
+        (subject, networks): (&Subject, &[Subject]),
+    ) {
         let (cost, body) = (policy.cost.of(facts), policy.cost.announced(facts));
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
         let mode = policy.mode_for(subject);
         let shadow = if mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
         for limit in limits {
+            let Some(subject) = limit.network.map_or(Some(subject), |network| networks.get(network)) else { continue };
             let cost = match limit.algorithm {
                 Algorithm::Penalty(_) | Algorithm::InFlight(_) => cost.min(1),
                 _ if policy.cost.is_dynamic() => cost.min(limit.algorithm.capacity()),

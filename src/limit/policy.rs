@@ -10,7 +10,7 @@ use super::algorithm::Algorithm;
 pub use super::cost::{Answered, Cost, LARGEST as LARGEST_COST, Settling, Statuses};
 use super::dynamic::Rules;
 use super::fingerprint;
-use super::key::{Key, KeyPart};
+use super::key::{Key, KeyPart, Network};
 use super::schedule::Schedules;
 use crate::units::Rate;
 
@@ -25,6 +25,8 @@ pub struct Policy {
     pub key: Key,
     /// What happens when no part of the key is present.
     pub missing: Missing,
+    /// The networks around IPv6 keys that its penalties watch, the narrowest first.
+    pub networks: Vec<Network>,
     /// What holds unless something below does.
     pub terms: Terms,
     /// Exceptions by exact key value or address block; the first match wins.
@@ -83,6 +85,8 @@ pub struct Limit {
     pub algorithm: Algorithm,
     /// How long tokens may be spent that were taken in advance; the bucket is smaller by what that may be.
     pub lease: Option<Duration>,
+    /// Counts by this of [`Policy::networks`] instead of the key, and only where there is one.
+    pub network: Option<usize>,
 }
 
 /// What may be earned, rounded up, while a lease of this length lasts: by so much the bucket is smaller.

@@ -342,6 +342,7 @@ mod tests {
             index: 0,
             key: Key { parts: vec![vec![KeyPart::Global]] },
             missing: Missing::Skip,
+            networks: vec![],
             terms: Terms::Deny,
             overrides: Vec::new(),
             dynamic: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tollgate::limit::algorithm::fixed_window::Align;
+use tollgate::limit::algorithm::penalty::Watches;
 use tollgate::limit::algorithm::zone::Zone;
 use tollgate::limit::algorithm::{
     Algorithm, Bucket, FixedWindow, InFlight, Penalty, Settlement, SlidingLog, SlidingWindow,
@@ -466,7 +467,13 @@ fn t6_every_state_is_gone_from_redis_within_2_ms_of_equalling_never_seen() {
 async fn t6_of_a_penalty(redis: &RedisServer, store: &Rc<RedisStore>) {
     let subject = Subject::from_slice(b"global");
     let scarce = Algorithm::TokenBucket(Bucket::new("1/300ms".parse().expect("a rate"), 1).expect("a bucket"));
-    let penalty = Algorithm::Penalty(Penalty { after: 2, block_us: 400_000, max_us: 1_100_000, watches: 1 });
+    let penalty = Algorithm::Penalty(Penalty {
+        after: 2,
+        block_us: 400_000,
+        max_us: 1_100_000,
+        watches: Watches::Denials(1),
+        round_us: 1_100_000,
+    });
     let asks = || [Ask::new("scarce", &scarce, &subject, 1), Ask::new("penalty", &penalty, &subject, 1)];
     let mut blocked = false;
     let begun = Instant::now();

@@ -168,6 +168,12 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
             "3:61",
             &["shorter than the first"],
         ),
+        (
+            &limits("{ key: client_ip, rate: 5/s, penalty: { widen_after: 1 } }"),
+            "3:63",
+            &["2 to 1000000 of its parts", "0 for never"],
+        ),
+        (&limits("{ key: global, rate: 5/s, penalty: { widen_after: 8 } }"), "3:60", &["no addresses", "`client_ip`"]),
         (&limits("{ key: client_ip, rate: 1/s, burst: 0 }"), "3:46", &["a burst of 0 admits nothing"]),
         (&limits("{ key: client_ip, rate: 1/s, burst: 2, cost: 5 }"), "3:46", &["costs 5", "`burst: 5` or more"]),
         (&limits("{ key: client_ip, rate: 1/s, cost: { get: 1 } }"), "3:47", &["did you mean `GET`?"]),

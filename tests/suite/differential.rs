@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tollgate::limit::algorithm::fixed_window::Align;
+use tollgate::limit::algorithm::penalty::Watches;
 use tollgate::limit::algorithm::zone::Zone;
 use tollgate::limit::algorithm::{
     Algorithm, Bucket, FixedWindow, InFlight, Penalty, Settlement, SlidingLog, SlidingWindow,
@@ -147,10 +148,16 @@ pub(super) fn draw(random: &mut Rng, (now_us, number): (i64, usize), zone: &Zone
                     after: random.u64(1..4),
                     block_us: 1_500_000,
                     max_us: 5_000_000,
-                    watches: random.usize(1..=limits.len()),
+                    watches: Watches::Denials(random.usize(1..=limits.len())),
+                    round_us: [5_000_000, 60_000_000][random.usize(..2)],
                 };
                 let algorithm = Algorithm::Penalty(penalty);
                 limits.push(Drawn { state_id: "penalty", algorithm, cost: 1, ..limits[last].clone() });
+                if random.bool() {
+                    let network = Penalty { after: random.u64(1..4), watches: Watches::Parts, ..penalty };
+                    let (algorithm, subject) = (Algorithm::Penalty(network), Subject::from_slice(b"around-all"));
+                    limits.push(Drawn { state_id: "network", algorithm, subject, cost: 1, shadow: 0 });
+                }
             }
             _ => {}
         }

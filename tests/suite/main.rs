@@ -27,6 +27,7 @@ mod jwt;
 mod keys;
 mod layering;
 mod leases;
+mod networks;
 mod nginx;
 mod observability;
 mod oracle;

@@ -160,6 +160,24 @@ fn all_is_forgotten_when_a_key_kept_quiet_for_the_longest_block() {
     assert_eq!(stage.denied(), 1, "as long as the first block");
 }
 
+/// A denial of what costs more lasts longer than the round of a strike, and what follows it is a strike again.
+#[test]
+fn requests_of_other_costs_hide_no_strike() {
+    let redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\nlimits:\n\
+         \x20 - {{ name: login, key: 'header:x-client', rate: 1/s, burst: 9, cost: {{ default: 1, POST: 9 }},\n\
+         \x20     penalty: {{ after: 2, block: 10m, max: 1h }} }}\n{}",
+        redis_store(&redis)
+    ));
+    let ask = |method| proxy.client().send(&Request::new(method, "/").header("x-client", "a"));
+    assert_eq!(ask("POST").status, 200);
+    assert_eq!(ask("GET").retry_after(), 1, "the first strike, whose round lasts a second");
+    assert_eq!(ask("POST").retry_after(), 9);
+    wait(1);
+    assert_eq!(ask("POST").retry_after(), 600, "the second strike");
+}
+
 #[test]
 fn blocks_double_in_the_memory_store_too() {
     let proxy = Tollgate::start(&yaml("after: 1, block: 1s, max: 1m", ""));

@@ -6,7 +6,7 @@ use crate::cli::request::{Asked, Refused, Target};
 use crate::config::{Config, sentences};
 use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
-use crate::limit::key::{AmbiguousKey, Claim, Claims};
+use crate::limit::key::{self, AmbiguousKey, Claim, Claims};
 use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::route::{Alternative, Considered, Route};
@@ -162,9 +162,9 @@ impl LimitAccount {
             Ok(Reading::Skipped) => {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
-            Ok(Reading::Keyed { subject, terms, because, without_key }) => {
+            Ok(Reading::Keyed { subject, terms, because, without_key, .. }) => {
                 account.effect = effect(terms, policy.mode_for(&subject));
-                account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(&subject).into_owned());
+                account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(key::own(&subject)).into_owned());
                 account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts));
                 account.because = reasons(policy, because, terms, without_key);
             }

@@ -2,6 +2,8 @@
 
 use ahash::{HashMap, HashMapExt, RandomState};
 
+use crate::limit::key;
+
 /// Keys that are counted each by itself; further ones count together.
 const KEYS: usize = 1 << 20;
 
@@ -87,7 +89,7 @@ impl Standout {
         match highest {
             Some(standout) if standout.number >= number => {}
             Some(standout) if standout.hash == hash => standout.number = number,
-            _ => *highest = Some(Self { key: String::from_utf8_lossy(subject).into_owned(), number, hash }),
+            _ => *highest = Some(Self { key: String::from_utf8_lossy(key::own(subject)).into_owned(), number, hash }),
         }
     }
 }

@@ -160,6 +160,8 @@ keys! {
         block: Duration,
         /// The longest block, and how long a key must keep quiet until all is forgotten. Default: 24h.
         max: Duration,
+        /// Where IPv6 addresses are counted: so many blocked parts of a /56 block all of it, so many blocked /56 of a /48 all of that; 0: never. Default: 8.
+        widen_after: u64,
     }
 }
 

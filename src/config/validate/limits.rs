@@ -55,16 +55,17 @@ impl Check<'_> {
         let name = self.limit_name(limit, scope, known.places);
         let key = self.key(limit, scope, known.ipv6_prefix);
         let cost = self.cost(limit);
-        let terms = self.terms(limit, &name, &cost, scope);
-        let overrides = self.overrides(limit, &name, &cost, scope);
-        let place = Place { limit, state_id: &name, cost: &cost, scope };
-        let tiers = self.tiers(place, known.ipv6_prefix);
-        let schedules = self.schedules(place, terms.as_ref());
         let missing = match limit.missing.or(file::Missing::ClientIp) {
             file::Missing::ClientIp => Missing::ClientIp { ipv6_prefix: known.ipv6_prefix },
             file::Missing::Deny => Missing::Deny,
             file::Missing::Skip => Missing::Skip,
         };
+        let networks = self.networks(limit, key.as_ref(), missing);
+        let place = Place { limit, state_id: &name, cost: &cost, scope, networks: &networks };
+        let terms = self.terms(place);
+        let overrides = self.overrides(place);
+        let tiers = self.tiers(place, known.ipv6_prefix);
+        let schedules = self.schedules(place, terms.as_ref());
         let dynamic = self.dynamic(place, key.as_ref(), missing, terms.as_ref());
         let mode = match limit.mode.or(file::Mode::Enforce) {
             file::Mode::Enforce => Mode::Enforce,
@@ -94,6 +95,7 @@ impl Check<'_> {
             enforced_share: limit.shadow.get().map_or(Share::default(), |shadow| share(&shadow.enforce)),
             warn_at: self.warn_at(limit),
             spread_retry: self.spread_retry(limit),
+            networks,
             name: name.into(),
         })
     }

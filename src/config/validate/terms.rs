@@ -6,9 +6,10 @@ use super::rates::Written;
 use crate::config::file;
 use crate::config::shape::{OneOrMany, Setting, Spanned};
 use crate::config::values::{Allowance, KeyChoice};
+use crate::limit::algorithm::penalty::Watches;
 use crate::limit::algorithm::{Algorithm, Penalty};
-use crate::limit::key::KeyPart;
-use crate::limit::policy::{Cost, Limit, Override, OverrideMatch, Terms};
+use crate::limit::key::{Key, KeyPart, Network};
+use crate::limit::policy::{Cost, Limit, Missing, Override, OverrideMatch, Terms};
 use crate::units::DurationText;
 
 /// What the file states for some keys.
@@ -26,24 +27,21 @@ pub(super) struct Place<'a> {
     pub(super) state_id: &'a str,
     pub(super) cost: &'a Cost,
     pub(super) scope: &'a Scope<'a>,
+    /// The networks that its penalties watch.
+    pub(super) networks: &'a [Network],
 }
 
 impl Check<'_> {
     /// What holds unless an override matches.
-    pub(super) fn terms(
-        &mut self,
-        limit: &Spanned<file::Limit>,
-        name: &str,
-        cost: &Cost,
-        scope: &Scope<'_>,
-    ) -> Option<Terms> {
+    pub(super) fn terms(&mut self, place: Place<'_>) -> Option<Terms> {
+        let limit = place.limit;
         if limit.rate.is_absent() && limit.in_flight.is_absent() {
             self.error(limit.span, "this limit has no rate", "write `rate: 100/s`, for example");
         }
         self.misplaced_keys(limit);
         self.misplaced_lease(limit);
         let stated = Stated { rate: &limit.rate, burst: &limit.burst, in_flight: &limit.in_flight };
-        let terms = self.terms_of(stated, Place { limit, state_id: name, cost, scope });
+        let terms = self.terms_of(stated, place);
         if let (Some(Terms::Unlimited | Terms::Deny), Some(key)) = (&terms, limit.penalty.key()) {
             self.error(key, "a penalty needs a limit that denies", "write a rate such as 5/m beside it");
         }
@@ -53,13 +51,8 @@ impl Check<'_> {
         terms
     }
 
-    pub(super) fn overrides(
-        &mut self,
-        limit: &Spanned<file::Limit>,
-        name: &str,
-        cost: &Cost,
-        scope: &Scope<'_>,
-    ) -> Option<Vec<Override>> {
+    pub(super) fn overrides(&mut self, place: Place<'_>) -> Option<Vec<Override>> {
+        let Place { limit, state_id: name, .. } = place;
         let listed = limit.overrides.get().map(|list| list.0.as_slice()).unwrap_or_default();
         let mut overrides = Vec::new();
         for (position, given) in listed.iter().enumerate() {
@@ -71,7 +64,7 @@ impl Check<'_> {
             }
             let id = format!("{name}@{}", position + 1);
             let stated = Stated { rate: &given.rate, burst: &given.burst, in_flight: &given.in_flight };
-            let terms = self.terms_of(stated, Place { limit, state_id: &id, cost, scope });
+            let terms = self.terms_of(stated, Place { state_id: &id, ..place });
             let matches = self.override_keys(given, limit);
             overrides.push(terms.map(|terms| Override { matches, terms }));
         }
@@ -129,7 +122,14 @@ impl Check<'_> {
             }
         }
         let algorithm = self.in_flight(place.limit, given, place.cost);
-        Some(vec![Limit { state_id: place.state_id.into(), suffix: "".into(), rate: None, algorithm, lease: None }])
+        Some(vec![Limit {
+            state_id: place.state_id.into(),
+            suffix: "".into(),
+            rate: None,
+            algorithm,
+            lease: None,
+            network: None,
+        }])
     }
 
     fn rates(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
@@ -165,7 +165,8 @@ impl Check<'_> {
         let (lease, burst) = self.leased(place.limit, &written, place.cost)?;
         let written = Written { burst, ..written };
         let algorithm = self.algorithm(place.limit, &written, place.cost, place.scope)?;
-        let limit = Limit { state_id: place.state_id.into(), suffix: "".into(), rate: Some(rate), algorithm, lease };
+        let (state_id, suffix) = (place.state_id.into(), "".into());
+        let limit = Limit { state_id, suffix, rate: Some(rate), algorithm, lease, network: None };
         Some(Terms::Limited(vec![limit]))
     }
 
@@ -201,7 +202,8 @@ impl Check<'_> {
             let written = Written { rate, burst: rate.count, span: one.span };
             let algorithm = self.algorithm(place.limit, &written, place.cost, place.scope)?;
             let state_id = format!("{}{suffix}", place.state_id).into();
-            limits.push(Limit { state_id, suffix: suffix.into(), rate: Some(rate), algorithm, lease: None });
+            let (suffix, rate) = (suffix.into(), Some(rate));
+            limits.push(Limit { state_id, suffix, rate, algorithm, lease: None, network: None });
         }
         Some(Terms::Limited(limits))
     }
@@ -223,21 +225,53 @@ impl Check<'_> {
         terms
     }
 
-    /// Adds the penalty behind the limits that it watches.
+    /// Adds the penalty behind the limits that it watches, and behind it those of the networks around the key.
     fn with_penalty(&mut self, mut limits: Vec<Limit>, place: Place<'_>) -> Vec<Limit> {
         let Some(given) = place.limit.penalty.get() else { return limits };
         let (block, max) = self.penalty_times(given);
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let after = self.number(&given.after, 3, 1..=1_000_000) as u64;
-        let penalty = Penalty { after, block_us: micros(block), max_us: micros(max), watches: limits.len() };
-        limits.push(Limit {
-            state_id: format!("{}~penalty", place.state_id).into(),
-            suffix: "~penalty".into(),
+        let watches = Watches::Denials(limits.len());
+        let penalty = Penalty { after, block_us: micros(block), max_us: micros(max), watches, round_us: micros(max) };
+        let penalty = penalty.of(limits.iter().map(|limit| &limit.algorithm));
+        let parts = widen_after(given);
+        let limit = |suffix: String, penalty, network| Limit {
+            state_id: format!("{}{suffix}", place.state_id).into(),
+            suffix: suffix.into(),
             rate: None,
             algorithm: Algorithm::Penalty(penalty),
             lease: None,
-        });
+            network,
+        };
+        limits.push(limit("~penalty".to_owned(), penalty, None));
+        limits.extend(place.networks.iter().enumerate().map(|(position, network)| {
+            limit(format!("~penalty/{}", network.ipv6_prefix), penalty.of_network(parts), Some(position))
+        }));
         limits
+    }
+
+    /// The networks around IPv6 keys that the limit's penalty watches.
+    pub(super) fn networks(&mut self, limit: &file::Limit, key: Option<&Key>, missing: Missing) -> Vec<Network> {
+        let Some((given, key)) = limit.penalty.get().zip(key) else { return Vec::new() };
+        let missing = if let Missing::ClientIp { ipv6_prefix } = missing { Some(ipv6_prefix) } else { None };
+        let networks = Network::around(key, missing.filter(|_| key.may_be_missing()));
+        let parts = widen_after(given);
+        if let Some(written) = given.widen_after.spanned() {
+            if networks.is_empty() && parts > 0 {
+                self.error(
+                    written.span,
+                    "this limit counts no addresses in a network that is wider",
+                    "leave `widen_after` out, or add `client_ip` to the key",
+                );
+            } else if !(parts == 0 || (2..=1_000_000).contains(&parts)) {
+                self.error(
+                    written.span,
+                    "a network is blocked by 2 to 1000000 of its parts",
+                    "write 8, or 0 for never",
+                );
+            }
+        }
+        if parts == 0 { Vec::new() } else { networks }
     }
 
     fn penalty_times(&mut self, given: &file::Penalty) -> (std::time::Duration, std::time::Duration) {
@@ -250,4 +284,9 @@ impl Check<'_> {
         }
         (block, max)
     }
+}
+
+/// How many parts of a network block it.
+fn widen_after(given: &file::Penalty) -> u64 {
+    given.widen_after.or(8)
 }

@@ -420,6 +420,11 @@ impl Evaluation {
             self.allowed = self.retry_us == 0;
         }
     }
+
+    /// Whether a penalty blocks from now on a key that no block was known of.
+    pub(in crate::limit) fn blocks_anew(&self) -> bool {
+        matches!(&self.reading, Reading::Penalty(reading) if reading.blocked_anew)
+    }
 }
 
 impl State {

@@ -5,17 +5,21 @@
 //! hammers. So many strikes block the key; denials inside the block change nothing; everything is
 //! forgotten when a key kept quiet for the longest block.
 //!
+//! Above the penalty of an IPv6 key stand those of the networks around it. There a strike is a block of a part
+//! that no block was known of: so many parts of a network block the whole of it, one part alone never does.
+//!
 //! # Order of operations
 //!
 //! 1. **Read.** A state is none once `max(until, blocked) + max <= now`. A block that ends later than the longest
-//!    one and a second from now (the clock stepped back) ends the longest one from now, and so does the last
-//!    strike's round, which is written even on a denial.
+//!    one and a second from now (the clock stepped back) ends the longest one from now, and so does a strike's round
+//!    that is too far ahead; that is written even on a denial.
 //! 2. **Evaluate.** `ok = (n = 0) or (blocked <= now)`; `retry` = the block's end.
 //! 3. **Strike.** When ok, a limit beside it denied with retry r (never: the longest block) and `until <= now`: one
 //!    strike more, `until = now + r`. The last of so many blocks: for `block`, or twice the last time, at
 //!    most `max`; strikes begin anew. Then the penalty denies this request too, until the block's end.
+//!    In a network's penalty the same happens, with r = 0, when the penalty before it blocked for the first time.
 
-use super::TOLERANCE_US;
+use super::{Algorithm, TOLERANCE_US};
 
 /// The numbers of a penalty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +30,19 @@ pub struct Penalty {
     pub block_us: u64,
     /// Length of the longest, microseconds.
     pub max_us: u64,
-    /// How many of the asks before it are the limits that it watches.
-    pub watches: usize,
+    /// What is a strike.
+    pub watches: Watches,
+    /// How long a strike's round can last, microseconds: until the longest Retry-After of what it watches.
+    pub round_us: u64,
+}
+
+/// What a penalty is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watches {
+    /// Denials of so many limits, which are asked before it.
+    Denials(usize),
+    /// Blocks of the penalty that is asked before it, of keys that no block was known of.
+    Parts,
 }
 
 /// What is stored.
@@ -51,11 +66,27 @@ pub struct Reading {
     state: State,
     /// How long the block lasts; 0 when there is none.
     pub(super) blocked_us: i64,
+    /// Whether it was blocked just now, and no block was known of it.
+    pub(super) blocked_anew: bool,
     /// What is to be stored, whatever is decided.
     pub(super) written: Option<State>,
 }
 
 impl Penalty {
+    /// The same penalty of the limits that are asked before it.
+    #[must_use]
+    pub fn of<'a>(self, watched: impl ExactSizeIterator<Item = &'a Algorithm>) -> Self {
+        let watches = Watches::Denials(watched.len());
+        let longest = watched.map(|algorithm| algorithm.longest_retry_us(algorithm.capacity())).max().unwrap_or(0);
+        Self { watches, round_us: self.max_us.max(longest.unsigned_abs()), ..self }
+    }
+
+    /// The penalty of a network, so many parts of which block it.
+    #[must_use]
+    pub fn of_network(self, parts: u64) -> Self {
+        Self { after: parts, watches: Watches::Parts, round_us: self.max_us, ..self }
+    }
+
     /// Reads a stored state (step 1 of the module's order of operations).
     #[must_use]
     pub fn read(&self, stored: Option<State>, now_us: i64) -> Reading {
@@ -63,12 +94,13 @@ impl Penalty {
         let forgotten = |state: &State| state.until_us.max(state.blocked_until_us) + longest <= now_us;
         let mut state = stored.filter(|state| !forgotten(state)).unwrap_or_default();
         let mut written = None;
-        if state.blocked_until_us - now_us > longest + TOLERANCE_US.cast_signed() {
-            state.blocked_until_us = now_us + longest;
-            state.until_us = state.until_us.min(state.blocked_until_us);
+        let too_far = |until_us: i64, longest: i64| until_us - now_us > longest + TOLERANCE_US.cast_signed();
+        if too_far(state.blocked_until_us, longest) || too_far(state.until_us, self.round_us.cast_signed()) {
+            state.blocked_until_us = state.blocked_until_us.min(now_us + longest);
+            state.until_us = state.until_us.min(now_us + longest);
             written = Some(self.sealed(state));
         }
-        Reading { state, blocked_us: (state.blocked_until_us - now_us).max(0), written }
+        Reading { state, blocked_us: (state.blocked_until_us - now_us).max(0), blocked_anew: false, written }
     }
 
     /// The state with the instant at which it is forgotten.
@@ -88,6 +120,7 @@ impl Penalty {
         state.until_us = now_us + retry_us;
         let mut blocked_us = 0;
         if state.strikes >= self.after {
+            reading.blocked_anew = state.length_us == 0;
             let length = if state.length_us == 0 { self.block_us } else { state.length_us.saturating_mul(2) };
             state.length_us = length.min(self.max_us);
             state.strikes = 0;

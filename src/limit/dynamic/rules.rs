@@ -199,14 +199,21 @@ impl Rules {
             return Err(Wrong::BurstOfWindow);
         }
         let algorithm = self.algorithm(rate, burst)?;
-        let limit =
-            Limit { state_id: Arc::clone(&self.state_id), suffix: "".into(), rate: Some(rate), lease: None, algorithm };
+        let limit = Limit {
+            state_id: Arc::clone(&self.state_id),
+            suffix: "".into(),
+            rate: Some(rate),
+            lease: None,
+            algorithm,
+            network: None,
+        };
         let penalty = self.penalty.map(|penalty| Limit {
             state_id: format!("{}~penalty", self.state_id).into(),
             suffix: "~penalty".into(),
             rate: None,
             lease: None,
-            algorithm: Algorithm::Penalty(Penalty { watches: 1, ..penalty }),
+            algorithm: Algorithm::Penalty(penalty.of(std::iter::once(&limit.algorithm))),
+            network: None,
         });
         Ok(Terms::Limited([limit].into_iter().chain(penalty).collect()))
     }

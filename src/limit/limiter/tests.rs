@@ -21,6 +21,7 @@ pub(in crate::limit) fn terms(state_id: &str, rate: &str, burst: u64) -> Terms {
         rate: Some(rate),
         algorithm,
         lease: None,
+        network: None,
     }])
 }
 
@@ -30,6 +31,7 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         index: 0,
         key: Key { parts: vec![Key::parse_part(key, 64).unwrap()] },
         missing: Missing::ClientIp { ipv6_prefix: 64 },
+        networks: vec![],
         terms,
         overrides: vec![],
         dynamic: None,

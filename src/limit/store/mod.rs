@@ -8,6 +8,7 @@ pub mod settings;
 
 use smallvec::SmallVec;
 
+use super::algorithm::penalty::Watches;
 use super::algorithm::{Algorithm, Evaluation, Settlement};
 use super::key::Subject;
 
@@ -128,11 +129,17 @@ impl Reply {
     }
 }
 
-/// Tells every penalty of the denials among the limits that it watches.
+/// Tells every penalty of the denials among the limits that it watches, and of the blocks inside its network.
 fn strike(asks: &[Ask<'_>], evaluations: &mut [Evaluation]) {
     for (index, ask) in asks.iter().enumerate() {
         let Algorithm::Penalty(penalty) = ask.algorithm else { continue };
-        let watched = &evaluations[index.saturating_sub(penalty.watches)..index];
+        let Watches::Denials(limits) = penalty.watches else {
+            if index > 0 && evaluations[index - 1].blocks_anew() {
+                evaluations[index].strike(penalty, 0);
+            }
+            continue;
+        };
+        let watched = &evaluations[index.saturating_sub(limits)..index];
         let denied = watched.iter().filter(|evaluation| !evaluation.allowed).map(|evaluation| evaluation.retry_us);
         let never = denied.clone().any(|retry_us| retry_us < 0);
         if let Some(longest) = denied.max() {

@@ -223,6 +223,18 @@ struct Seen {
     moved: bool,
     retry: i64,
     wait: u64,
+    /// A penalty that blocks from now on, and never did before.
+    blocked_anew: bool,
+}
+
+/// What a penalty is told of what was seen before it, if anything: for how long a limit denies (-1: for ever).
+fn told(watches: Option<usize>, before: &[Seen]) -> Option<i64> {
+    let Some(limits) = watches else {
+        return before.last().filter(|seen| seen.blocked_anew).map(|_| 0);
+    };
+    let retries = || before[before.len() - limits..].iter().map(|seen| seen.retry).filter(|retry| *retry != 0);
+    let longest = retries().max()?;
+    Some(if retries().any(|retry| retry == -1) { -1 } else { longest })
 }
 
 /// A decision: granted, held for, retry, and what each limit says.
@@ -266,32 +278,29 @@ impl Oracle {
         self.met.count("in a window of another length", asked.form.rule.is_window_of_another_length(now));
         self.met.count("re-anchored", anchored && asked.cost > 0);
         self.met.count("held", wait > 0);
-        Seen { counts, moved: anchored, retry, wait }
+        Seen { counts, moved: anchored, retry, wait, blocked_anew: false }
     }
 
-    /// A penalty is told of the denials among the limits that it watches.
+    /// A penalty is told of the denials among the limits that it watches, that of a network of the blocks inside.
     fn strike(&mut self, asks: &[Asked], seen: &mut [Seen], now: i64) {
         for index in 0..asks.len() {
             let Rule::Penalty(penalty) = &asks[index].form.rule else { continue };
-            let denied: Vec<i64> = seen[index - penalty.watches..index]
-                .iter()
-                .map(|seen| seen.retry)
-                .filter(|retry| *retry != 0)
-                .collect();
-            if denied.is_empty() || asks[index].cost == 0 || seen[index].retry != 0 {
+            let Some(longest) = told(penalty.watches, &seen[..index]) else { continue };
+            if asks[index].cost == 0 || seen[index].retry != 0 {
                 continue;
             }
-            let longest = if denied.contains(&-1) { None } else { denied.into_iter().max() };
             let counts = match seen[index].counts.take() {
                 Some(State::Penalty(history)) => Some(history),
                 _ => None,
             };
-            let (history, struck) = penalty.denied(counts.unwrap_or_default(), longest, now);
+            let (history, struck) = penalty.denied(counts.unwrap_or_default(), (longest >= 0).then_some(longest), now);
             seen[index].moved |= struck;
             seen[index].retry = history.blocked_for(now);
             self.met.count("struck", struck);
             self.met.count("not struck, in the same round", !struck);
+            seen[index].blocked_anew = seen[index].retry > 0 && history.blocks() == 1;
             self.met.count("blocked", seen[index].retry > 0);
+            self.met.count("a network blocked", seen[index].retry > 0 && penalty.watches.is_none());
             self.met.count("blocked for longer than before", seen[index].retry > 0 && history.blocks() > 1);
             seen[index].counts = Some(State::Penalty(history));
         }

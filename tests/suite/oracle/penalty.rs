@@ -10,8 +10,10 @@ pub(super) struct Penalty {
     pub(super) after: u64,
     pub(super) first: i64,
     pub(super) longest: i64,
-    /// How many of the limits before it it watches.
-    pub(super) watches: usize,
+    /// How many of the limits before it it watches; `None`: the penalty before it, of a part of its network.
+    pub(super) watches: Option<usize>,
+    /// A strike's round that ends later than so long from now is none of ours.
+    pub(super) round: i64,
 }
 
 /// What happened, since all was last forgotten.
@@ -77,14 +79,15 @@ impl Penalty {
 impl Definition for Penalty {
     type State = History;
 
-    /// All is forgotten once it was quiet for the longest block. A block that ends too far ahead ends the
-    /// longest one from now, and so does the round of the last strike.
+    /// All is forgotten once it was quiet for the longest block. When a block or a round ends too far ahead,
+    /// nothing lasts for longer than the longest block from now.
     fn read(&self, stored: Option<&History>, now: i64) -> Read<History> {
         let Some(mut history) = stored.cloned() else { return Read::as_it_is(None) };
         if history.quiet_since().is_none_or(|since| since + self.longest <= now) {
             return Read::as_it_is(None);
         }
-        let anchored = history.blocked_for(now) > self.longest + SECOND;
+        let round = history.last_round().map_or(0, |until| until - now);
+        let anchored = history.blocked_for(now) > self.longest + SECOND || round > self.round + SECOND;
         if anchored {
             for event in &mut history.0 {
                 let (Event::Strike { until } | Event::Block { until, .. }) = event;

@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use fastrand::Rng;
 use proptest::prelude::*;
 use tollgate::limit::algorithm::fixed_window::Align;
+use tollgate::limit::algorithm::penalty::Watches;
 use tollgate::limit::algorithm::zone::Zone;
-use tollgate::limit::algorithm::{Algorithm, FixedWindow, InFlight, SlidingLog, SlidingWindow};
+use tollgate::limit::algorithm::{Algorithm, FixedWindow, InFlight, Penalty, SlidingLog, SlidingWindow};
 use tollgate::limit::store::Answer;
 use tollgate::units::Rate;
 
@@ -134,9 +135,19 @@ fn slots(limit: u64, lifetime: i64) -> Form {
 }
 
 fn blocks(after: u64, (first, longest): (i64, i64), watches: usize) -> Form {
-    let (block_us, max_us) = (first.unsigned_abs(), longest.unsigned_abs());
-    let algorithm = Algorithm::Penalty(tollgate::limit::algorithm::Penalty { after, block_us, max_us, watches });
-    Form { rule: Rule::Penalty(penalty::Penalty { after, first, longest, watches }), algorithm }
+    penalty_of(after, (first, longest), Some(watches), longest * 3 / 2)
+}
+
+/// The penalty of a network around the one before it.
+fn around(parts: u64, times: (i64, i64)) -> Form {
+    penalty_of(parts, times, None, times.1)
+}
+
+fn penalty_of(after: u64, (first, longest): (i64, i64), watches: Option<usize>, round: i64) -> Form {
+    let (block_us, max_us, round_us) = (first.unsigned_abs(), longest.unsigned_abs(), round.unsigned_abs());
+    let told = watches.map_or(Watches::Parts, Watches::Denials);
+    let algorithm = Algorithm::Penalty(Penalty { after, block_us, max_us, watches: told, round_us });
+    Form { rule: Rule::Penalty(penalty::Penalty { after, first, longest, watches, round }), algorithm }
 }
 
 /// Shorthand for the list below.
@@ -230,6 +241,15 @@ fn several() -> Vec<Policy> {
                 limit("pin~1s", [fixed(Utc, 3, SECOND, 0)]),
                 limit("pin~4s", [log(6, 4 * SECOND, 0)]),
                 limit("pin~penalty", [blocks(1, block(3, 100), 2), blocks(1, block(10, 20), 2)]),
+            ],
+        ),
+        policy(
+            1,
+            [
+                limit("net", [bucket(tokens(1, 300_000, 1))]),
+                limit("net~penalty", [blocks(1, block(2, 8), 1), blocks(2, block(1, 3), 1)]),
+                limit("net~penalty/56", [around(2, block(6, 40)), around(3, block(4, 90))]),
+                limit("net~penalty/48", [around(2, block(9, 70)), around(1, block(4, 50))]),
             ],
         ),
     ]

@@ -1,5 +1,6 @@
 //! The names of states in Redis, and the Cluster slot that each of them belongs to.
 
+use super::super::super::key;
 use super::super::Ask;
 use super::super::settings::{HashTags, RedisSettings};
 
@@ -37,7 +38,8 @@ impl<'a> KeyForm<'a> {
     /// The slot of the key of a subject's state.
     #[must_use]
     pub fn slot_of_state(self, state_id: &str, subject: &[u8]) -> u16 {
-        slot_of(self.route(state_id).map_or(subject, str::as_bytes))
+        let (network, own) = key::network_of(subject);
+        slot_of(self.route(state_id).map_or(network.unwrap_or(own), str::as_bytes))
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redis::{ServerError, Value};
 use smallvec::SmallVec;
 
+use super::super::super::algorithm::penalty::Watches;
 use super::super::super::algorithm::{Algorithm, Bucket};
+use super::super::super::key;
 use super::super::super::stats::StoreErrorKind;
 use super::super::{Answer, Ask, Reply, Settle};
 use super::command::Command;
@@ -208,8 +210,9 @@ fn write_key(call: &mut Command, form: KeyForm<'_>, state_id: &str, algorithm: &
 }
 
 /// `<prefix>:{<subject>}:<state id>:<letter><version>`: what a subject has stays in one Cluster slot. Tagged with
-/// a route it is `<prefix>:{<route>}:<subject>:<state id>:…`: what a route has stays in one. A window's length
-/// stands behind it: another length is another state.
+/// a route it is `<prefix>:{<route>}:<subject>:<state id>:…`: what a route has stays in one; a subject inside
+/// a network whose parts are watched is tagged with the network in the same way. A window's length stands behind
+/// it: another length is another state.
 pub(super) fn with_key<R>(
     form: KeyForm<'_>,
     (state_id, subject): (&str, &[u8]),
@@ -223,9 +226,11 @@ pub(super) fn with_key<R>(
         0 => [b"", b""],
         window_us => [b".", digits.format(window_us).as_bytes()],
     };
-    let (tag, behind): (&[u8], [&[u8]; 2]) = match form.route(state_id) {
-        None => (subject, [b"", b""]),
-        Some(route) => (route.as_bytes(), [subject, b":"]),
+    let (network, own) = key::network_of(subject);
+    let (tag, behind): (&[u8], [&[u8]; 2]) = match (form.route(state_id), network) {
+        (None, None) => (own, [b"", b""]),
+        (None, Some(network)) => (network, [own, b":"]),
+        (Some(route), _) => (route.as_bytes(), [own, b":"]),
     };
     let [subject, colon] = behind;
     let (prefix, state_id) = (form.prefix.as_bytes(), state_id.as_bytes());
@@ -264,7 +269,11 @@ fn write_parameters(call: &mut Command, algorithm: &Algorithm, now_us: i64, slot
             write_numbers(call, [0, 0, 0]);
         }
         Algorithm::Penalty(penalty) => {
-            write_numbers(call, [penalty.after, penalty.block_us, penalty.max_us, penalty.watches as u64, 0, 0]);
+            let watches = match penalty.watches {
+                Watches::Denials(limits) => limits as u64,
+                Watches::Parts => 0,
+            };
+            write_numbers(call, [penalty.after, penalty.block_us, penalty.max_us, watches, penalty.round_us, 0]);
         }
     }
 }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::super::keys::KeyForm;
 use crate::limit::algorithm::{Algorithm, Bucket};
+use crate::limit::key;
 use crate::limit::store::{Answer, Ask, Reply};
 
 /// Asks that go to one server in one call.
@@ -78,6 +79,7 @@ fn is_same_state(a: &Ask<'_>, b: &Ask<'_>) -> bool {
 /// How wide a subject is: the narrowest of its parts counts, then how many there are (see
 /// [`crate::limit::key`] for the form of subjects).
 fn breadth(subject: &[u8]) -> (u8, Reverse<usize>) {
+    let (_, subject) = key::network_of(subject);
     let Some(parts) = parts(subject) else { return (breadth_of_part(subject), Reverse(1)) };
     let narrowest = parts.iter().map(|part| breadth_of_part(part)).min().unwrap_or(0);
     (narrowest, Reverse(parts.len()))
