@@ -491,6 +491,20 @@ fn the_recommended_acl_user_may_do_all_that_is_needed_and_missing_rights_are_a_f
         server.cli(&["SCRIPT", "FLUSH"]);
         assert!(subjected.take(&PLENTY, "k").await.unwrap().granted, "EVAL is allowed too");
         assert_eq!(server.cli(&["ACL", "LOG"]), "", "something was not allowed");
+        // Without this right scripts cannot read the clock: then it is the proxy's, and nothing is wrong.
+        server.cli(&["ACL", "SETUSER", "tollgate", "-time"]);
+        let before = subjected.take(&PLENTY, "k").await.unwrap();
+        let after = subjected.take(&PLENTY, "k").await.unwrap();
+        assert_eq!(
+            before.answers[0].remaining,
+            after.answers[0].remaining + 1,
+            "charged once each: {before:?} {after:?}"
+        );
+        assert!(server.cli(&["ACL", "LOG"]).contains("time"));
+        assert_eq!(server.cli(&["ACL", "LOG", "RESET"]), "OK");
+        subjected.take(&PLENTY, "k").await.unwrap();
+        assert_eq!(server.cli(&["ACL", "LOG"]), "", "the clock is asked for once");
+        server.cli(&["ACL", "SETUSER", "tollgate", "+time"]);
         for right in ["set", "evalsha", "get"] {
             server.cli(&["ACL", "SETUSER", "tollgate", &format!("-{right}")]);
             let cure = || drop(server.cli(&["ACL", "SETUSER", "tollgate", &format!("+{right}")]));

@@ -128,6 +128,13 @@ fn a_key_that_no_listener_provides_is_a_mistake() {
     for part in ["<stdin>:4:12", "no listener asks for client certificates", "client_auth: { mode: require"] {
         assert!(done.output.contains(part), "{part} in\n{}", done.output);
     }
+    let tiers = "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n    rate: 1/s\n    tiers:\n      \
+                 by: 'tls:subject'\n      values: { CN=gateway: 9/s }\n";
+    let done = finish(program().args(["check", "-c", "-"]), tiers);
+    assert_eq!(done.code, Some(1));
+    for part in ["<stdin>:7:11", "no listener asks for client certificates"] {
+        assert!(done.output.contains(part), "{part} in\n{}", done.output);
+    }
 }
 
 #[test]

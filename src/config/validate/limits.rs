@@ -140,6 +140,7 @@ impl Check<'_> {
     pub(super) fn key_part(&mut self, part: &KeyPart, span: Span, scope: &Scope<'_>) {
         self.path_parameter(part, span, scope);
         self.claim(part, span);
+        self.certificate_key(part, span);
     }
 
     /// A path parameter must be there on every path of the route.

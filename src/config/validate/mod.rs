@@ -42,6 +42,8 @@ pub(super) struct Check<'a> {
     directory: PathBuf,
     /// Whether the file says whose tokens to believe, rightly or not.
     believes_tokens: bool,
+    /// Whether a listener asks for client certificates, as far as can be told.
+    asks_certificates: bool,
     reader: &'a mut Reader,
 }
 
@@ -51,9 +53,11 @@ pub(super) struct Reported;
 /// Turns settings into a configuration; `None` when the reader holds an error.
 pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {
     let believes_tokens = !file.jwt.is_absent();
-    let mut check = Check { text, directory: directory.to_owned(), believes_tokens, reader };
+    let directory = directory.to_owned();
+    let mut check = Check { text, directory, believes_tokens, asks_certificates: true, reader };
     let check = &mut check;
     let listeners = check.listeners(file);
+    check.asks_certificates = !check.is_sound() || tls::ask_for_certificates(&listeners);
     let trusted_proxies: Vec<_> =
         file.trusted_proxies.get().iter().flat_map(|list| &list.0).flat_map(|blocks| blocks.0.clone()).collect();
     check.warn_about_trust(file);

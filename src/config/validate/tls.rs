@@ -9,7 +9,7 @@ use super::Check;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Spanned};
-use crate::config::{Config, ListenerTls, Protocols};
+use crate::config::{Listener, ListenerTls, Protocols};
 use crate::limit::key::KeyPart;
 use crate::tls::{self, Authorities, Certificate, ClientAuth, MinVersion, Validity};
 
@@ -131,10 +131,8 @@ impl Check<'_> {
     }
 
     /// A key that no request can have is a mistake, not a limit by something else.
-    pub(super) fn tls_subject(&mut self, config: &Config, parts: &[Vec<KeyPart>], span: Span) {
-        let asks = |tls: &Arc<ListenerTls>| tls.client_auth.asks();
-        let asked = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(asks);
-        if !asked && self.is_sound() && parts.iter().flatten().any(|part| *part == KeyPart::TlsSubject) {
+    pub(super) fn certificate_key(&mut self, part: &KeyPart, span: Span) {
+        if *part == KeyPart::TlsSubject && !self.asks_certificates {
             self.error(
                 span,
                 "no listener asks for client certificates, so there is never a `tls:subject`",
@@ -142,4 +140,9 @@ impl Check<'_> {
             );
         }
     }
+}
+
+/// Whether any of these asks its clients for certificates.
+pub(super) fn ask_for_certificates(listeners: &[Listener]) -> bool {
+    listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(|tls| tls.client_auth.asks())
 }

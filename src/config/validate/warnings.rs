@@ -46,7 +46,6 @@ impl Check<'_> {
 
     fn warn_about_key(&mut self, policy: &Policy, config: &Config, places: &Places) {
         let Some(span) = places.policy(&policy.name) else { return };
-        self.tls_subject(config, &policy.key.parts, span);
         let parts = || policy.key.parts.iter().flatten();
         let forwarded = parts().find_map(|part| match part {
             KeyPart::Header(name) if FORWARDED.contains(&name.as_str()) => Some(name),
