@@ -26,6 +26,7 @@ pub mod schedule;
 mod spread;
 pub mod stats;
 pub mod store;
+mod store_clock;
 
 pub use bill::Bill;
 pub use decision::{Decision, Outcome, Source, Verdict};

@@ -1,7 +1,6 @@
 //! The shared store as a worker asks it: through the memory of denials, then together with whoever asks
 //! the same.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::lease::{Brought, Leases, Token};
 use super::stats::StoreErrorKind;
 use super::store::redis::RedisStore;
 use super::store::{Answer, Ask, Reply};
+use super::store_clock::StoreClock;
 
 /// One worker's way to the store.
 #[derive(Debug)]
@@ -23,8 +23,7 @@ pub(super) struct Remote {
     pub(super) denials: Denials,
     pub(super) timeout: Duration,
     queues: Queues,
-    /// When the latest answer came, and the store's clock in it.
-    answered: Cell<Option<(Instant, i64)>>,
+    clock: StoreClock,
     leases: Leases,
 }
 
@@ -61,7 +60,7 @@ impl Remote {
             timeout,
             queues: Queues::new(),
             leases: Leases::new(),
-            answered: Cell::default(),
+            clock: StoreClock::default(),
         })
     }
 
@@ -190,16 +189,14 @@ impl Remote {
         }
     }
 
-    /// The store's clock, as far behind as its latest answer was on its way. So a denial that is still
-    /// remembered is one at this instant, too: it came before that answer or with it.
+    /// The store's clock, for denials that are remembered.
     pub(super) fn clock_us(&self) -> Option<i64> {
-        let (answered, now_us) = self.answered.get()?;
-        Some(now_us.saturating_add(i64::try_from(answered.elapsed().as_micros()).unwrap_or(i64::MAX)))
+        self.clock.now_us()
     }
 
     fn settle(&self, permit: Permit<'_>, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
         if let Ok(reply) = result {
-            self.answered.set(Some((Instant::now(), reply.now_us)));
+            self.clock.hear(reply.now_us);
         }
         self.follow();
         permit.at_most(self.store.proof_lasts(asks)).settle(asks, result);
