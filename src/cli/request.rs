@@ -170,6 +170,7 @@ impl Target<'_> {
             path: self.compared(),
             query: asked.query,
             headers: asked.headers,
+            has_unsized_body: false,
             tls_subject: asked.tls_subject.map(str::as_bytes),
             params: &[],
             route: "",

@@ -187,6 +187,7 @@ fn subject(claims: &ClaimSet, key: &[&str], hashing: &Hashing) -> Option<Vec<u8>
         path: "/",
         query: None,
         headers: &HeaderMap::new(),
+        has_unsized_body: false,
         tls_subject: None,
         params: &[],
         route: "",

@@ -1,7 +1,7 @@
 //! What a request costs: known when it comes (by method, field, body size), or only when it was answered.
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::key::Facts;
 
@@ -12,7 +12,7 @@ pub struct Cost {
     pub default: u64,
     /// For these.
     pub by_method: Vec<(Method, u64)>,
-    /// A request field that holds the cost, instead of the two above.
+    /// A request field that holds the cost, instead of the two above. It makes nothing free that is not so already.
     pub header: Option<HeaderName>,
     /// One more for each begun part of this many bytes of the request's body.
     pub body: Option<u64>,
@@ -66,17 +66,30 @@ impl Cost {
     /// What a request costs when it comes.
     #[must_use]
     pub fn of(&self, facts: &Facts<'_>) -> u64 {
-        if self.header.is_none() && self.body.is_none() {
+        if !self.is_dynamic() {
             return self.by_method(facts.method);
         }
-        let stated = self.header.as_ref().and_then(|name| number(facts.headers, name));
-        let base = stated.unwrap_or_else(|| self.by_method(facts.method));
-        base.saturating_add(self.announced(facts)).min(self.most)
+        let base = self.without_body(facts);
+        base.saturating_add(self.in_advance(facts)).max(self.least_unknown(facts)).min(self.most)
     }
 
-    /// HEAD costs what GET does unless it is listed, or it would be a cheaper way to the same work.
+    fn without_body(&self, facts: &Facts<'_>) -> u64 {
+        let usual = self.by_method(facts.method);
+        let stated = self.header.as_ref().and_then(|name| largest(facts.headers, name));
+        stated.map_or(usual, |stated| stated.max(usual.min(1)))
+    }
+
+    /// Where the true cost is known afterwards only, nobody comes in for nothing: who costs 0 is never denied.
+    fn least_unknown(&self, facts: &Facts<'_>) -> u64 {
+        let is_unknown = self.response_header.is_some() || (self.body.is_some() && facts.has_unsized_body);
+        u64::from(is_unknown)
+    }
+
+    /// HEAD costs what GET does, unless it is listed, or it would be a cheaper way to the same work.
     fn by_method(&self, method: &Method) -> u64 {
-        let listed = |wanted: &Method| self.by_method.iter().find(|(listed, _)| listed == wanted);
+        // An upstream may take `post` for POST.
+        let is = |listed: &Method, wanted: &Method| listed.as_str().eq_ignore_ascii_case(wanted.as_str());
+        let listed = |wanted: &Method| self.by_method.iter().find(|(listed, _)| is(listed, wanted));
         let found = listed(method).or_else(|| listed(&Method::GET).filter(|_| *method == Method::HEAD));
         found.map_or(self.default, |&(_, cost)| cost)
     }
@@ -87,10 +100,16 @@ impl Cost {
         self.body.map_or(0, |part| bytes.div_ceil(part.max(1)))
     }
 
-    /// The part of the cost that the announced length of the body makes.
+    /// The part of the cost that is for the body: as its length is announced, or in advance where nothing else
+    /// of the request costs anything.
     #[must_use]
-    pub fn announced(&self, facts: &Facts<'_>) -> u64 {
-        if self.body.is_none() { 0 } else { self.of_body(number(facts.headers, &CONTENT_LENGTH).unwrap_or(0)) }
+    pub fn in_advance(&self, facts: &Facts<'_>) -> u64 {
+        match number(facts.headers, &CONTENT_LENGTH) {
+            _ if self.body.is_none() => 0,
+            Some(bytes) => self.of_body(bytes),
+            None if self.without_body(facts) == 0 => self.least_unknown(facts),
+            None => 0,
+        }
     }
 
     /// Whether a field or a body decides; such a cost never exceeds what the limit holds.
@@ -135,13 +154,17 @@ impl Settling {
         self.count.is_some() || !self.refund.is_empty() || self.refund_failures
     }
 
-    /// Whether an answer gives the charge back.
+    /// Whether an answer gives the charge back. What the upstream never answered stays charged, whatever the client
+    /// is told: it may have been done, and a client could break its requests off to get them for nothing.
     #[must_use]
     pub fn refunds(&self, status: StatusCode, answered: Answered) -> bool {
         let among = |ranges: &[Statuses]| ranges.iter().any(|range| range.contains(status));
         let uncounted = self.count.as_deref().is_some_and(|counted| !among(counted));
-        let failed = self.refund_failures && answered == Answered::Failure;
-        uncounted || failed || (answered == Answered::Upstream && among(&self.refund))
+        match answered {
+            Answered::Upstream => uncounted || among(&self.refund),
+            Answered::Failure => self.refund_failures,
+            Answered::Ourselves => false,
+        }
     }
 }
 
@@ -153,14 +176,20 @@ impl Statuses {
     }
 }
 
+/// The largest whole number that a field's lines hold; `None` when none of them holds one.
+fn largest(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    headers.get_all(name).iter().filter_map(whole_number).max()
+}
+
 /// The one whole number that a field holds; `None` when it is absent, repeated or anything else.
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     let mut lines = headers.get_all(name).iter();
     let line = lines.next()?;
+    whole_number(line).filter(|_| lines.next().is_none())
+}
+
+fn whole_number(line: &HeaderValue) -> Option<u64> {
     let digits = line.to_str().ok()?.trim();
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if lines.next().is_some() || !is_number {
-        return None;
-    }
-    Some(digits.parse().unwrap_or(u64::MAX))
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }

@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub query: Option<&'a str>,
     /// The request's fields.
     pub headers: &'a HeaderMap,
+    /// Whether a body follows whose length nothing tells beforehand.
+    pub has_unsized_body: bool,
     /// The subject of the client's certificate (RFC 4514), when it showed one that was verified.
     pub tls_subject: Option<&'a [u8]>,
     /// Path parameters of the matched route, in canonical form: name and value.

@@ -148,7 +148,7 @@ impl Limiter {
         let asked: SmallVec<[_; 2]> = asked.zip(&reply.answers).collect();
         // The rates of a shadow limit are charged together or not at all.
         let denied = |shadow: u8| asked.iter().any(|(planned, answer)| planned.shadow == shadow && !answer.allowed);
-        for (planned, _) in asked.iter().filter(|(planned, _)| planned.cost > 0 && planned.policy.settles()) {
+        for (planned, _) in asked.iter().filter(|(planned, _)| planned.is_settled()) {
             if !denied(planned.shadow) {
                 let account = Account::new(planned.limit, &planned.subject);
                 bill.charge(planned.policy, account, planned.cost, planned.body);

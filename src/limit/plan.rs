@@ -215,7 +215,7 @@ impl<'a> Plan<'a> {
         facts: &Facts<'_>,
         (subject, networks): (&Subject, &[Subject]),
     ) {
-        let (cost, body) = (policy.cost.of(facts), policy.cost.announced(facts));
+        let (cost, body) = (policy.cost.of(facts), policy.cost.in_advance(facts));
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
         let mode = policy.mode_for(subject);
         let shadow = if mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
@@ -263,7 +263,7 @@ impl<'a> Plan<'a> {
 
     /// Whether the request's end changes anything that it is charged.
     pub(super) fn settles(&self) -> bool {
-        self.counted.iter().any(|planned| planned.cost > 0 && planned.policy.settles())
+        self.counted.iter().any(Planned::is_settled)
     }
 
     /// The outcome that needs no store: denied already, or nothing to count.
@@ -309,9 +309,15 @@ impl<'a> Planned<'a> {
         }
     }
 
-    /// Whether what this answer charged may change once the request is answered.
+    /// Whether what it is charged may change once the request is answered: never a strike or a slot.
+    pub(super) fn is_settled(&self) -> bool {
+        let counts = !matches!(self.limit.algorithm, Algorithm::Penalty(_) | Algorithm::InFlight(_));
+        counts && self.policy.settles() && (self.cost > 0 || self.policy.cost.may_grow())
+    }
+
+    /// The same, of what this answer admitted.
     pub(super) fn stays_open(&self, answer: &super::store::Answer) -> bool {
-        answer.allowed && self.cost > 0 && self.policy.settles()
+        answer.allowed && self.is_settled()
     }
 
     /// What an answer means.

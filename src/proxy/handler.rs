@@ -114,6 +114,7 @@ impl Proxy {
             path: &compared,
             query: uri.query(),
             headers: &head.headers,
+            has_unsized_body: exchange.has_unsized_body(),
             params: &found.params,
             tls_subject: exchange.downstream.subject().map(str::as_bytes),
             route: if route.upstream.is_some() { &route.name } else { "" },
@@ -272,6 +273,11 @@ impl Exchange<'_> {
             }
             None => self.record.answered(response),
         }
+    }
+
+    /// Whether only its end will tell the length of the request's body.
+    fn has_unsized_body(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.size_hint().exact().is_none())
     }
 
     /// How long event streams, gRPC and tunnels may be silent.

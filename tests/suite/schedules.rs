@@ -62,6 +62,7 @@ impl Both {
             path: "/",
             query: None,
             headers: &headers,
+            has_unsized_body: false,
             params: &[],
             route: "",
             tls_subject: None,

@@ -181,3 +181,96 @@ fn a_client_that_hangs_up_stays_charged() {
         assert_eq!(proxy.get("/").status, 429);
     });
 }
+
+#[test]
+fn what_is_given_back_leaves_a_penalty_and_places_under_way_alone() {
+    let upstream = obedient();
+    let limit = "rate: 5/h, count: { status: [401] }, penalty: { after: 1, block: 10m } }\n  \
+                 - { name: places, key: global, in_flight: 2";
+    in_both_stores(&upstream.url(), limit, |proxy| {
+        for _ in 0..12 {
+            eventually("a place is free", || (proxy.get("/200").status == 200).then_some(()));
+        }
+        eventually_left(proxy, "/200", 5);
+        for _ in 0..5 {
+            eventually("a place is free", || (proxy.get("/401").status == 401).then_some(()));
+        }
+        eventually("the penalty is there", || (proxy.get("/200").retry_after() >= 590).then_some(()));
+    });
+}
+
+/// How many of twelve such requests, one after the other, are admitted.
+fn admitted(proxy: &Tollgate, request: &[u8]) -> usize {
+    let statuses: Vec<_> = (0..12)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.write(request).unwrap();
+            let status = client.answer_to("POST").unwrap().status;
+            // What the answer costs is settled a moment later.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            status
+        })
+        .collect();
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    statuses.iter().filter(|&&status| status == 200).count()
+}
+
+#[test]
+fn what_costs_nothing_on_arrival_is_charged_afterwards_and_denied_where_nothing_is_left() {
+    let upstream = obedient();
+    let chunk = format!("{:x}\r\n{}\r\n", 5000, "x".repeat(5000));
+    let chunked = format!("POST /200 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunk}0\r\n\r\n");
+    let told = "POST /200?cost=5 HTTP/1.1\r\nhost: a\r\nx-units: 0\r\ncontent-length: 0\r\n\r\n";
+    for (cost, request) in [
+        ("{ default: 0, body: 1KiB }", &*chunked),
+        ("{ default: 0, response_header: x-cost }", told),
+        ("{ default: 1, header: x-units, response_header: x-cost }", told),
+    ] {
+        in_both_stores(&upstream.url(), &format!("rate: 10/h, cost: {cost}"), |proxy| {
+            assert_eq!(admitted(proxy, request.as_bytes()), 2, "{cost}");
+        });
+    }
+}
+
+#[test]
+fn a_field_makes_nothing_free_and_repeated_ones_are_the_dearest() {
+    let upstream = obedient();
+    let cost = |limit: &str, request: &Request| {
+        let proxy = Tollgate::start(&configuration(&upstream.url(), &format!("rate: 100/h, {limit}"), ""));
+        100 - proxy.client().send(request).remaining("l")
+    };
+    let field = "cost: { default: 1, header: x-units }";
+    let units = |number| Request::get("/200").header("x-units", number);
+    assert_eq!(cost(field, &units("0")), 1);
+    assert_eq!(cost(field, &units("1").header("x-units", "5")), 5);
+    assert_eq!(cost("cost: { default: 0, header: x-units }", &units("0")), 0, "it is free without the field, too");
+    assert_eq!(cost("cost: { default: 0, body: 1KiB }", &Request::get("/200")), 0);
+    assert_eq!(cost("cost: { default: 1, POST: 3 }", &Request::new("post", "/200")), 3);
+}
+
+#[test]
+fn what_the_upstream_never_answered_stays_charged() {
+    let silent = Upstream::start(|peer| peer.closed());
+    let nobody = Upstream::start(|_| Ok(()));
+    let limit = "rate: 3/h, count: { status: [401] }";
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";
+    for broken in ["ZZ\r\n", "0\r\nbad trailer\r\n\r\n"] {
+        in_both_stores(&silent.url(), limit, |proxy| {
+            let before = silent.connections();
+            for n in 1..=3 {
+                let mut client = proxy.client();
+                client.write(head.as_bytes()).unwrap();
+                eventually("it has arrived", || (silent.connections() == before + n).then_some(()));
+                client.write(broken.as_bytes()).unwrap();
+                assert_eq!(client.answer_to("POST").unwrap().status, 400, "{broken:?}");
+            }
+            assert_eq!(proxy.get("/").status, 429, "{broken:?}");
+        });
+    }
+    in_both_stores(&nobody.url(), limit, |proxy| {
+        for _ in 0..3 {
+            assert_eq!(proxy.get("/").status, 502);
+        }
+        assert_eq!(proxy.get("/").status, 429);
+    });
+}

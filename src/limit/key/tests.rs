@@ -60,6 +60,7 @@ impl Request {
             path: "/",
             query: self.query.as_deref(),
             headers: &self.headers,
+            has_unsized_body: false,
             tls_subject: self.tls_subject.as_deref(),
             params: &params,
             route: &self.route,

@@ -91,6 +91,7 @@ impl Request {
             path: self.path,
             query: None,
             headers: &self.headers,
+            has_unsized_body: false,
             tls_subject: None,
             params: &[],
             route: "r",
