@@ -39,7 +39,7 @@ pub(super) struct Lease {
     reset_us: u64,
 }
 
-/// Tokens that a request holds. Unless it is admitted by its other limits too, they go back.
+/// Tokens that a request holds. Where that ends before it is decided, they go back into the lease.
 #[derive(Debug)]
 pub(super) struct Token<'l> {
     leases: &'l Leases,
@@ -158,7 +158,7 @@ impl Leases {
 }
 
 impl Token<'_> {
-    /// The request was admitted.
+    /// It does not go back into the lease.
     pub(super) fn keep(mut self) {
         self.is_kept = true;
     }

@@ -13,7 +13,7 @@ use super::fallback::IsOwed;
 use super::lease::{Brought, Leases, Token};
 use super::stats::StoreErrorKind;
 use super::store::redis::RedisStore;
-use super::store::{Answer, Ask, Reply};
+use super::store::{Answer, Ask, Reply, Stray};
 use super::store_clock::StoreClock;
 
 /// One worker's way to the store.
@@ -82,12 +82,17 @@ impl Remote {
         self.denials.follow(self.store.epoch());
     }
 
-    /// Asks the store, and tells the permit what came of it.
-    pub(super) async fn ask(self: &Rc<Self>, asks: &[Ask<'_>], deadline: Instant, mut permit: Permit<'_>) -> Asked {
+    /// Asks the store, and tells the permit what came of it. What stays charged where that fails is noted.
+    pub(super) async fn ask(
+        self: &Rc<Self>,
+        (asks, stray): (&[Ask<'_>], &Stray),
+        deadline: Instant,
+        mut permit: Permit<'_>,
+    ) -> Asked {
         let together = self.store.decides_at_once(asks);
         let place = if together { self.queues.join(asks, deadline) } else { Place::Alone };
         let result = match place {
-            Place::Alone => self.store.decide_before(deadline, asks).await,
+            Place::Alone => self.store.decide_noting(deadline, asks, stray).await,
             Place::First(name) => {
                 let _first = First { remote: self, name, asks };
                 self.store.decide_before(deadline, asks).await

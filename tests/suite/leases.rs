@@ -87,3 +87,25 @@ fn a_leased_limit_denies_with_a_true_retry() {
     std::thread::sleep(Duration::from_secs(denied.retry_after()));
     assert_eq!(client.get("/").status, 200);
 }
+
+/// What clients are denied is charged to nobody, also after the end of the lease whose tokens they held.
+#[test]
+fn clients_that_another_limit_denies_empty_no_leased_limit() {
+    let redis = RedisServer::start();
+    let limits = "  - { name: everybody, key: global, rate: 1/h, burst: 20, lease: 50ms }\n\
+                  \x20 - { name: each, key: 'header:x-client', rate: 1/h }\n";
+    let proxy = proxy(&redis, limits);
+    let ask = |client: &str| proxy.client().send(&Request::get("/").header("x-client", client));
+    for client in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        assert_eq!(ask(client).status, 200);
+        for _ in 0..8 {
+            assert_eq!(ask(client).status, 429);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = ask("z");
+    assert_eq!(answer.status, 200);
+    // Of 20, the bucket is smaller by one for the lease, 9 were spent, and leases dropped one or two.
+    assert!(answer.remaining("everybody") >= 8, "{:?}", answer.headers);
+}
