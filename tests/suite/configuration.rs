@@ -463,7 +463,7 @@ fn what_is_doubtful_is_a_warning() {
         ),
         (
             limits("{ name: a, key: client_ip, rate: 1/s, tiers: { by: 'header:x-plan', values: { pro: 9/s } } }"),
-            "3:18",
+            "3:61",
             "clients choose their tier themselves: whoever sends `header:x-plan` is believed",
         ),
         (

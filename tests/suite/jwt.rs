@@ -742,6 +742,22 @@ fn keys_that_are_passed_over_are_told_when_they_may_be_meant() {
 }
 
 #[test]
+fn a_tier_that_a_token_tells_is_not_the_clients_to_choose() {
+    let files = Files::new();
+    let path = files.write("issuer.pem", Issuer::new("RS256", None).pem());
+    let tiers = |by: &str| {
+        let limit =
+            format!("{{ name: a, key: client_ip, rate: 1/s, tiers: {{ by: '{by}', values: {{ pro: 9/s }} }} }}");
+        let jwt = format!("jwt: {{ public_key_file: '{}' }}", path.display());
+        check(&format!("listen: :8080\nupstream: echo\nlimits: [{limit}]\n{jwt}\n"))
+    };
+    let verified = tiers("jwt:plan");
+    assert!(!verified.contains("warning"), "{verified}");
+    let chosen = tiers("jwt:plan | header:x-plan");
+    assert!(chosen.contains("whoever sends `header:x-plan` is believed"), "{chosen}");
+}
+
+#[test]
 fn a_wrong_jwt_says_what_to_write() {
     let url = "jwks_url: 'https://login.example.com/jwks.json'";
     for (jwt, place, expected) in [

@@ -65,6 +65,9 @@ impl Check<'_> {
         let terms = self.terms(place);
         let overrides = self.overrides(place);
         let tiers = self.tiers(place, known.ipv6_prefix);
+        if let Some(by) = limit.tiers.get().and_then(|tiers| tiers.by.spanned()) {
+            known.places.add_tiers(&name, by.span);
+        }
         let schedules = self.schedules(place, terms.as_ref());
         let dynamic = self.dynamic(place, key.as_ref(), missing, terms.as_ref());
         let mode = match limit.mode.or(file::Mode::Enforce) {

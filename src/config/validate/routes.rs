@@ -27,9 +27,15 @@ pub(super) struct Routed {
 pub(super) struct Places {
     routes: HashMap<Arc<str>, Span>,
     policies: HashMap<Arc<str>, Span>,
+    tiers: HashMap<Arc<str>, Span>,
 }
 
 impl Places {
+    /// Where the tiers of a policy say what they go by.
+    pub(super) fn tiers(&self, policy: &str) -> Option<Span> {
+        self.tiers.get(policy).copied()
+    }
+
     pub(super) fn policy(&self, name: &str) -> Option<Span> {
         self.policies.get(name).copied()
     }
@@ -50,6 +56,11 @@ impl Places {
         let new = !self.policies.contains_key(name);
         self.policies.entry(name.into()).or_insert(span);
         new
+    }
+
+    /// Notes where a policy's tiers say what they go by.
+    pub(super) fn add_tiers(&mut self, policy: &str, span: Span) {
+        self.tiers.entry(policy.into()).or_insert(span);
     }
 
     fn add_route(&mut self, name: &Arc<str>, span: Span) {
