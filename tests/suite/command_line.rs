@@ -194,8 +194,11 @@ fn the_configuration_is_found_beside_the_program_and_by_the_environment() {
     assert_eq!(finish(program().arg("check").current_dir(kept.path()), "").code, Some(0));
     let empty = finish(program().arg("check").current_dir(kept.path()).env("TOLLGATE_CONFIG", ""), "");
     assert_eq!(empty.code, Some(0), "an empty name is none");
-    let both = tollgate(&["run", "-c", &path, "--to", "echo", "--print-config"]);
-    assert_eq!(both.code, Some(2), "a file and the quick form exclude each other");
+    for quick in [["--to", "echo"], ["--limit", "client_ip 9/s"], ["--from", ":9999"]] {
+        let both = tollgate(&[&["run", "-c", &path, "--print-config"], &quick[..]].concat());
+        assert_eq!(both.code, Some(2), "a file and the quick form exclude each other: {quick:?}");
+        assert!(both.errors.contains("cannot be used with"), "{quick:?}: {}", both.errors);
+    }
     assert_eq!(finish(program().arg("check").env("TOLLGATE_CONFIG", &path), "").code, Some(0));
     assert_eq!(finish(program().args(["check", "-c", "-"]), VALID).code, Some(0));
     let first = repository().join("proxy.yaml").display().to_string();
