@@ -25,7 +25,8 @@ lowest rate whose burst is earned back within ten seconds. No configuration is r
 Examples:
   tollgate advise /var/log/nginx/access.log
   tollgate advise access.log --refuse 0.1% --path '/v1/login'
-  tollgate advise access.log --key client_ip --key host --rate 10/s")]
+  tollgate advise access.log --key client_ip --key method --rate 10/s
+  tollgate advise access.log --host api.example.com --key host    (the combined format names no host)")]
 pub struct Args {
     #[command(flatten)]
     logs: LogArgs,

@@ -219,11 +219,21 @@ fn every_example_with_tests_passes_them() {
 }
 
 #[test]
-fn a_configuration_without_tests_says_so() {
+fn a_name_that_no_test_has_is_wrong_usage() {
+    for format in ["text", "json"] {
+        let tests = "  - { name: right, send: { url: / }, expect: { allowed: 1 } }\n";
+        let ran = test(tests, &["zzz", "--format", format]);
+        assert_eq!(ran.code, Some(2), "{}", ran.output);
+        assert!(ran.errors.contains("no test whose name holds `zzz`"), "{}", ran.errors);
+    }
+}
+
+#[test]
+fn a_configuration_without_tests_does_not_pass_them() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("proxy.yaml");
     std::fs::write(&path, "listen: :8080\nupstream: echo\n").expect("written");
     let ran = tollgate(&["test", "-c", &path.display().to_string()]);
-    assert_eq!(ran.code, Some(0));
-    assert!(ran.output.contains("has no tests; write some below `tests:`"), "{}", ran.output);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.errors.contains("has no tests; write some below `tests:`"), "{}", ran.errors);
 }
