@@ -266,6 +266,16 @@ fn limits_that_count_by_status_take_it_from_the_log() {
 }
 
 #[test]
+fn a_request_counts_once_under_a_limit_of_several_rates() {
+    let config = THREE.replace("rate: 1/10s, burst: 3", "rate: [3/10s, 100/h], penalty: { after: 100 }");
+    let place = directory(&[("proxy.yaml", config.as_bytes()), ("a.log", five().as_bytes())]);
+    let report = json(&run(place.path(), &["simulate", "a.log", "--format", "json"], ""));
+    let limit = &report["limits"][0];
+    assert_eq!((&limit["requests"], &limit["limited"]), (&5.into(), &2.into()), "{report:#}");
+    assert_eq!(limit["peak"]["in_one_second"], 5, "{report:#}");
+}
+
+#[test]
 fn limits_of_requests_in_flight_are_noted_to_refuse_none() {
     let config = "listen: :8080\nupstream: echo\nlimits:\n  \
         - { name: slots, key: client_ip, in_flight: 1 }\n  \

@@ -125,8 +125,11 @@ impl<'c> Simulation<'c> {
             Some(Reading::Skipped) => tally.reached += 1,
             Some(Reading::Keyed { subject, without_key, .. }) => {
                 tally.reached += 1;
-                for decision in verdict.decisions.iter().filter(|decision| decision.policy.index == policy.index) {
-                    tally.count(at_us, &subject, decision.allowed);
+                // One for each of its rates and for its penalty.
+                let decisions = verdict.decisions.iter().filter(|decision| decision.policy.index == policy.index);
+                let allowed = decisions.map(|decision| decision.allowed).reduce(|one, other| one && other);
+                if let Some(allowed) = allowed {
+                    tally.count(at_us, &subject, allowed);
                     tally.without_key += u64::from(without_key);
                 }
             }
