@@ -14,6 +14,7 @@ pub mod simulate;
 mod table;
 pub mod test;
 mod text;
+mod token;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -38,6 +38,8 @@ pub(super) enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub(super) text: String,
+    /// Whether it reads as a number or a boolean where it stands, and not as text.
+    pub(super) plain: bool,
     /// The text with its `${…}`, when there were any: what messages may show.
     pub(super) template: Option<String>,
 }
@@ -239,13 +241,13 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
     let span = span_of(raw.referenced, text).unwrap_or_default();
-    let scalar = |text: String| Value::Scalar(Scalar { text, template: None });
+    let scalar = |text: String, plain: bool| Value::Scalar(Scalar { text, plain, template: None });
     let value = match raw.value {
         Raw::Null => Value::Null,
-        Raw::Text(string) => scalar(string),
+        Raw::Text(string) => scalar(string, false),
         Raw::Plain => {
             let defined = span_of(raw.defined, text).unwrap_or_default();
-            scalar(text.get(defined.start..defined.end).unwrap_or_default().to_owned())
+            scalar(text.get(defined.start..defined.end).unwrap_or_default().to_owned(), true)
         }
         Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
         Raw::Map(entries) => Value::Map(entries.into_iter().map(|(key, value)| entry(key, value, text)).collect()),

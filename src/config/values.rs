@@ -1,5 +1,6 @@
 //! The single values of the file: how each is written, and what is wrong when it is not.
 
+mod claims;
 mod jwt;
 mod key;
 mod network;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 
 use super::shape::{Problem, Word};
+pub(super) use claims::Claims;
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
 pub(super) use network::{Address, Blocks, OverrideKey};

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::cli::request::{Asked, Refused, Target};
+use crate::cli::token::Token;
 use crate::config::{Config, sentences};
-use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
-use crate::limit::key::{self, AmbiguousKey, Claim, Claims};
+use crate::limit::key;
 use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::route::{Alternative, Considered, Route};
@@ -105,27 +105,6 @@ impl Account {
             return Err(Refused::new(404, "no route matches; global limits hold all the same"));
         }
         Ok(())
-    }
-}
-
-/// The token that the request is imagined to carry.
-#[derive(Debug)]
-struct Token<'a> {
-    claims: Option<&'a ClaimSet>,
-    /// Whether the request carries fields that would be two of them.
-    ambiguous: Option<AmbiguousKey>,
-}
-
-impl<'a> Token<'a> {
-    fn new(config: &Config, request: &Asked<'a>) -> Self {
-        let found = config.jwt.as_ref().map(|jwt| only_token(request.headers, &jwt.header));
-        Self { claims: request.claims, ambiguous: found.and_then(Result::err) }
-    }
-}
-
-impl Claims for Token<'_> {
-    fn claim(&self, path: &str) -> Result<Option<Claim<'_>>, AmbiguousKey> {
-        self.ambiguous.map_or_else(|| Ok(self.claims.and_then(|claims| claims.find(path))), Err)
     }
 }
 
