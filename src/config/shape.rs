@@ -185,13 +185,20 @@ impl Reader {
         }
     }
 
-    /// Reports a key that does not exist, and returns the one that was probably meant.
-    pub(in crate::config) fn unknown_key<'a>(&mut self, entry: &Entry, known: &[&'a str]) -> Option<&'a str> {
-        let meant = nearest(&entry.key, known.iter().copied());
-        let help = meant.map_or_else(
-            || format!("keys that exist here: {}", known.join(", ")),
-            |near| format!("did you mean `{near}`?"),
-        );
+    /// Reports a key that does not exist, and returns the one that was probably meant. A key that exists
+    /// elsewhere, its home, is no slip of the pen.
+    pub(in crate::config) fn unknown_key<'a>(
+        &mut self,
+        entry: &Entry,
+        known: &[&'a str],
+        home: Option<&str>,
+    ) -> Option<&'a str> {
+        let meant = nearest(&entry.key, known.iter().copied()).filter(|_| home.is_none());
+        let help = match (home, meant) {
+            (Some(home), _) => format!("it belongs {home}"),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("keys that exist here: {}", known.join(", ")),
+        };
         self.error(entry.key_span, Problem::new(format!("unknown key `{}`", entry.key), help));
         meant
     }

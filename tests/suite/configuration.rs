@@ -112,7 +112,11 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: :8080\nupstream: echo\nworkers: none", "3:10", &["not a number of workers", "`auto`"]),
         ("listen: :8080\nupstream: echo\nclient_ip: { ipv6_prefix: 0 }", "3:27", &["0 is out of bounds", "1 to 128"]),
         ("listen: :8080\nupstream: echo\ntrusted_proxies: [privat]", "3:19", &["`privat` is not an address block"]),
-        ("listen: :8080\nupstream: echo\naccess_log: { sample: 2 }", "3:23", &["`2` is not a share", "1%"]),
+        (
+            "listen: :8080\nupstream: echo\naccess_log: { sample: 2 }",
+            "3:23",
+            &["`2` is not a share", "did you mean `2%`?"],
+        ),
         ("listen: :8080\nupstream: echo\nlog: { level: warning }", "3:15", &["`warning`", "did you mean `warn`?"]),
         ("listen: :8080\nupstream: echo\nshutdown: { grace: 30 }", "3:20", &["`30` is not a duration", "30s"]),
         ("listeners: { a: { header_timeout: 1s } }\nupstream: echo", "1:14", &["no address", "`address: :8080`"]),
@@ -393,6 +397,49 @@ fn every_mistake_of_what_else_may_hold_has_its_place_and_its_cure() {
             &["`101%` is not a share"],
         ),
     ]);
+}
+
+#[test]
+fn what_is_written_in_the_words_of_others_is_understood_and_corrected() {
+    let top = |keys: &str| format!("listen: :8080\nupstream: echo\n{keys}\n");
+    let rate = |rate: &str| limits(&format!("{{ key: client_ip, rate: {rate} }}"));
+    let limit = |keys: &str| limits(&format!("{{ key: client_ip, rate: 9/s, {keys} }}"));
+    assert_cured(&[
+        // Long forms.
+        (&top("admin: 127.0.0.1:9901"), "3:8", &["did you mean `admin: { address: \"127.0.0.1:9901\" }`?"]),
+        (&top("admin: off"), "3:8", &["write `admin: { address: 127.0.0.1:9901 }`, or `admin: none`"]),
+        (&top("store: redis"), "3:8", &["write `store: { redis: { url: redis://127.0.0.1:6379/0 } }`"]),
+        (&top("store: 'redis://h'"), "3:8", &["not given as an address alone", "`store: { redis: { url:"]),
+        (&top("store: { redis: 'redis://h' }"), "3:17", &["found a single value", "write `redis: { url: redis://"]),
+        // Keys of other places.
+        (&top("rate: 10/s"), "3:1", &["unknown key `rate`", "it belongs in an item of `limits`"]),
+        (&top("penalty: {}"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("schedules: []"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("dynamic_overrides: {}"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("mode: shadow"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("timeout: 5s"), "3:1", &["it belongs in an item of `routes`"]),
+        (&top("host: a"), "3:1", &["it belongs in `match` of a route"]),
+        (&route("name: a, upstream: users, rate: 1/s"), "4:33", &["it belongs in an item of `limits`"]),
+        (&route("name: a, upstream: users, path: /a"), "4:33", &["it belongs in `match`"]),
+        (&route("name: a, upstream: users, store: memory"), "4:33", &["it belongs at the top of the file"]),
+        (&limit("block: 5m"), "3:39", &["it belongs in `penalty`"]),
+        (&limit("overrides: [{ key: 10.0.0.1, rate: 1/s, cost: 5 }]"), "3:79", &["it belongs in the limit itself"]),
+        (&redis("url: redis://a, max_keys: 5"), "4:19", &["it belongs in `store`, beside `redis`"]),
+        // Values.
+        (&limits("{ key: client_ip, algorithm: in_flight }"), "3:39", &["write `in_flight: 5` for five at once"]),
+        (&limit("algorithm: gcra"), "3:50", &["write `token_bucket`"]),
+        (&rate("10/sec"), "3:34", &["did you mean `10/s`?"]),
+        (&rate("0.5/s"), "3:34", &["did you mean `1/2s`?"]),
+        (&rate("10/min"), "3:34", &["did you mean `10/m`?"]),
+        (&rate("5/w"), "3:34", &["did you mean `5/7d`?"]),
+        (&rate("999999999999999999999/s"), "3:34", &["is too large for a rate", "a smaller count"]),
+        (&limit("warn_at: 80"), "3:48", &["`80` is not a share", "did you mean `80%`?"]),
+        (&limit("refund: { status: 5XX }"), "3:57", &["did you mean `5xx`?", "\n1 error in"]),
+        (&limit("count: { status: [4xx, 600] }"), "3:62", &["`600` is not a status", "\n1 error in"]),
+        (&limit("count: { status: [] }"), "3:39", &["`count` names no answer"]),
+    ]);
+    let secret = frames(&top("store: 'redis://:hunter2@h'"));
+    assert!(!secret.contains("hunter2"), "{secret}");
 }
 
 /// Each of these texts is refused at this place with these words.

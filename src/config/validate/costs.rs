@@ -87,16 +87,7 @@ impl Check<'_> {
             refund: limit.refund.get().map(|refund| ranges(&refund.status)).unwrap_or_default(),
             refund_failures: limit.refund.get().is_some_and(|refund| refund.upstream_failure.or(false)),
         };
-        for (key, list, name) in [
-            (limit.count.key(), settling.count.as_deref(), "count"),
-            (limit.refund.key(), Some(settling.refund.as_slice()), "refund"),
-        ] {
-            if let (Some(key), Some([])) = (key, list)
-                && !(name == "refund" && settling.refund_failures)
-            {
-                self.error(key, format!("`{name}` names no answer"), "write `status: [401, 403]`, for example");
-            }
-        }
+        self.some_answer(limit, &settling);
         if !limit.in_flight.is_absent() {
             for (key, name) in [(limit.count.key(), "count"), (limit.refund.key(), "refund")] {
                 if let Some(key) = key {
@@ -112,6 +103,21 @@ impl Check<'_> {
         }
         self.warn_about_debt(limit, cost);
         settling
+    }
+
+    /// Rules for answers must name some. A status that could not be read was reported already.
+    fn some_answer(&mut self, limit: &Spanned<file::Limit>, settling: &Settling) {
+        let is_wrong = |status: &Setting<_>| matches!(status, Setting::Invalid);
+        let count = limit.count.get().is_some_and(|count| !is_wrong(&count.status));
+        let refund = limit.refund.get().is_some_and(|refund| !is_wrong(&refund.status)) && !settling.refund_failures;
+        for (key, list, name) in [
+            (limit.count.key().filter(|_| count), settling.count.as_deref().unwrap_or_default(), "count"),
+            (limit.refund.key().filter(|_| refund), settling.refund.as_slice(), "refund"),
+        ] {
+            if let (Some(key), []) = (key, list) {
+                self.error(key, format!("`{name}` names no answer"), "write `status: [401, 403]`, for example");
+            }
+        }
     }
 
     fn warn_about_debt(&mut self, limit: &Spanned<file::Limit>, cost: &Cost) {

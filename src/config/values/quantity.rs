@@ -65,7 +65,15 @@ impl Word for Share {
     fn parse(text: &str) -> Result<Self, Problem> {
         let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
         percent.filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| Self(percent / 100.0)).ok_or_else(
-            || Problem::new(format!("`{text}` is not a share"), "write a percentage from 0% to 100%, such as 1%"),
+            || {
+                // 0.5 may be half of a percent or half of all.
+                let number = text.parse::<f64>().ok().filter(|number| (1.0..=100.0).contains(number));
+                let help = number.map_or_else(
+                    || "write a percentage from 0% to 100%, such as 1%".to_owned(),
+                    |_| format!("did you mean `{text}%`?"),
+                );
+                Problem::new(format!("`{text}` is not a share"), help)
+            },
         )
     }
 

@@ -19,10 +19,13 @@ impl Word for StatusRange {
             (None, None) => code(text).map(|code| (code, code)),
         };
         range.map(|(first, last)| Self(Statuses { first, last })).ok_or_else(|| {
-            Problem::new(
-                format!("`{text}` is not a status"),
-                "write a code such as 401, a range such as 500-503, or 4xx",
-            )
+            let lower = text.to_ascii_lowercase();
+            let help = if lower != text && Self::parse(&lower).is_ok() {
+                format!("did you mean `{lower}`?")
+            } else {
+                "write a code such as 401, a range such as 500-503, or 4xx".to_owned()
+            };
+            Problem::new(format!("`{text}` is not a status"), help)
         })
     }
 
