@@ -18,6 +18,9 @@ pub(in crate::config) use keys::{key_name, keys, not_a_word, object, words};
 
 /// A type that can be read from the configuration and described by a schema.
 pub(in crate::config) trait Shape: Sized {
+    /// Whether a key with nothing behind it is probably a slip: whoever writes `limits:` has limits in mind.
+    const IS_MISSED_WHEN_EMPTY: bool = false;
+
     /// Reads the node; on a mistake it is reported and nothing returned.
     fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
 
@@ -141,6 +144,10 @@ impl Reader {
     /// One entry of a mapping as a setting. An empty value is nothing.
     pub(in crate::config) fn setting<T: Shape>(&mut self, entry: &Entry) -> Setting<T> {
         if matches!(entry.node.value, Value::Null) {
+            if T::IS_MISSED_WHEN_EMPTY {
+                let message = format!("there is nothing below `{}`", entry.key);
+                self.warn(entry.key_span, Problem::new(message, "write its items, or leave the key out"));
+            }
             return Setting::Absent;
         }
         // A list or mapping has no text of its own to underline: its key stands for it.

@@ -10,7 +10,8 @@ pub(super) fn rate(text: &str) -> Option<Rate> {
     // nginx writes 10r/s.
     let (count, parts) = fraction(count.trim().trim_end_matches('r').trim_end())?;
     let period = micros(period.trim(), Some(1))?.checked_mul(parts)?;
-    (count > 0 && (1..=LONGEST * 1_000_000).contains(&period)).then(|| Rate { count, period: Duration::from_micros(period) })
+    (count > 0 && (1..=LONGEST * 1_000_000).contains(&period))
+        .then(|| Rate { count, period: Duration::from_micros(period) })
 }
 
 /// The duration that was probably meant.

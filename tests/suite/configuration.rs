@@ -191,6 +191,26 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
             &["held longer than max_wait, 10s", "`burst: 101` or less"],
         ),
         (
+            &limits("{ key: client_ip, algorithm: leaky_bucket, rate: 5/m }"),
+            "3:59",
+            &["the last of a burst of 5", "write `burst: 1`, or a longer"],
+        ),
+        (
+            &limits("{ name: a, key: client_ip, rate: 10/s }, { name: a, key: client_ip, rate: 20/s }"),
+            "3:59",
+            &["there is a limit `a` already", "\n1 error in"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }"),
+            "3:58",
+            &["an address within a block", "`10.0.0.0/8` for the block, or `10.0.0.1` for the address"],
+        ),
+        (
+            "listen: :8080\nupstream: echo\ntrusted_proxies: ['2001:db8::1/32']",
+            "3:19",
+            &["an address within a block", "write `2001:db8::/32`"],
+        ),
+        (
             &limits("{ key: global, algorithm: leaky_bucket, rate: 10/s, max_wait: 1m }"),
             "3:72",
             &["longer than its route's timeout, 30s"],
@@ -278,7 +298,12 @@ fn every_mistake_in_a_route_a_store_or_the_environment_has_its_place_and_its_cur
         ("listen: :8080\nupstream: ${UP", "2:11", &["no closing brace"]),
         (&limits("{ key: client_ip, rate: '${R}' }"), "3:34", &["`R` is not set", "1 error in"]),
         // YAML itself.
-        ("listen: :8080\n\tupstream: echo", "1:9", &["not valid YAML", "indent with spaces"]),
+        ("listen: :8080\n\tupstream: echo", "2:1", &["not valid YAML", "indent with spaces"]),
+        (
+            "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n\trate: 10/s\n",
+            "5:1",
+            &["not valid YAML", "indent with spaces"],
+        ),
         ("listen: :8080\nupstream: echo\nlog: { level: ${L:-info} }", "3:", &["quote what holds `${…}`"]),
         ("listen: [", "", &["not valid YAML"]),
         ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
@@ -523,6 +548,31 @@ fn what_is_doubtful_is_a_warning() {
             "3:48",
             "stand in Redis as an unkeyed hash",
         ),
+        ("listen: :8080\nupstream: echo\nlimits:\n".to_owned(), "3:1", "there is nothing below `limits`"),
+        (limits("{ key: client_ip, rate: 9/s, cost: { default: 1, PSOT: 2 } }"), "3:59", "HTTP knows no method `PSOT`"),
+        (route("name: a, upstream: users, match: { method: PATHC }"), "4:50", "HTTP knows no method `PATHC`"),
+        (
+            limits("{ key: client_ip, rate: 9/s, count: { status: [401, 403] }, refund: { status: 4xx } }"),
+            "3:70",
+            "no answer of the upstream counts",
+        ),
+        (
+            limits(
+                "{ key: client_ip, rate: 1/s, overrides: [{ key: 10.0.0.0/8, rate: 2/s }, { key: 10.1.2.3, rate: 3/s }] }",
+            ),
+            "3:90",
+            "`10.1.2.3` never gets as far as here",
+        ),
+        (
+            limits("{ key: host, rate: 1/s, overrides: [{ key: [a, b], rate: 2/s }, { key: [b, c], rate: 3/s }] }"),
+            "3:82",
+            "`b` never gets as far as here",
+        ),
+        (
+            limits("{ key: global, rate: 1/s, overrides: [{ key: 10.0.0.0/8, rate: 2/s }] }"),
+            "3:36",
+            "all requests are one key here",
+        ),
         (limits("") + "trusted_proxies: 0.0.0.0/0", "4:18", "each client chooses its own address"),
         (limits("") + "client_ip: { header: cf-connecting-ip }", "4:22", "this field is never believed"),
         (limits("") + "store: { redis: { url: 'redis://:hunter2@h' } }", "4:24", "a secret written in the file"),
@@ -543,6 +593,25 @@ fn what_is_doubtful_is_a_warning() {
         assert!(out.contains(&format!("proxy.yaml:{place}\n")), "{place} in\n{out}");
         assert!(out.contains(expected), "`{expected}` in\n{out}");
         assert!(out.ends_with("1 warning in proxy.yaml\n"), "{out}");
+    }
+}
+
+#[test]
+fn what_may_be_meant_is_no_warning() {
+    for text in [
+        limits("{ key: client_ip, rate: 9/s, cost: { default: 1, PURGE: 2, QUERY: 3, PROPFIND: 4 } }"),
+        // All of 4xx but 404.
+        limits("{ key: client_ip, rate: 9/s, count: { status: 4xx }, refund: { status: 404 } }"),
+        // The second may be the value of the field.
+        limits(
+            "{ key: 'header:x-id | client_ip', rate: 1/s, \
+             overrides: [{ key: 10.0.0.0/8, rate: 2/s }, { key: 10.1.2.3, rate: 3/s }] }, { key: client_ip, rate: 9/s }",
+        ),
+        limits("{ key: host, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }"),
+        "listen: :8080\nupstream: echo\nlimits: []\n".to_owned(),
+    ] {
+        let out = warnings(&text);
+        assert!(!out.contains("warning"), "{text}\n{out}");
     }
 }
 

@@ -52,7 +52,7 @@ impl Check<'_> {
     }
 
     fn limit(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, known: &mut Known<'_>) -> Option<Policy> {
-        let name = self.limit_name(limit, scope, known.places);
+        let (name, is_first) = self.limit_name(limit, scope, known.places);
         let key = self.key(limit, scope, known.ipv6_prefix);
         let cost = self.cost(limit);
         let missing = match limit.missing.or(file::Missing::ClientIp) {
@@ -79,6 +79,8 @@ impl Check<'_> {
         {
             self.warn(span, "`shadow` has no effect on a limit that denies", "add `mode: shadow`, or leave it out");
         }
+        // What else is said of limits is found by their names.
+        is_first.then_some(())?;
         Some(Policy {
             index: known.policies.len(),
             key: key?,
@@ -103,21 +105,22 @@ impl Check<'_> {
         })
     }
 
-    /// The limit's name, unique, and where it stands.
-    fn limit_name(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, places: &mut Places) -> String {
+    /// The limit's name, and whether no limit above has it.
+    fn limit_name(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, places: &mut Places) -> (String, bool) {
         let (name, span) = match (limit.name.spanned(), limit.key.spanned()) {
             (Some(name), _) => (name.value.0.clone(), name.span),
             (None, Some(key)) => (default_name(scope.name, &key.value.0), key.span),
             (None, None) => (format!("{}/limit at {}", scope.name, limit.span.start), limit.span),
         };
-        if !places.add_policy(&name, span) {
+        let is_first = places.add_policy(&name, span);
+        if !is_first {
             self.error(
                 span,
                 format!("there is a limit `{name}` already"),
                 "give this one a `name` of its own; a limit's name is its identity in the store",
             );
         }
-        name
+        (name, is_first)
     }
 
     fn key(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, ipv6_prefix: u8) -> Option<Key> {

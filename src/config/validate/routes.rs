@@ -199,6 +199,9 @@ impl Check<'_> {
                 self.error(name.span, "this field has no value to compare with", "write `x-api-version: \"2\"`");
             }
         }
+        for method in given.method.get().into_iter().flat_map(|list| &list.0) {
+            self.warn_about_method(&method.value, method.span);
+        }
         Match {
             hosts: values(&given.host),
             paths: values(&given.path),

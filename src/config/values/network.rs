@@ -58,7 +58,9 @@ impl Word for Blocks {
         let wrong = || {
             Problem::new(format!("`{text}` is not an address block"), "write 203.0.113.0/24, 2001:db8::/32 or private")
         };
-        network(text).map(|block| Self(vec![block])).ok_or_else(wrong)
+        let block = network(text).ok_or_else(wrong)?;
+        without_host_bits(block)?;
+        Ok(Self(vec![block]))
     }
 
     fn schema() -> Json {
@@ -66,16 +68,28 @@ impl Word for Blocks {
     }
 }
 
-/// An address or an address block.
+/// An address or an address block, as written.
 fn network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>().ok().map(|block| block.trunc()).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// A block names its first address: whoever writes another may have meant that address alone.
+pub(in crate::config) fn without_host_bits(block: IpNet) -> Result<(), Problem> {
+    if block == block.trunc() {
+        return Ok(());
+    }
+    let message = format!("`{block}` is an address within a block");
+    Err(Problem::new(
+        message,
+        format!("write `{}` for the block, or `{}` for the address", block.trunc(), block.addr()),
+    ))
 }
 
 /// One entry of an override's `key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::config) struct OverrideKey {
     pub(in crate::config) text: String,
-    /// The address block that it reads as, if it does.
+    /// The address block that it reads as, if it does; as written.
     pub(in crate::config) network: Option<IpNet>,
 }
 
