@@ -6,7 +6,7 @@ use crate::cli::request::{Asked, Refused, Target};
 use crate::cli::token::Token;
 use crate::config::{Config, sentences};
 use crate::limit::Facts;
-use crate::limit::key;
+use crate::limit::key::{self, KeyPart};
 use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::route::{Alternative, Considered, Route};
@@ -64,6 +64,9 @@ pub(super) struct LimitAccount {
     /// Why it is not simply what the meaning says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) because: Option<String>,
+    /// What is not known here and may change the effect.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<&'static str>,
 }
 
 impl Account {
@@ -99,7 +102,8 @@ impl Account {
         for policy in &found.route.policies {
             let hashing = &config.store.shown_hashing();
             let situation = Situation { hashing, overrides: None, clock: request.clock };
-            self.limits.push(LimitAccount::of(policy, &facts, situation)?);
+            let account = LimitAccount::of(policy, &facts, situation)?;
+            self.limits.push(LimitAccount { notes: notes(policy, &token), ..account });
         }
         if found.route.upstream.is_none() {
             return Err(Refused::new(404, "no route matches; global limits hold all the same"));
@@ -135,6 +139,7 @@ impl LimitAccount {
             key: None,
             cost: None,
             because: None,
+            notes: Vec::new(),
         };
         match Reading::of(policy, facts, situation) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
@@ -154,6 +159,18 @@ impl LimitAccount {
         }
         Ok(account)
     }
+}
+
+/// What explanations leave out, as they ask nobody and verify nothing.
+fn notes(policy: &Policy, token: &Token<'_>) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    if token.is_unverified() && policy.asked_parts().any(|part| matches!(part, KeyPart::Jwt(_))) {
+        notes.push("tokens in fields are not verified here: say what it tells with --jwt-claims");
+    }
+    if policy.dynamic.is_some() {
+        notes.push("an override that was set for the key through the admin API would come first");
+    }
+    notes
 }
 
 /// What terms do to a request.

@@ -1,7 +1,7 @@
 //! What requests cost and which answers change that, expanded.
 
 use super::Lines;
-use crate::limit::policy::{Policy, Statuses, Terms};
+use crate::limit::policy::{LARGEST_COST, Policy, Statuses, Terms};
 use crate::units::Size;
 
 pub(super) fn costs(out: &mut Lines, indent: usize, policy: &Policy) {
@@ -22,14 +22,16 @@ pub(super) fn costs(out: &mut Lines, indent: usize, policy: &Policy) {
         if let Some(part) = cost.body {
             out.pair(indent + 2, "body", Size(part));
         }
-        out.pair(indent + 2, "max", cost.most);
+        // Without one, no cost is cut.
+        if cost.most < LARGEST_COST {
+            out.pair(indent + 2, "max", cost.most);
+        }
     }
     settling(out, indent, policy);
 }
 
 fn settling(out: &mut Lines, indent: usize, policy: &Policy) {
-    let list =
-        |ranges: &[Statuses]| ranges.iter().map(|range| format!("{}-{}", range.first, range.last)).collect::<Vec<_>>();
+    let list = |ranges: &[Statuses]| ranges.iter().map(statuses).collect::<Vec<_>>();
     if let Some(count) = &policy.settling.count {
         out.line(indent, "count:");
         out.list(indent + 2, "status", list(count));
@@ -42,5 +44,14 @@ fn settling(out: &mut Lines, indent: usize, policy: &Policy) {
     let debts = if let Terms::Limited(limits) = &policy.terms { limits.as_slice() } else { &[] };
     if let (true, Some(limit)) = (policy.cost.may_grow(), debts.first()) {
         out.pair(indent, "max_debt", limit.algorithm.debt());
+    }
+}
+
+/// `401`, `5xx` or `500-503`.
+fn statuses(range: &Statuses) -> String {
+    match *range {
+        Statuses { first, last } if first == last => first.to_string(),
+        Statuses { first, last } if first % 100 == 0 && last == first + 99 => format!("{}xx", first / 100),
+        Statuses { first, last } => format!("{first}-{last}"),
     }
 }

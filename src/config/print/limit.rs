@@ -1,21 +1,24 @@
 //! Limits, expanded.
 
+use std::time::Duration;
+
 use super::{Lines, cost, quoted, terms, variants};
+use crate::config::Config;
 use crate::limit::key::KeyPart;
 use crate::limit::policy::{Missing, Mode, OnStoreError, OverrideMatch, PathPattern, Policy};
 use crate::units::DurationText;
 
-pub(super) fn limits(out: &mut Lines, indent: usize, policies: &[std::sync::Arc<Policy>]) {
+pub(super) fn limits(out: &mut Lines, indent: usize, policies: &[std::sync::Arc<Policy>], config: &Config) {
     if !policies.is_empty() {
         out.line(indent, "limits:");
     }
     for policy in policies {
         out.line(indent + 2, format_args!("- name: {}", quoted(&policy.name)));
-        limit(out, indent + 4, policy);
+        limit(out, indent + 4, policy, config.max_waits.get(policy.index).copied().flatten());
     }
 }
 
-fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
+fn limit(out: &mut Lines, indent: usize, policy: &Policy, max_wait: Option<Duration>) {
     out.list(indent, "key", policy.key.parts.iter().map(|choice| key_choice(choice)));
     if policy.key.may_be_missing() {
         out.pair(
@@ -28,7 +31,7 @@ fn limit(out: &mut Lines, indent: usize, policy: &Policy) {
             },
         );
     }
-    terms::terms(out, indent, &policy.terms);
+    terms::terms(out, indent, &policy.terms, max_wait);
     cost::costs(out, indent, policy);
     out.pair(indent, "mode", if policy.mode == Mode::Shadow { "shadow" } else { "enforce" });
     if policy.mode == Mode::Shadow {

@@ -25,9 +25,9 @@ pub(super) fn routes(out: &mut Lines, config: &Config) {
                 EncodedPath::Keep => "keep",
             },
         );
-        limits(out, 4, route.policies.get(global.len()..).unwrap_or_default());
+        limits(out, 4, route.policies.get(global.len()..).unwrap_or_default(), config);
     }
-    limits(out, 0, global);
+    limits(out, 0, global, config);
 }
 
 fn conditions(out: &mut Lines, route: &Route) {

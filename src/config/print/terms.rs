@@ -9,14 +9,15 @@ use crate::limit::algorithm::{Algorithm, Penalty};
 use crate::limit::policy::{Limit, Terms};
 use crate::units::DurationText;
 
-pub(super) fn terms(out: &mut Lines, indent: usize, terms: &Terms) {
+/// `max_wait` is the limit's own, as written.
+pub(super) fn terms(out: &mut Lines, indent: usize, terms: &Terms, max_wait: Option<Duration>) {
     match terms {
         Terms::Unlimited => out.pair(indent, "rate", "unlimited"),
         Terms::Deny => out.pair(indent, "rate", "0/s"),
         Terms::Limited(limits) => {
             allowance(out, indent, limits);
             for limit in limits.iter().filter(|limit| limit.rate.is_some()).take(1) {
-                algorithm(out, indent, limit);
+                algorithm(out, indent, limit, max_wait);
             }
             for limit in limits {
                 beside(out, indent, &limit.algorithm);
@@ -51,13 +52,15 @@ fn allowance(out: &mut Lines, indent: usize, limits: &[Limit]) {
     }
 }
 
-fn algorithm(out: &mut Lines, indent: usize, limit: &Limit) {
+fn algorithm(out: &mut Lines, indent: usize, limit: &Limit, max_wait: Option<Duration>) {
     match &limit.algorithm {
         Algorithm::TokenBucket(_) => out.pair(indent, "algorithm", "token_bucket"),
         Algorithm::LeakyBucket { delay_after, .. } => {
             out.pair(indent, "algorithm", "leaky_bucket");
             out.pair(indent, "delay_after", delay_after);
-            out.pair(indent, "max_wait", DurationText(longest_wait(limit, *delay_after)));
+            if let Some(max_wait) = max_wait {
+                out.pair(indent, "max_wait", DurationText(max_wait));
+            }
         }
         Algorithm::FixedWindow(window) => {
             out.pair(indent, "algorithm", "fixed_window");
@@ -91,13 +94,6 @@ fn beside(out: &mut Lines, indent: usize, algorithm: &Algorithm) {
     }
 }
 
-/// How long the last of a whole burst is held: the smallest `max_wait` that means the same.
-fn longest_wait(limit: &Limit, delay_after: u64) -> Duration {
-    let held = u128::from(limit.algorithm.capacity().saturating_sub(delay_after));
-    let (period, count) = limit.rate.map_or((0, 1), |rate| (rate.period.as_micros(), u128::from(rate.count.max(1))));
-    Duration::from_micros(u64::try_from((held * period).div_ceil(count)).unwrap_or(u64::MAX).max(1))
-}
-
 /// Terms beside those of the limit: what both share is written once.
 pub(super) fn only(out: &mut Lines, indent: usize, given: &Terms) {
     match given {
@@ -105,6 +101,6 @@ pub(super) fn only(out: &mut Lines, indent: usize, given: &Terms) {
             let counted = |limit: &&Limit| !matches!(limit.algorithm, Algorithm::Penalty(_));
             allowance(out, indent, &limits.iter().filter(counted).cloned().collect::<Vec<_>>());
         }
-        other => terms(out, indent, other),
+        other => terms(out, indent, other, None),
     }
 }

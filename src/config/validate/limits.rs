@@ -13,7 +13,7 @@ use crate::config::frames::Span;
 use crate::config::shape::{List, OneOrMany, Setting, Spanned};
 use crate::config::values::{KeyChoice, LimitName};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Applies, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
+use crate::limit::policy::{Applies, DEFAULT_MAX_WAIT, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
 use crate::route::PathTemplate;
 
 /// Where limits stand: at the top (no paths) or in a route.
@@ -28,6 +28,7 @@ pub(super) struct Scope<'a> {
 /// What all limits of the file share.
 pub(super) struct Known<'a> {
     pub(super) policies: &'a mut Vec<Arc<Policy>>,
+    pub(super) max_waits: &'a mut Vec<Option<Duration>>,
     pub(super) places: &'a mut Places,
     pub(super) ipv6_prefix: u8,
     pub(super) store_error: file::OnStoreError,
@@ -45,6 +46,7 @@ impl Check<'_> {
             if let Some(policy) = self.limit(limit, scope, known) {
                 let policy = Arc::new(policy);
                 known.policies.push(Arc::clone(&policy));
+                known.max_waits.push(max_wait(limit, scope));
                 policies.push(policy);
             }
         }
@@ -237,6 +239,12 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// The longest that a limit may hold a request.
+fn max_wait(limit: &file::Limit, scope: &Scope<'_>) -> Option<Duration> {
+    let is_leaky = limit.algorithm.or(file::AlgorithmName::TokenBucket) == file::AlgorithmName::LeakyBucket;
+    is_leaky.then(|| limit.max_wait.or(DEFAULT_MAX_WAIT.min(scope.timeout)))
 }
 
 fn share(setting: &Setting<crate::config::values::Share>) -> Share {

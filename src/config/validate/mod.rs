@@ -75,6 +75,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         client_ip,
         router: routed.router,
         policies: routed.policies,
+        max_waits: routed.max_waits,
         upstreams: routed.upstreams,
         rate_limit_headers: header_style(file),
         store,

@@ -18,6 +18,7 @@ use crate::upstream::Upstream;
 pub(super) struct Routed {
     pub(super) router: Router,
     pub(super) policies: Vec<Arc<Policy>>,
+    pub(super) max_waits: Vec<Option<Duration>>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     pub(super) places: Places,
 }
@@ -72,6 +73,7 @@ impl Places {
 struct Progress {
     routes: Vec<Arc<Route>>,
     policies: Vec<Arc<Policy>>,
+    max_waits: Vec<Option<Duration>>,
     global: Vec<Arc<Policy>>,
     places: Places,
     ipv6_prefix: u8,
@@ -83,6 +85,7 @@ impl Check<'_> {
         let mut progress = Progress {
             routes: Vec::new(),
             policies: Vec::new(),
+            max_waits: Vec::new(),
             global: Vec::new(),
             places: Places::default(),
             ipv6_prefix,
@@ -99,6 +102,7 @@ impl Check<'_> {
         Routed {
             router: Router::new(progress.routes, unmatched),
             policies: progress.policies,
+            max_waits: progress.max_waits,
             upstreams: upstreams.all,
             places: progress.places,
         }
@@ -235,6 +239,7 @@ fn shortest_timeout(file: &File, upstreams: &Upstreams) -> Duration {
 fn progress_parts(progress: &mut Progress) -> super::limits::Known<'_> {
     super::limits::Known {
         policies: &mut progress.policies,
+        max_waits: &mut progress.max_waits,
         places: &mut progress.places,
         ipv6_prefix: progress.ipv6_prefix,
         store_error: progress.store_error,
