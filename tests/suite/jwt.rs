@@ -658,6 +658,8 @@ fn explain_imagines_a_verified_token() {
     let token = format!("authorization: Bearer {}", ed.token(&json!({ "sub": "ann", "realm": { "tenant": 7 } })));
     let unverified = explain(&["-H", &token]).output;
     assert!(unverified.contains("missing: deny"), "{unverified}");
+    assert!(unverified.contains("tokens in fields are not verified here: say what it tells with --jwt-claims"));
+    assert!(!missing.contains("are not verified here"), "{missing}");
     let twice = explain(&["-H", &token, "-H", &token, "--jwt-claims", "{}"]).output;
     assert!(twice.contains("400"), "{twice}");
     let wrong = explain(&["--jwt-claims", "[1]"]);
