@@ -201,16 +201,6 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
             &["there is a limit `a` already", "\n1 error in"],
         ),
         (
-            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }"),
-            "3:58",
-            &["an address within a block", "`10.0.0.0/8` for the block, or `10.0.0.1` for the address"],
-        ),
-        (
-            "listen: :8080\nupstream: echo\ntrusted_proxies: ['2001:db8::1/32']",
-            "3:19",
-            &["an address within a block", "write `2001:db8::/32`"],
-        ),
-        (
             &limits("{ key: global, algorithm: leaky_bucket, rate: 10/s, max_wait: 1m }"),
             "3:72",
             &["longer than its route's timeout, 30s"],
@@ -420,6 +410,22 @@ fn every_mistake_of_what_else_may_hold_has_its_place_and_its_cure() {
             &limits("{ key: client_ip, rate: 1/s, mode: shadow, shadow: { enforce: 101% } }"),
             "3:72",
             &["`101%` is not a share"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_block_is_named_by_its_first_address() {
+    assert_cured(&[
+        (
+            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }"),
+            "3:58",
+            &["an address within a block", "`10.0.0.0/8` for the block, or `10.0.0.1` for the address"],
+        ),
+        (
+            "listen: :8080\nupstream: echo\ntrusted_proxies: ['2001:db8::1/32']",
+            "3:19",
+            &["an address within a block", "write `2001:db8::/32`"],
         ),
     ]);
 }

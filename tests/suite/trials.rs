@@ -218,6 +218,7 @@ fn verified(tests: &str) -> (Authority, String) {
     let key = authority.write("issuer.pem", &Issuer::new("RS256", None).pem());
     let certificate = authority.sign(&Wanted::server("localhost", &["localhost"])).yaml();
     let auth = format!("{{ mode: require, ca: '{}' }}", authority.ca().display());
+    let by_subject = "tiers: { by: 'tls:subject', values: { CN=boss: 9/h } }";
     let tiers = "tiers: { by: 'jwt:realm.plan', values: { pro: 5/h } }";
     let text = format!(
         "listeners: {{ web: {{ address: ':8443', tls: {{ certificates: {certificate}, client_auth: {auth} }} }} }}\n\
@@ -225,7 +226,7 @@ fn verified(tests: &str) -> (Authority, String) {
          jwt: {{ public_key_file: '{}' }}\n\
          limits:\n  \
          - {{ name: per-user, key: 'jwt:sub', missing: skip, rate: 2/h, {tiers} }}\n  \
-         - {{ name: per-reader, key: 'tls:subject', missing: skip, rate: 3/h }}\n\
+         - {{ name: per-reader, key: 'tls:subject', missing: skip, rate: 3/h, {by_subject} }}\n\
          tests:\n{tests}",
         key.display()
     );

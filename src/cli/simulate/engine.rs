@@ -112,7 +112,7 @@ impl<'c> Simulation<'c> {
         let fields = HeaderMap::new();
         let told = placed.entry.answer.map(|(status, answered)| Told { status, headers: &fields, answered });
         let verdict = self.replay.decide(placed.at_us, &found.route.policies, &facts, told);
-        for policy in found.route.policies.iter() {
+        for policy in &*found.route.policies {
             self.note(placed.at_us, policy, &facts, &verdict);
         }
         self.fate(&verdict)

@@ -31,7 +31,7 @@ pub(super) fn costs(out: &mut Lines, indent: usize, policy: &Policy) {
 }
 
 fn settling(out: &mut Lines, indent: usize, policy: &Policy) {
-    let list = |ranges: &[Statuses]| ranges.iter().map(statuses).collect::<Vec<_>>();
+    let list = |ranges: &[Statuses]| ranges.iter().copied().map(statuses).collect::<Vec<_>>();
     if let Some(count) = &policy.settling.count {
         out.line(indent, "count:");
         out.list(indent + 2, "status", list(count));
@@ -48,8 +48,8 @@ fn settling(out: &mut Lines, indent: usize, policy: &Policy) {
 }
 
 /// `401`, `5xx` or `500-503`.
-fn statuses(range: &Statuses) -> String {
-    match *range {
+fn statuses(range: Statuses) -> String {
+    match range {
         Statuses { first, last } if first == last => first.to_string(),
         Statuses { first, last } if first % 100 == 0 && last == first + 99 => format!("{}xx", first / 100),
         Statuses { first, last } => format!("{first}-{last}"),
