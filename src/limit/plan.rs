@@ -200,7 +200,7 @@ impl<'a> Plan<'a> {
             Terms::Unlimited => {}
             Terms::Deny => {
                 let denied = Decision::uncounted(policy, None, Allowed::No, Source::Store);
-                self.denied.push(Decision { mode: policy.mode_for(&subject), ..denied });
+                self.denied.push(Decision { mode: policy.mode_for(facts), ..denied });
             }
             Terms::Limited(limits) => self.count(policy, limits, facts, (&subject, &networks)),
         }
@@ -217,7 +217,7 @@ impl<'a> Plan<'a> {
     ) {
         let (cost, body) = (policy.cost.of(facts), policy.cost.in_advance(facts));
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
-        let mode = policy.mode_for(subject);
+        let mode = policy.mode_for(facts);
         let shadow = if mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
         for limit in limits {
             let Some(subject) = limit.network.map_or(Some(subject), |network| networks.get(network)) else { continue };

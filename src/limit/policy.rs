@@ -10,7 +10,7 @@ use super::algorithm::Algorithm;
 pub use super::cost::{Answered, Cost, LARGEST as LARGEST_COST, Settling, Statuses};
 use super::dynamic::Rules;
 use super::fingerprint;
-use super::key::{Key, KeyPart, Network};
+use super::key::{Facts, Found, Hashing, Key, KeyPart, Network, client_subject};
 use super::schedule::Schedules;
 use crate::units::Rate;
 
@@ -225,15 +225,20 @@ impl Policy {
         (answered == Answered::Upstream).then(|| self.cost.told(headers)).flatten()
     }
 
-    /// Whether it denies this subject: a shadow limit does so for a fixed share of them, the same on
-    /// every proxy of one store.
+    /// Whether it denies whom it counts this request by: a shadow limit does so for a fixed share of its keys,
+    /// the same ones on every proxy, with every store.
     #[must_use]
-    pub fn mode_for(&self, subject: &[u8]) -> Mode {
-        let enforced = self.mode == Mode::Shadow
-            && self.enforced_share > Share::default()
-            && !subject.is_empty()
-            && fingerprint::place_of(&self.name, subject) < self.enforced_share.0;
-        if enforced { Mode::Enforce } else { self.mode }
+    pub fn mode_for(&self, facts: &Facts<'_>) -> Mode {
+        if self.mode == Mode::Enforce || self.enforced_share == Share::default() {
+            return self.mode;
+        }
+        let subject = match (self.key.subject(facts, &Hashing::Raw), self.missing) {
+            (Ok(Found::Present { subject, .. }), _) => subject,
+            (_, Missing::ClientIp { ipv6_prefix }) => client_subject(facts, ipv6_prefix),
+            _ => return self.mode,
+        };
+        let is_enforced = fingerprint::place_of(&self.name, &subject) < self.enforced_share.0;
+        if is_enforced { Mode::Enforce } else { self.mode }
     }
 }
 

@@ -466,12 +466,41 @@ fn a_wrong_password_is_told_from_a_missing_one_and_healed_by_the_right_one() {
     });
 }
 
-/// A line of `deploy/redis/users.acl`, with the password `secret`, so that what is recommended is what is tested.
+/// A file of `deploy/redis`, with the password `secret`.
+fn users(file: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/redis").join(file);
+    std::fs::read_to_string(path).unwrap().replace("<password>", "secret")
+}
+
+/// The line of a user in `deploy/redis`, so that what is recommended is what is tested.
 pub(crate) fn recommended_user(name: &str) -> Vec<String> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/redis/users.acl");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = ["users.acl", "sentinel-users.acl"].map(users).concat();
     let line = text.lines().find(|line| line.starts_with(&format!("user {name} "))).unwrap();
-    line.replace("<password>", "secret").split_whitespace().skip(1).map(str::to_owned).collect()
+    line.split_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn servers_and_sentinels_load_the_files_of_users_as_they_stand() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let server = RedisServer::start_with(&["--aclfile", &write("users.acl", &users("users.acl"))]);
+    assert_eq!(server.cli(&["ACL", "USERS"]).lines().count(), 4, "three, and the default one");
+    let acl = write("sentinel-users.acl", &users("sentinel-users.acl"));
+    let port = crate::support::port::Port::take();
+    let config = write("sentinel.conf", &format!("port {}\nbind 127.0.0.1\naclfile {acl}\n", port.number()));
+    let mut sentinel = std::process::Command::new("redis-server").args([&config, "--sentinel"]).spawn().unwrap();
+    let users = crate::support::eventually("the sentinel answers", || {
+        assert!(sentinel.try_wait().unwrap().is_none(), "the sentinel did not start");
+        std::net::TcpStream::connect(("127.0.0.1", port.number())).ok()?;
+        Some(RedisServer::cli_of(port.number(), &["ACL", "USERS"]))
+    });
+    sentinel.kill().unwrap();
+    sentinel.wait().unwrap();
+    assert!(users.contains("tollgate-watch"), "{users}");
 }
 
 #[test]

@@ -6,12 +6,15 @@ use crate::support::tollgate::Tollgate;
 
 const CLIENTS: usize = 400;
 
+fn with_store(shadow: &str, store: &str) -> String {
+    format!(
+        "listen: 127.0.0.1:0\nworkers: 2\nupstream: echo\nlimits:\n\
+         \x20 - {{ name: watched, key: 'header:x-id', rate: 1/d, mode: shadow, shadow: {shadow} }}\n{store}"
+    )
+}
+
 fn watching(shadow: &str, redis: &RedisServer) -> Tollgate {
-    Tollgate::start(&format!(
-        "listen: 127.0.0.1:0\nworkers: 2\nupstream: echo\nstore: {{ redis: {{ url: '{}' }} }}\nlimits:\n\
-         \x20 - {{ name: watched, key: 'header:x-id', rate: 1/d, mode: shadow, shadow: {shadow} }}\n",
-        redis.url()
-    ))
+    Tollgate::start(&with_store(shadow, &format!("store: {{ redis: {{ url: '{}' }} }}\n", redis.url())))
 }
 
 /// The clients whose second request is denied.
@@ -45,6 +48,9 @@ fn a_share_of_the_keys_is_denied_and_on_every_proxy_the_same() {
     let decided = |kind| metrics.count("tollgate_limit_decisions_total", &[("limit", "watched"), ("decision", kind)]);
     assert_eq!(decided("deny"), first.len() as u64);
     assert_eq!(decided("shadow_deny"), (CLIENTS - first.len()) as u64);
+
+    let in_memory = Tollgate::start(&with_store("{ enforce: 10% }", ""));
+    assert_eq!(denied(&in_memory, 0), first, "the store has no part in it");
 
     let redis = RedisServer::start();
     let more = denied(&watching("{ enforce: 30% }", &redis), 0);

@@ -147,7 +147,7 @@ impl LimitAccount {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
             Ok(Reading::Keyed { subject, terms, because, without_key, .. }) => {
-                account.effect = effect(terms, policy.mode_for(&subject));
+                account.effect = effect(terms, policy.mode_for(facts));
                 account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(key::own(&subject)).into_owned());
                 account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts));
                 account.because = reasons(policy, because, terms, without_key);
