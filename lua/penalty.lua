@@ -29,9 +29,13 @@ end
 
 -- A limit beside it denied for `retry` (-1: for ever): perhaps a strike, perhaps a block.
 local function strike(l, state, retry)
-  if l.ok == 0 or l.cost == 0 or state.till > now then return end
-  if retry < 0 then retry = l.longest end
-  state.strikes, state.till, state.anchor = state.strikes + 1, now + retry, state
+  if l.ok == 0 or l.cost == 0 then return end
+  local ends = now + (retry < 0 and l.longest or retry)
+  if state.till > now then -- of the last strike's round, which ends when the cheapest of it is told to come
+    if ends < state.till then state.till, state.anchor = ends, state end
+    return
+  end
+  state.strikes, state.till, state.anchor = state.strikes + 1, ends, state
   if state.strikes >= l.full then
     l.blocks_anew = state.length == 0
     local length = l.blocks_anew and l.first or state.length * 2

@@ -178,6 +178,24 @@ fn requests_of_other_costs_hide_no_strike() {
     assert_eq!(ask("POST").retry_after(), 600, "the second strike");
 }
 
+/// A dear request is told to come much later; what cheap ones do meanwhile is not hidden behind that.
+#[test]
+fn a_dear_denial_shields_nobody() {
+    let redis = RedisServer::start();
+    for store in [String::new(), redis_store(&redis)] {
+        let proxy = Tollgate::start(&format!(
+            "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\nlimits:\n\
+             \x20 - {{ name: login, key: 'header:x-client', rate: 1/s, burst: 100, cost: {{ default: 1, DELETE: 100 }},\n\
+             \x20     penalty: {{ after: 3, block: 10m, max: 1h }} }}\n{store}"
+        ));
+        let ask = |method| proxy.client().send(&Request::new(method, "/").header("x-client", "a"));
+        assert_eq!(ask("DELETE").status, 200);
+        assert!(ask("DELETE").retry_after() > 90, "the first strike");
+        let blocked = || ask("GET").header("retry-after").is_some_and(|after| after.parse::<u64>().unwrap() > 100);
+        within(Duration::from_secs(15), "whoever hammers is blocked", || blocked().then_some(()));
+    }
+}
+
 #[test]
 fn blocks_double_in_the_memory_store_too() {
     let proxy = Tollgate::start(&yaml("after: 1, block: 1s, max: 1m", ""));

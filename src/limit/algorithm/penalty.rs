@@ -14,8 +14,9 @@
 //!    one and a second from now (the clock stepped back) ends the longest one from now, and so does a strike's round
 //!    that is too far ahead; that is written even on a denial.
 //! 2. **Evaluate.** `ok = (n = 0) or (blocked <= now)`; `retry` = the block's end.
-//! 3. **Strike.** When ok, a limit beside it denied with retry r (never: the longest block) and `until <= now`: one
-//!    strike more, `until = now + r`. The last of so many blocks: for `block`, or twice the last time, at
+//! 3. **Strike.** When ok, a limit beside it denied with retry r (never: the longest block). With `now < until` that
+//!    belongs to the last strike, whose round it may shorten: `until = min(until, now + r)`, so that one dear request
+//!    does not hide what cheap ones do. Else one strike more, `until = now + r`. The last of so many blocks: for `block`, or twice the last time, at
 //!    most `max`; strikes begin anew. Then the penalty denies this request too, until the block's end.
 //!    In a network's penalty the same happens, with r = 0, when the penalty before it blocked for the first time.
 
@@ -112,12 +113,16 @@ impl Penalty {
     /// A limit beside it denied (step 3). Microseconds until the block's end; 0 when that blocks nothing.
     pub(super) fn strike(&self, reading: &mut Reading, retry_us: i64, now_us: i64) -> i64 {
         let state = &mut reading.state;
+        let ends_us = now_us + if retry_us < 0 { self.max_us.cast_signed() } else { retry_us };
         if state.until_us > now_us {
+            if ends_us < state.until_us {
+                state.until_us = ends_us;
+                reading.written = Some(self.sealed(reading.state));
+            }
             return 0;
         }
-        let retry_us = if retry_us < 0 { self.max_us.cast_signed() } else { retry_us };
         state.strikes += 1;
-        state.until_us = now_us + retry_us;
+        state.until_us = ends_us;
         let mut blocked_us = 0;
         if state.strikes >= self.after {
             reading.blocked_anew = state.length_us == 0;

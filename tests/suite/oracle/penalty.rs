@@ -62,12 +62,22 @@ impl History {
 }
 
 impl Penalty {
-    /// A limit that it watches denied, for so long (`None`: for ever). Whether that was a strike.
+    /// A limit that it watches denied, for so long (`None`: for ever). Whether that changed anything.
     pub(super) fn denied(&self, mut history: History, retry: Option<i64>, now: i64) -> (History, bool) {
-        if history.last_round().is_some_and(|until| until > now) {
-            return (history, false);
+        let ends = now + retry.unwrap_or(self.longest);
+        let last = history.0.iter_mut().rev().find_map(|event| match event {
+            Event::Strike { until } => Some(until),
+            Event::Block { .. } => None,
+        });
+        match last {
+            // It is of the last strike's round, which is over when the first of it may come again.
+            Some(until) if *until > now => {
+                let is_sooner = ends < *until;
+                *until = ends.min(*until);
+                return (history, is_sooner);
+            }
+            _ => history.0.push(Event::Strike { until: ends }),
         }
-        history.0.push(Event::Strike { until: now + retry.unwrap_or(self.longest) });
         if history.strikes() >= self.after {
             let length = history.last_block().map_or(self.first, |(length, _)| 2 * length).min(self.longest);
             history.0.push(Event::Block { length, until: now + length });
