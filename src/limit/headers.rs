@@ -110,8 +110,8 @@ impl Verdict<'_> {
     }
 }
 
-/// `t`: seconds over which what remains may be spent without exceeding the rate; on a denial the
-/// time to wait, and nothing when waiting is of no use.
+/// `t`: seconds over which what remains may be spent without exceeding the rate; where nothing remains, the time
+/// after which something does (at the latest); on a denial the time to wait, and nothing when waiting is of no use.
 fn time_of(decision: &Decision<'_>) -> Option<u64> {
     if !decision.allowed {
         return decision.retry_after.map(whole_seconds);
@@ -120,10 +120,15 @@ fn time_of(decision: &Decision<'_>) -> Option<u64> {
     let micros = match algorithm {
         Algorithm::InFlight(_) => return None,
         // What is left may be spent until the window ends.
-        Algorithm::FixedWindow(_) => u64::try_from(decision.reset_after.as_micros()).unwrap_or(u64::MAX),
+        Algorithm::FixedWindow(_) => micros(decision.reset_after),
+        _ if decision.remaining == 0 => algorithm.next_unit_us(micros(decision.reset_after)),
         _ => algorithm.spend_us(decision.remaining),
     };
     Some(micros.div_ceil(1_000_000).max(1))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whole seconds, rounded up, at least 1.

@@ -6,6 +6,7 @@ use crate::support::client::{Answer, Client, Request};
 use crate::support::eventually;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, field};
+use crate::support::upstream::Upstream;
 
 const KEY: &str = "client-key-7f3a";
 
@@ -285,5 +286,28 @@ fn a_thousand_overrides_fit_and_no_more() {
         assert_eq!(put(5000), 409);
         assert_eq!(put(0), 200, "one that is there already may be changed");
         assert_eq!(admitted(&proxy, &of("tenant-0")), 8);
+    }
+}
+
+#[test]
+fn what_an_answer_cost_is_owed_under_an_override_too() {
+    let upstream = Upstream::answering(|peer, _| {
+        peer.send("HTTP/1.1 200 OK\r\nx-cost: 110\r\ncontent-length: 0\r\n\r\n".to_owned())
+    });
+    let redis = RedisServer::start();
+    let owing = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\n{}\nlimits:\n\
+         \x20 - name: calls/all\n    key: header:x-id\n    rate: 10/10s\n    max_debt: 100\n\
+         \x20   cost: {{ default: 1, response_header: x-cost }}\n    dynamic_overrides: {{ max_rate: 100/s }}\n",
+        upstream.url(),
+        on(&redis)
+    ));
+    eventually("it can be set", || {
+        (api(&owing, "PUT", "special", r#"{"rate": "10/10s", "ttl": "1h"}"#).status == 200).then_some(())
+    });
+    for key in ["plain", "special"] {
+        assert_eq!(owing.client().send(&of(key)).status, 200);
+        let told = || owing.client().send(&of(key)).header("retry-after").and_then(|after| after.parse::<u64>().ok());
+        eventually("the debt is told", || told().is_some_and(|after| after > 80).then_some(()));
     }
 }

@@ -540,3 +540,23 @@ fn tls_and_a_user_with_the_recommended_rights_are_enough() {
         assert!(distrustful.decide(&asks).await.is_err());
     });
 }
+
+/// Windows and logs are given back by the instant of the charge, which is their own server's.
+#[test]
+fn what_does_not_count_is_given_back_beside_limits_of_another_slot() {
+    let cluster = RedisCluster::of_masters();
+    for each in ["rate: 10/h, algorithm: sliding_log", "rate: 5/200ms, algorithm: sliding_window", "rate: 10/h"] {
+        let proxy = Tollgate::start(&format!(
+            "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\nlimits:\n\
+             \x20 - {{ name: each, key: client_ip, count: {{ status: [401] }}, {each} }}\n\
+             \x20 - {{ name: all, key: global, rate: 1000000/s }}\n\
+             store: {{ redis: {{ cluster: {}, timeout: 2s }}, on_store_error: deny }}\n",
+            cluster.list()
+        ));
+        eventually("the store is up", || (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(()));
+        for _ in 0..30 {
+            eventually(&format!("{each}: it was given back"), || (proxy.get("/").status == 200).then_some(()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

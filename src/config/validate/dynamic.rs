@@ -11,7 +11,7 @@ use crate::config::shape::Setting;
 use crate::config::values::Allowance;
 use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::{Algorithm, Penalty};
-use crate::limit::dynamic::{Counting, Naming, Rules};
+use crate::limit::dynamic::{Counting, Debt, Naming, Rules};
 use crate::limit::key::{Key, KeyPart};
 use crate::limit::policy::{DEFAULT_MAX_WAIT, Missing, Terms};
 use crate::units::Rate;
@@ -50,6 +50,7 @@ impl Check<'_> {
             max_ttl: caps.ttl,
             counting: counting(place.limit, place.scope),
             penalty: terms.and_then(penalty),
+            debt: debt(place),
             largest_cost: place.cost.largest(),
             naming: naming(key.ok_or(Reported)?, missing),
         }))
@@ -111,6 +112,15 @@ fn counting(limit: &file::Limit, scope: &Scope<'_>) -> Counting {
         }
         file::AlgorithmName::SlidingWindow => Counting::SlidingWindow,
         file::AlgorithmName::SlidingLog => Counting::SlidingLog,
+    }
+}
+
+/// The limit's own debt.
+fn debt(place: Place<'_>) -> Debt {
+    match place.limit.max_debt.get() {
+        _ if !place.cost.may_grow() => Debt::None,
+        Some(&units) => Debt::Units(units),
+        None => Debt::Burst,
     }
 }
 

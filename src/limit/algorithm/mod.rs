@@ -222,6 +222,20 @@ impl Algorithm {
         u64::try_from((u128::from(remaining) * u128::from(period_us)).div_ceil(u128::from(count))).unwrap_or(u64::MAX)
     }
 
+    /// Microseconds after which one unit is there for sure, of a state that has none left and equals "never seen"
+    /// after `reset_us`.
+    #[must_use]
+    pub fn next_unit_us(&self, reset_us: u64) -> u64 {
+        match self {
+            Self::TokenBucket(bucket) | Self::LeakyBucket { bucket, .. } => {
+                let least = bucket.retry_us(bucket.least_deficit(reset_us), 1).unsigned_abs();
+                // What is full after so many whole microseconds may lack a little more than it seems.
+                (least + bucket.tick).min(reset_us)
+            }
+            _ => reset_us,
+        }
+    }
+
     /// The longest that a denied cost can have to wait when others go on being admitted until now,
     /// microseconds; -1 when it never fits.
     #[must_use]

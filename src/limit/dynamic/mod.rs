@@ -22,7 +22,7 @@ use super::policy::{Policy, Terms};
 use super::stats::StoreErrorKind;
 use super::store::settings::Backend;
 pub use names::Naming;
-pub use rules::{Counting, Rules, Wanted, Wrong};
+pub use rules::{Counting, Debt, Rules, Wanted, Wrong};
 use shared::Order;
 
 /// The most overrides of one store, over all of its limits.

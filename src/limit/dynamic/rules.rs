@@ -25,10 +25,23 @@ pub struct Rules {
     pub counting: Counting,
     /// What blocks keys that are denied again and again, watching the one limit before it.
     pub penalty: Option<Penalty>,
+    /// How far answers may charge beyond the burst.
+    pub debt: Debt,
     /// The largest cost of one request.
     pub largest_cost: u64,
     /// What its keys are called.
     pub naming: Naming,
+}
+
+/// How far settlements may go beyond what a limit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debt {
+    /// Not at all: what a request costs is known when it comes.
+    None,
+    /// As far again as the burst.
+    Burst,
+    /// So many units.
+    Units(u64),
 }
 
 /// How a limit counts, without its numbers.
@@ -219,7 +232,12 @@ impl Rules {
     }
 
     fn algorithm(&self, rate: Rate, burst: u64) -> Result<Algorithm, Wrong> {
-        let bucket = || Bucket::new(rate, burst).map_err(|error| Wrong::Inexact(error.to_string()));
+        let debt = match self.debt {
+            Debt::None => 0,
+            Debt::Burst => burst,
+            Debt::Units(units) => units,
+        };
+        let bucket = || Bucket::with_debt(rate, burst, debt).map_err(|error| Wrong::Inexact(error.to_string()));
         let window = match &self.counting {
             Counting::TokenBucket => return Ok(Algorithm::TokenBucket(bucket()?)),
             &Counting::LeakyBucket { delay_after, max_wait } => {
@@ -231,9 +249,9 @@ impl Rules {
                 }
                 return Ok(Algorithm::LeakyBucket { bucket, delay_after });
             }
-            Counting::FixedWindow(align) => FixedWindow::new(rate, align.clone(), 0).map(Algorithm::FixedWindow),
-            Counting::SlidingWindow => SlidingWindow::new(rate, 0).map(Algorithm::SlidingWindow),
-            Counting::SlidingLog => SlidingLog::new(rate, 0).map(Algorithm::SlidingLog),
+            Counting::FixedWindow(align) => FixedWindow::new(rate, align.clone(), debt).map(Algorithm::FixedWindow),
+            Counting::SlidingWindow => SlidingWindow::new(rate, debt).map(Algorithm::SlidingWindow),
+            Counting::SlidingLog => SlidingLog::new(rate, debt).map(Algorithm::SlidingLog),
         };
         window.map_err(|error| Wrong::Inexact(error.to_string()))
     }

@@ -41,7 +41,7 @@ fn each_enforced_limit_has_an_item() {
     assert_eq!(
         lines,
         [
-            r#"ratelimit: "per-key";r=49;t=3, "glo\"bal\\";r=0;t=1"#,
+            r#"ratelimit: "per-key";r=49;t=3, "glo\"bal\\";r=0;t=2"#,
             r#"ratelimit-policy: "per-key";q=200;w=12, "glo\"bal\\";q=10;w=4"#,
         ]
     );
