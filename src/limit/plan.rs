@@ -287,6 +287,12 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// Whether a granted request was charged to this: the rates of a shadow limit are charged together or not at all.
+    pub(super) fn is_charged(&self, planned: &Planned<'_>, reply: &Reply) -> bool {
+        let mut together = self.counted.iter().zip(&reply.answers).filter(|(other, _)| other.shadow == planned.shadow);
+        together.all(|(_, answer)| answer.allowed)
+    }
+
     /// The decisions a reply makes, in the route's order; those that needed no store come last.
     pub(super) fn decisions(&self, reply: &Reply, source: Source) -> SmallVec<[Decision<'a>; 2]> {
         let counted = self.counted.iter().zip(&reply.answers).map(|(planned, answer)| planned.decision(answer, source));
@@ -328,11 +334,6 @@ impl<'a> Planned<'a> {
     pub(super) fn is_settled(&self) -> bool {
         let counts = !matches!(self.limit.algorithm, Algorithm::Penalty(_) | Algorithm::InFlight(_));
         counts && self.policy.settles() && (self.cost > 0 || self.policy.cost.may_grow())
-    }
-
-    /// The same, of what this answer admitted.
-    pub(super) fn stays_open(&self, answer: &super::store::Answer) -> bool {
-        answer.allowed && self.is_settled()
     }
 
     /// What an answer means.

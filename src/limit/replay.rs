@@ -87,9 +87,7 @@ impl Replay {
 
     /// The answer gives back or charges on top what it would in the proxy.
     fn settle(&self, now_us: i64, plan: &Plan<'_>, reply: &Reply, told: Told<'_>) {
-        for (planned, _) in
-            plan.counted.iter().zip(&reply.answers).filter(|(planned, answer)| planned.stays_open(answer))
-        {
+        for planned in plan.counted.iter().filter(|planned| planned.is_settled() && plan.is_charged(planned, reply)) {
             let cost = planned.policy.true_cost(told.status, told.headers, told.answered);
             let amount = cost.map_or(0, |cost| difference(planned.cost, cost));
             if amount != 0 {
