@@ -230,7 +230,7 @@ impl Word for Blocks {
 }
 
 /// An address or an address block.
-fn network(text: &str) -> Option<IpNet> {
+pub(super) fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().map(|block| block.trunc()).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 

@@ -208,6 +208,18 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
         ),
         (
             &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
+        (
+            &limits(
+                "{ key: ['cookie:tenant', 'header:x-device | client_ip'], rate: 1/s, overrides: [{ key: [10.0.0.1, acme], rate: 2/s }] }",
+            ),
+            "3:108",
+            &["`acme` could be", "say of which part: write `cookie:tenant=acme` or `header:x-device=acme`"],
+        ),
+        (
+            &limits("{ key: global, rate: 1/s, overrides: [{ key: acme, rate: 2/s }] }"),
+            "3:55",
+            &["all requests are one key here"],
+        ),
             "3:57",
             &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
         ),
@@ -589,10 +601,12 @@ fn an_override_is_a_block_where_addresses_are_counted_and_a_value_elsewhere() {
             limits(&format!("{{ name: a, key: {key}, rate: 1/s, overrides: [{{ key: 10.0.0.1, rate: 0/s }}] }}"));
         read(&text).unwrap().config.policies[0].overrides[0].matches.clone()
     };
-    let (network, value) = (Network("10.0.0.1/32".parse().unwrap()), Value("10.0.0.1".into()));
-    assert!(matches!(&*of("client_ip"), [only] if *only == network));
-    assert!(matches!(&*of("host"), [only] if *only == value));
-    assert_eq!(of("'header:x-id | client_ip'"), [network, value]);
+    let network = Network("10.0.0.1/32".parse().unwrap());
+    let value = Value { part: tollgate::limit::key::KeyPart::Host, value: "10.0.0.1".into() };
+    assert_eq!(of("client_ip"), [network.clone()]);
+    assert_eq!(of("host"), [value]);
+    assert_eq!(of("'header:x-id | client_ip'"), [network.clone()], "never a value that clients write");
+    assert_eq!(of("'header:x-id'"), [network], "those without the field are counted by address");
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod nginx;
 mod observability;
 mod oracle;
 mod overrides_api;
+mod override_parts;
 mod penalties;
 mod picture;
 mod recipes;

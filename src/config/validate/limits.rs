@@ -63,7 +63,7 @@ impl Check<'_> {
         let networks = self.networks(limit, key.as_ref(), missing);
         let place = Place { limit, state_id: &name, cost: &cost, scope, networks: &networks };
         let terms = self.terms(place);
-        let overrides = self.overrides(place);
+        let overrides = self.overrides(place, key.as_ref(), missing);
         let tiers = self.tiers(place, known.ipv6_prefix);
         let schedules = self.schedules(place, terms.as_ref());
         let dynamic = self.dynamic(place, key.as_ref(), missing, terms.as_ref());

@@ -1,15 +1,15 @@
-//! What holds: for a limit's keys in general, and for those that an override names.
+//! What holds for keys: rates, places for requests in flight, penalties.
 
 use super::Check;
 use super::limits::Scope;
 use super::rates::Written;
 use crate::config::file;
 use crate::config::shape::{OneOrMany, Setting, Spanned};
-use crate::config::values::{Allowance, KeyChoice};
+use crate::config::values::Allowance;
 use crate::limit::algorithm::penalty::Watches;
 use crate::limit::algorithm::{Algorithm, Penalty};
-use crate::limit::key::{Key, KeyPart, Network};
-use crate::limit::policy::{Cost, Limit, Missing, Override, OverrideMatch, Terms};
+use crate::limit::key::{Key, Network};
+use crate::limit::policy::{Cost, Limit, Missing, Terms};
 use crate::units::DurationText;
 
 /// What the file states for some keys.
@@ -49,52 +49,6 @@ impl Check<'_> {
             self.error(key, "a limit that only watches blocks nobody", "leave `penalty` out, or `mode: shadow`");
         }
         terms
-    }
-
-    pub(super) fn overrides(&mut self, place: Place<'_>) -> Option<Vec<Override>> {
-        let Place { limit, state_id: name, .. } = place;
-        let listed = limit.overrides.get().map(|list| list.0.as_slice()).unwrap_or_default();
-        let mut overrides = Vec::new();
-        for (position, given) in listed.iter().enumerate() {
-            if given.key.is_absent() {
-                self.error(given.span, "this override has no key", "write `key: VALUE` or a list of values");
-            }
-            if given.rate.is_absent() && given.in_flight.is_absent() {
-                self.error(given.span, "this override has no rate", "write a rate, `0/s` or `unlimited`");
-            }
-            let id = format!("{name}@{}", position + 1);
-            let stated = Stated { rate: &given.rate, burst: &given.burst, in_flight: &given.in_flight };
-            let terms = self.terms_of(stated, Place { state_id: &id, ..place });
-            let matches = self.override_keys(given, limit);
-            overrides.push(terms.map(|terms| Override { matches, terms }));
-        }
-        overrides.into_iter().collect()
-    }
-
-    /// What an override's keys stand for: address blocks where the limit counts by address, values where it
-    /// counts by anything else, both where it may count by either.
-    fn override_keys(&mut self, given: &Spanned<file::Override>, limit: &Spanned<file::Limit>) -> Vec<OverrideMatch> {
-        let choices = || limit.key.get().into_iter().flat_map(|key| &key.0).map(|choice| &choice.value);
-        let parts = || choices().flat_map(|choice| &choice.0);
-        let is_address = |part: &KeyPart| matches!(part, KeyPart::ClientIp { .. });
-        let by_value = !parts().all(is_address);
-        let missing = limit.missing.or(file::Missing::ClientIp) == file::Missing::ClientIp;
-        let by_address = parts().any(is_address) || (missing && choices().any(KeyChoice::may_be_missing));
-        let mut matches = Vec::new();
-        for key in given.key.get().into_iter().flat_map(|list| &list.0) {
-            if !by_value && key.network.is_none() && parts().next().is_some() {
-                self.error(
-                    key.span,
-                    format!("`{}` is not an address, and this limit counts by client address", key.text),
-                    "write addresses or blocks, such as 10.20.0.0/16",
-                );
-            }
-            matches.extend(key.network.filter(|_| by_address).map(OverrideMatch::Network));
-            if by_value {
-                matches.push(OverrideMatch::Value(key.text.as_str().into()));
-            }
-        }
-        matches
     }
 
     pub(super) fn terms_of(&mut self, stated: Stated<'_>, place: Place<'_>) -> Option<Terms> {
