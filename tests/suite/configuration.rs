@@ -38,6 +38,13 @@ fn limits(limits: &str) -> String {
     format!("listen: :8080\nupstream: echo\nlimits: [{limits}]\n")
 }
 
+/// A route with this match and these limits on line 4.
+fn hosted(matches: &str, limits: &str) -> String {
+    format!(
+        "listen: :8080\nupstreams: {{ a: echo }}\nroutes:\n  - {{ name: a, upstream: a, {matches}, limits: [{limits}] }}\n"
+    )
+}
+
 /// A limit with these schedules, from column 53 of line 3 on.
 fn schedules(schedules: &str) -> String {
     limits(&format!("{{ key: client_ip, rate: 1/s, schedules: [ {schedules}] }}")).replace("[ {", "[{")
@@ -202,13 +209,6 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
         (&limits("{ key: client_ip, rate: 1/s, match: { path: /a* } }"), "3:54", &["`/exact` or `/prefix/*`"]),
         (&limits("{ key: client_ip, rate: 1/s, overrides: [{ rate: 2/s }] }"), "3:53", &["this override has no key"]),
         (
-            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: monitor, rate: unlimited }] }"),
-            "3:58",
-            &["`monitor` is not an address", "10.20.0.0/16"],
-        ),
-        (
-            &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
-        (
             &limits(
                 "{ key: ['cookie:tenant', 'header:x-device | client_ip'], rate: 1/s, overrides: [{ key: [10.0.0.1, acme], rate: 2/s }] }",
             ),
@@ -220,6 +220,13 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
             "3:55",
             &["all requests are one key here"],
         ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: monitor, rate: unlimited }] }"),
+            "3:58",
+            &["`monitor` is not an address", "10.20.0.0/16"],
+        ),
+        (
+            &limits("{ key: client_ip, rate: 1/s, response: { body: 'wait {limit.retry} s' } }"),
             "3:57",
             &["`{limit.retry}` is not filled in", "`{limit.retry_after}`"],
         ),
@@ -459,12 +466,28 @@ fn every_mistake_is_found_in_one_run() {
 }
 
 #[test]
+fn a_limit_by_host_is_no_doubt_where_hosts_cannot_be_invented_or_addresses_count_too() {
+    let named = hosted("match: { host: [example.com, www.example.com] }", "{ key: host, rate: 1/s }");
+    let beside = limits("{ key: host, rate: 1/s }, { key: client_ip, rate: 1/s }");
+    let everywhere = named.clone() + "limits: [{ key: [host, method], rate: 2/s }]\n";
+    for text in [named, beside, everywhere] {
+        assert!(!warnings(&text).contains("warning"), "{text}");
+    }
+}
+
+#[test]
 fn what_is_doubtful_is_a_warning() {
     let redis = "store: { redis: { url: redis://127.0.0.1 } }\n";
     let two = "{ name: a, key: client_ip, rate: 1/s, burst: 5 }, { name: b, key: client_ip, rate: 2/s, burst: 10 }";
     let cases: &[(String, &str, &str)] = &[
         (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
         (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (limits("{ key: host, rate: 1/s }"), "3:17", "by inventing another host"),
+        (
+            hosted("match: { host: '*.example.com' }", "{ key: [host, method], rate: 1/s }"),
+            "4:74",
+            "name `host:` in the",
+        ),
         (
             limits(
                 "{ name: a, key: client_ip, algorithm: sliding_log, rate: 1/s, \
