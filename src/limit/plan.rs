@@ -281,13 +281,14 @@ impl<'a> Plan<'a> {
         Some((outcome, std::mem::take(&mut self.denied)))
     }
 
-    /// Whether an enforced leaky bucket may make the request wait.
-    pub(super) fn may_wait(&self) -> bool {
-        self.counted.iter().any(|planned| {
+    /// The name of the first enforced leaky bucket that may make the request wait.
+    pub(super) fn waits_under(&self) -> Option<&'a Arc<str>> {
+        let may_wait = |planned: &&Planned<'_>| {
             planned.cost > 0
                 && planned.mode == Mode::Enforce
                 && matches!(planned.limit.algorithm, Algorithm::LeakyBucket { .. })
-        })
+        };
+        self.counted.iter().find(may_wait).map(|planned| &planned.policy.name)
     }
 
     /// The decisions a reply makes, in the route's order; those that needed no store come last.

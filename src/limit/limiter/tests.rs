@@ -297,8 +297,8 @@ fn without_a_place_to_wait_nothing_is_asked() {
     let policies = shared(vec![leaky("l", "1/d", 1)]);
     run(async {
         let limiter = limiter(Backend::Memory);
-        let places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
-        assert_eq!(places.len(), HELD);
+        let places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve(&policies[0].name)).collect();
+        assert_eq!(places.len(), HELD / 2);
         assert_eq!(limiter.check(&policies, None, &request().facts()).await.outcome, Outcome::Overflow);
         assert!(limiter.memory.is_empty());
         drop(places);
@@ -312,7 +312,7 @@ fn what_costs_nothing_needs_no_place_to_wait() {
     let policies = shared(vec![Policy { cost: free, ..leaky("l", "1/d", 1) }]);
     run(async {
         let limiter = limiter(Backend::Memory);
-        let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
+        let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve(&policies[0].name)).collect();
         let head = Request { method: Method::HEAD, ..request() };
         assert_eq!(limiter.check(&policies, None, &head.facts()).await.outcome, PASS);
     });
