@@ -96,6 +96,7 @@ pub enum Hashing {
 
 /// What a key makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once; a box would be an allocation per request")]
 pub enum Found<'a> {
     /// Every part is present.
     Present {

@@ -624,12 +624,12 @@ fn an_override_is_a_block_where_addresses_are_counted_and_a_value_elsewhere() {
             limits(&format!("{{ name: a, key: {key}, rate: 1/s, overrides: [{{ key: 10.0.0.1, rate: 0/s }}] }}"));
         read(&text).unwrap().config.policies[0].overrides[0].matches.clone()
     };
-    let network = Network("10.0.0.1/32".parse().unwrap());
+    let network = [Network("10.0.0.1/32".parse().unwrap())];
     let value = Value { part: tollgate::limit::key::KeyPart::Host, value: "10.0.0.1".into() };
-    assert_eq!(of("client_ip"), [network.clone()]);
+    assert_eq!(of("client_ip"), network);
     assert_eq!(of("host"), [value]);
-    assert_eq!(of("'header:x-id | client_ip'"), [network.clone()], "never a value that clients write");
-    assert_eq!(of("'header:x-id'"), [network], "those without the field are counted by address");
+    assert_eq!(of("'header:x-id | client_ip'"), network, "never a value that clients write");
+    assert_eq!(of("'header:x-id'"), network, "those without the field are counted by address");
 }
 
 #[test]

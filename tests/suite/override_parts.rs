@@ -2,6 +2,7 @@
 //! somebody else's override by writing the value into another part.
 
 use serde_json::{Value, json};
+use tollgate::config::{Origin, expanded, parse};
 
 use crate::support::client::{Answer, Client, Request};
 use crate::support::redis_server::RedisServer;
@@ -83,6 +84,18 @@ fn a_value_may_hold_equal_signs_and_may_name_its_part_where_there_is_only_one() 
         assert_eq!(admitted(&proxy, &get().header("x-api-key", value)), expected, "{value}");
     }
     assert_eq!(admitted(&proxy, &get().from("10.0.0.1")), 3, "the field's value is no address");
+}
+
+#[test]
+fn the_expanded_form_names_the_part_and_hides_the_value() {
+    let text = "listen: :8080\nupstream: echo\nlimits: [{ name: a, key: [host, 'header:x-api-key', client_ip], rate: 3/d, \
+                overrides: [{ key: ['header:x-api-key=secret', client_ip=10.0.0.0/8, 'host=a.example'], rate: 0/s }] }]\n";
+    let read = |text: &str| parse(text, &Origin::Stdin, &|_| None).map(|loaded| expanded(&loaded.config));
+    let Ok(first) = read(text) else { panic!("refused") };
+    for key in ["header:x-api-key=***", "10.0.0.0/8", "host=***"] {
+        assert!(first.contains(key) && !first.contains("secret"), "{key} in {first}");
+    }
+    assert!(read(&first).is_ok_and(|again| again == first), "{first}");
 }
 
 fn api(proxy: &Tollgate, method: &str, key: &str) -> Answer {
