@@ -1,6 +1,9 @@
 //! Rates, durations and sizes: text to value and back. A leaf: it depends on nothing.
 
+mod meant;
+
 use std::fmt;
+use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,12 +31,19 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = || {
-            UnitError(format!(
-                "`{text}` is not a rate; write a count and a period, such as 100/s, 5/10s, 1000/m or 50000/d"
-            ))
+            let cure = meant::rate(text).map_or_else(
+                || "write a count and a period, such as 100/s, 5/10s, 1000/m or 50000/d".to_owned(),
+                |rate| format!("did you mean `{rate}`?"),
+            );
+            UnitError(format!("`{text}` is not a rate; {cure}"))
         };
         let (count, period) = text.trim().split_once('/').ok_or_else(wrong)?;
-        let count = count.trim().parse().map_err(|_| wrong())?;
+        let count = count.trim().parse().map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => {
+                UnitError(format!("`{text}` is too large for a rate; write a smaller count, or `unlimited`"))
+            }
+            _ => wrong(),
+        })?;
         let period = period.trim();
         let period = if period.starts_with(|c: char| c.is_ascii_digit()) {
             parse_duration(period).map_err(|_| wrong())?
@@ -62,7 +72,11 @@ impl fmt::Display for Rate {
 /// exceeds 366 days.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let wrong = || {
-        UnitError(format!("`{text}` is not a duration; write a number and a unit, such as 250ms, 30s, 1m30s, 2h or 1d"))
+        let cure = meant::duration(text).map_or_else(
+            || "write a number and a unit, such as 250ms, 30s, 1m30s, 2h or 1d".to_owned(),
+            |duration| format!("did you mean `{}`?", DurationText(duration)),
+        );
+        UnitError(format!("`{text}` is not a duration; {cure}"))
     };
     let mut rest = text.trim();
     let mut micros: u64 = 0;
@@ -172,9 +186,37 @@ mod tests {
 
     #[test]
     fn a_rate_without_a_known_period_says_what_to_write() {
-        for text in ["100", "100/", "/s", "x/s", "1/M", "1/0s", "-1/s", "1.5/s", "1/10", "1/ 10 x"] {
+        for text in ["100", "100/", "/s", "x/s", "1/M", "1/0s", "-1/s", "1/10", "1/ 10 x", ".", "1./x", "0.0000001/s"] {
             let error = text.parse::<Rate>().unwrap_err().to_string();
             assert!(error.contains("such as 100/s"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_in_other_words_is_recognised() {
+        for (text, meant) in [
+            ("10/sec", "10/s"),
+            ("10/min", "10/m"),
+            ("0.5/s", "1/2s"),
+            ("1.5/m", "3/2m"),
+            ("5/w", "5/7d"),
+            ("100/Hour", "100/h"),
+            ("10r/s", "10/s"),
+            ("30 per minute", "30/m"),
+            ("5/2 days", "5/2d"),
+        ] {
+            let error = text.parse::<Rate>().unwrap_err().to_string();
+            assert_eq!(error, format!("`{text}` is not a rate; did you mean `{meant}`?"));
+        }
+        let error = "999999999999999999999/s".parse::<Rate>().unwrap_err().to_string();
+        assert!(error.contains("is too large"), "{error}");
+    }
+
+    #[test]
+    fn a_duration_in_other_words_is_recognised() {
+        for (text, meant) in [("5min", "5m"), ("1w", "7d"), ("1.5s", "1s500ms"), ("2 hours", "2h"), ("30sec", "30s")] {
+            let error = parse_duration(text).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("did you mean `{meant}`?")), "{text}: {error}");
         }
     }
 

@@ -276,9 +276,14 @@ impl Acceptor {
         let connection =
             Connection { _permit: permit, open: Rc::clone(&self.open), stats: Arc::clone(stats), listener };
         let (proxy, phase) = (Rc::clone(&self.proxy), self.phase.clone());
+        let mut stopped = self.phase.clone();
         tokio::task::spawn_local(async move {
             let _connection = connection;
-            connection::serve(stream, peer, listener, proxy, phase).await;
+            tokio::select! {
+                () = connection::serve(stream, peer, listener, proxy, phase) => {}
+                // Cut here, so that what its requests have open with their limits is given back.
+                _ = stopped.wait_for(|phase| *phase == Phase::Stopped) => {}
+            }
         });
     }
 }

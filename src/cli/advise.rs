@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::logs::{LogArgs, Logs};
-use super::{Format, Global};
+use super::{Format, Global, NoConfig};
 use crate::limit::key::{Key, KeyPart};
 use crate::units::Rate;
 use arrivals::Arrivals;
@@ -25,8 +25,12 @@ lowest rate whose burst is earned back within ten seconds. No configuration is r
 Examples:
   tollgate advise /var/log/nginx/access.log
   tollgate advise access.log --refuse 0.1% --path '/v1/login'
-  tollgate advise access.log --key client_ip --key host --rate 10/s")]
+  tollgate advise access.log --key client_ip --key method --rate 10/s
+  tollgate advise access.log --host api.example.com --key host    (the combined format names no host)")]
 pub struct Args {
+    /// Where others name theirs
+    #[command(flatten)]
+    pub no_config: NoConfig,
     #[command(flatten)]
     logs: LogArgs,
     /// What is counted separately, as in a limit; several are combined

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap_complete::Shell;
 
-use super::Global;
+use super::{Global, NoConfig};
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
@@ -14,6 +14,9 @@ Examples:
   tollgate completions zsh > ~/.zfunc/_tollgate
   tollgate completions fish > ~/.config/fish/completions/tollgate.fish")]
 pub struct Args {
+    /// Where others name theirs
+    #[command(flatten)]
+    pub no_config: NoConfig,
     /// Which shell
     shell: Shell,
 }

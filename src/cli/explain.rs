@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "JSON")]
     jwt_claims: Option<ClaimSet>,
     /// The instant, for limits with schedules, such as 2026-11-27T22:30:00Z [default: now]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<jiff::Timestamp>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
@@ -68,6 +68,11 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         Format::Json => format!("{:#}\n", serde_json::to_value(&account)?),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads `--at`.
+fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "write date, time and zone, such as 2026-11-27T22:30:00Z or 2026-11-27T22:30:00+01:00")
 }
 
 /// Reads `name: value`.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::Global;
+use super::{Global, NoConfig};
 
 /// The short form: three keys.
 pub const MINIMAL: &str = include_str!("init/minimal.yaml");
@@ -20,6 +20,9 @@ pub const FULL: &str = include_str!("../../examples/full.yaml");
 /// Write a commented configuration to begin with.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Where others name theirs
+    #[command(flatten)]
+    pub no_config: NoConfig,
     /// The shortest file that works.
     #[arg(long, conflicts_with = "full")]
     pub minimal: bool,

@@ -14,6 +14,7 @@ pub mod simulate;
 mod table;
 pub mod test;
 mod text;
+mod token;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -67,6 +68,14 @@ pub struct Global {
     /// When to use colours; `NO_COLOR` is respected too
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
     pub color: ColorArg,
+}
+
+/// Takes the place of `-c` in the help of commands that read no configuration.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct NoConfig {
+    /// Refused
+    #[arg(short, long, value_name = "FILE", hide = true)]
+    pub config: Option<PathBuf>,
 }
 
 /// Values of `--log-format`.
@@ -145,6 +154,10 @@ impl Cli {
     /// Runs the subcommand.
     fn dispatch(&self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
+        if let (Some(name), Some(_)) = (self.command.as_ref().and_then(Command::reads_nothing), &global.config) {
+            complain(&format!("error: `{name}` reads no configuration, and -c has no meaning for it\n"));
+            return Ok(ExitCode::from(2));
+        }
         match &self.command {
             None if global.named().is_none() && find_default().is_none() => Ok(usage(&no_file())),
             None => run::run(&run::Args::default(), global),
@@ -157,6 +170,19 @@ impl Cli {
             Some(Command::Init(args)) => init::run(args, global),
             Some(Command::Schema(args)) => schema::run(args, global),
             Some(Command::Completions(args)) => completions::run(args, global),
+        }
+    }
+}
+
+impl Command {
+    /// Its name, when it reads no configuration.
+    fn reads_nothing(&self) -> Option<&'static str> {
+        match self {
+            Self::Advise(_) => Some("advise"),
+            Self::Init(_) => Some("init"),
+            Self::Schema(_) => Some("schema"),
+            Self::Completions(_) => Some("completions"),
+            Self::Run(_) | Self::Check(_) | Self::Explain(_) | Self::Test(_) | Self::Simulate(_) => None,
         }
     }
 }

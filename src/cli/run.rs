@@ -30,13 +30,26 @@ Examples:
 Signals: TERM and INT let the requests in flight finish; a second one stops at once.")]
 pub struct Args {
     /// Where to listen, such as :8080 or 127.0.0.1:8080
-    #[arg(long, value_name = "ADDRESS", requires = "to", default_value = ":8080", help_heading = "Quick form")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "to",
+        conflicts_with = "config",
+        default_value = ":8080",
+        help_heading = "Quick form"
+    )]
     from: String,
     /// Where requests go: http://HOST:PORT, or `echo`, which answers with the request
     #[arg(long, value_name = "URL", conflicts_with = "config", help_heading = "Quick form")]
     to: Option<String>,
     /// A limit: KEY RATE [burst N], such as 'global 100/s burst 200'; may be repeated
-    #[arg(long = "limit", value_name = "LIMIT", requires = "to", help_heading = "Quick form")]
+    #[arg(
+        long = "limit",
+        value_name = "LIMIT",
+        requires = "to",
+        conflicts_with = "config",
+        help_heading = "Quick form"
+    )]
     limits: Vec<QuickLimit>,
     /// Print the configuration that would run, as YAML, and exit
     #[arg(long)]

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
-use super::Global;
+use super::{Global, NoConfig};
 
 /// Print the JSON Schema of the configuration file, for editors.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Where others name theirs
+    #[command(flatten)]
+    pub no_config: NoConfig,
+}
 
 /// Prints the schema.
 ///

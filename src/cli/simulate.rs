@@ -156,13 +156,15 @@ impl<'c> Report<'c> {
         }
         let mut report = Self { findings: logs.into_findings(), simulation, other, thresholds: Vec::new() };
         report.ensure_readable()?;
+        report.ensure_judgeable(args)?;
         report.thresholds = args.fail_if.iter().map(|threshold| report.check(threshold)).collect();
         Ok(report)
     }
 
-    /// A log of which nothing could be read is a mistake, not an empty report.
+    /// Logs that hold nothing, or nothing that could be read, are a mistake, not an empty report.
     fn ensure_readable(&self) -> anyhow::Result<()> {
         let unreadable = self.findings.sum(|log| log.unreadable);
+        anyhow::ensure!(self.findings.sum(|log| log.lines) > 0, "there is nothing in {}", self.names());
         if self.findings.sum(|log| log.lines) > unreadable || unreadable == 0 {
             return Ok(());
         }
@@ -174,6 +176,20 @@ impl<'c> Report<'c> {
             sample.reason,
             sample.excerpt
         )
+    }
+
+    /// No condition is met or missed by no request at all.
+    fn ensure_judgeable(&self, args: &Args) -> anyhow::Result<()> {
+        let judged = args.fail_if.iter().find(|threshold| threshold.metric.needs_requests());
+        if let (Some(threshold), 0) = (judged, self.simulation.totals.requests) {
+            anyhow::bail!("`{}` cannot be judged: no request in {} reaches a limit", threshold.text, self.names());
+        }
+        Ok(())
+    }
+
+    /// The logs' names.
+    fn names(&self) -> String {
+        self.findings.logs.iter().map(|log| log.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     fn check(&self, threshold: &Threshold) -> Checked {

@@ -25,7 +25,7 @@ Examples:
   tollgate test
   tollgate test -c proxy.yaml login --format json
 
-Exit code 3 when a test fails.")]
+Exit code 3 when a test fails, 2 when no test has such a name, 1 when there is no test at all.")]
 pub struct Args {
     /// Only the tests whose name holds this
     #[arg(value_name = "NAME")]
@@ -45,10 +45,16 @@ struct Ran<'c> {
 /// Runs the tests, and prints a line for each.
 ///
 /// # Errors
-/// When there is no configuration, or standard output cannot be written, except that nobody reads it any more.
+/// When there is no configuration or it has no tests, or standard output cannot be written, except that nobody reads
+/// it any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let Some(loaded) = super::load(global)? else { return Ok(ExitCode::FAILURE) };
     let config = &loaded.config;
+    let file = &loaded.warnings.file;
+    anyhow::ensure!(
+        !config.trials.is_empty(),
+        "{file} has no tests; write some below `tests:` (see `tollgate test --help`)"
+    );
     let wanted = |trial: &&Trial| args.name.as_deref().is_none_or(|name| trial.name.contains(name));
     let ran: Vec<Ran<'_>> = config
         .trials
@@ -60,15 +66,22 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             Ran { trial, course, deviations }
         })
         .collect();
+    if ran.is_empty() {
+        super::complain(&format!(
+            "error: {file} has no test whose name holds `{}`\n",
+            args.name.as_deref().unwrap_or("")
+        ));
+        return Ok(ExitCode::from(2));
+    }
     super::check::print(&match args.format {
-        Format::Text => words(&ran, &loaded.warnings.file, config.trials.len()),
+        Format::Text => words(&ran),
         Format::Json => format!("{:#}\n", json(&ran)),
     })?;
     let failed = ran.iter().any(|ran| !ran.deviations.is_empty());
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn words(ran: &[Ran<'_>], file: &str, known: usize) -> String {
+fn words(ran: &[Ran<'_>]) -> String {
     let mut out = String::new();
     for Ran { trial, course, deviations } in ran {
         let verdict = if deviations.is_empty() { "\x1b[32mok    \x1b[0m" } else { "\x1b[1;31mFAILED\x1b[0m" };
@@ -82,15 +95,8 @@ fn words(ran: &[Ran<'_>], file: &str, known: usize) -> String {
         }
     }
     let failed = ran.iter().filter(|ran| !ran.deviations.is_empty()).count();
-    if ran.is_empty() {
-        let _ = match known {
-            0 => writeln!(out, "{file} has no tests; write some below `tests:` (see `tollgate test --help`)"),
-            _ => writeln!(out, "{file} has no test of that name"),
-        };
-    } else {
-        let tests = text::count(ran.len() as u64, "test");
-        let _ = writeln!(out, "\n{tests}: {} passed, {failed} failed", ran.len() - failed);
-    }
+    let tests = text::count(ran.len() as u64, "test");
+    let _ = writeln!(out, "\n{tests}: {} passed, {failed} failed", ran.len() - failed);
     out
 }
 

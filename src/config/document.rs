@@ -38,6 +38,8 @@ pub(super) enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub(super) text: String,
+    /// Whether it reads as a number or a boolean where it stands, and not as text.
+    pub(super) plain: bool,
     /// The text with its `${…}`, when there were any: what messages may show.
     pub(super) template: Option<String>,
 }
@@ -86,6 +88,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
 fn syntax_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
     let error = error.without_snippet();
     let span = error.location().and_then(|location| span_of(location, text));
+    let span = span.map(|span| tab_near(text, span, &error.to_string()).unwrap_or(span));
     let (message, help) = match error {
         serde_yaml::Error::DuplicateMappingKey { key, .. } => (
             key.as_ref().map_or_else(|| "a key is given twice".into(), |key| format!("`{key}` is given twice")),
@@ -104,6 +107,23 @@ fn syntax_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
         other => sentence(&other.to_string(), span.map_or("", |span| line_at(text, span))),
     };
     Diagnostic { severity: Severity::Error, message, span, help }
+}
+
+/// The tab that the library complains of, which may stand lines behind the place that it names: in the indentation
+/// of the first line from there on that is indented so.
+fn tab_near(text: &str, span: Span, message: &str) -> Option<Span> {
+    if !message.to_ascii_lowercase().contains("tab") {
+        return None;
+    }
+    let mut start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    for line in text.get(start..)?.split_inclusive('\n') {
+        let indentation = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+        if let Some(at) = indentation.find('\t') {
+            return Some(Span { start: start + at, end: start + at + 1 });
+        }
+        start += line.len();
+    }
+    None
 }
 
 /// The library's message without its trailing place, with a cure for the commonest slips.
@@ -239,13 +259,13 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
     let span = span_of(raw.referenced, text).unwrap_or_default();
-    let scalar = |text: String| Value::Scalar(Scalar { text, template: None });
+    let scalar = |text: String, plain: bool| Value::Scalar(Scalar { text, plain, template: None });
     let value = match raw.value {
         Raw::Null => Value::Null,
-        Raw::Text(string) => scalar(string),
+        Raw::Text(string) => scalar(string, false),
         Raw::Plain => {
             let defined = span_of(raw.defined, text).unwrap_or_default();
-            scalar(text.get(defined.start..defined.end).unwrap_or_default().to_owned())
+            scalar(text.get(defined.start..defined.end).unwrap_or_default().to_owned(), true)
         }
         Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
         Raw::Map(entries) => Value::Map(entries.into_iter().map(|(key, value)| entry(key, value, text)).collect()),

@@ -14,7 +14,7 @@ pub(super) fn fill(node: &mut Node, env: &dyn Fn(&str) -> Option<String>, diagno
             Ok(None) => {}
             Ok(Some(text)) => {
                 let template = std::mem::take(&mut scalar.text);
-                *scalar = Scalar { text, template: Some(template) };
+                *scalar = Scalar { text, plain: false, template: Some(template) };
             }
             Err((message, help)) => {
                 diagnostics.push(Diagnostic { severity: Severity::Error, message, span: Some(node.span), help });

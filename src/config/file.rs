@@ -1,5 +1,6 @@
 //! The shape of the file: every key that exists, with the text that documents it in the schema.
 
+mod homes;
 mod jwt;
 mod limit;
 mod process;
@@ -13,15 +14,16 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::shape::{List, Named, OneOrMany, Short, keys, words};
-use super::values::{Address, Blocks, HeaderText, LimitName, Server, Workers};
+use super::values::{Address, Blocks, HeaderText, InMemory, LimitName, Off, Server, Workers};
 use crate::route::{HostPattern, PathTemplate};
 use crate::units::Size;
+pub(in crate::config) use homes::home_of;
 pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use process::{
-    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Off, Shutdown,
+    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Shutdown,
 };
-pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store, StoreName};
+pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
@@ -48,7 +50,7 @@ keys! {
         /// Which rate-limit fields clients see: `draft` (default), `legacy`, `both` or `none`.
         rate_limit_headers: RateLimitHeaders,
         /// Where limiter state lives: `memory` (default) or Redis.
-        store: Short<StoreName, Store>,
+        store: Short<InMemory, Store>,
         /// Whose tokens to believe, for limits keyed by `jwt:CLAIM`.
         jwt: Jwt,
         /// The process log, on standard error.

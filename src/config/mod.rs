@@ -48,6 +48,9 @@ pub struct Config {
     pub router: Router,
     /// Every policy, by [`Policy::index`].
     pub policies: Vec<Arc<Policy>>,
+    /// The longest that each of them may hold a request, by [`Policy::index`]; `None` for those that hold none. Their
+    /// bursts keep within it, so that only people need to know.
+    pub max_waits: Vec<Option<Duration>>,
     /// Every upstream, in file order.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Which rate-limit fields clients see.
@@ -256,28 +259,41 @@ pub fn load(origin: &Origin) -> Result<Loaded, Report> {
     let text = match origin {
         Origin::File(path) => std::fs::File::open(path).and_then(read_bounded),
         Origin::Stdin => read_bounded(std::io::stdin().lock()),
-        Origin::Arguments => Ok(String::new()),
+        Origin::Arguments => Ok(Vec::new()),
     };
-    match text {
-        Ok(text) => parse(&text, origin, &|name| std::env::var(name).ok()),
+    match text.map(String::from_utf8) {
+        Ok(Ok(text)) => parse(&text, origin, &|name| std::env::var(name).ok()),
+        Ok(Err(error)) => Err(not_text(origin, &error)),
         Err(error) => Err(unreadable(origin, &error)),
     }
 }
 
-fn read_bounded(source: impl std::io::Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(source, document::LARGEST as u64 + 1), &mut text)?;
-    Ok(text)
+fn read_bounded(source: impl std::io::Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(source, document::LARGEST as u64 + 1), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The report of a file with a byte that is no text.
+fn not_text(origin: &Origin, error: &std::string::FromUtf8Error) -> Report {
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let start = error.utf8_error().valid_up_to();
+    let mut report = Report::new(origin.to_string(), mask::mask(&text).into());
+    report.diagnostics.push(Diagnostic {
+        severity: Severity::Error,
+        message: "this is not UTF-8 text".to_owned(),
+        span: Some(frames::Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() }),
+        help: Some("save the file as UTF-8".to_owned()),
+    });
+    report
 }
 
 /// The report of a file that cannot be read.
 fn unreadable(origin: &Origin, error: &std::io::Error) -> Report {
     let mut report = Report::new(origin.to_string(), Arc::from(""));
-    let not_text = error.kind() == std::io::ErrorKind::InvalidData;
-    let reason = if not_text { "it is not UTF-8 text".to_owned() } else { validate::sentence(error) };
     report.diagnostics.push(Diagnostic {
         severity: Severity::Error,
-        message: format!("cannot read the configuration `{origin}`: {reason}"),
+        message: format!("cannot read the configuration `{origin}`: {}", validate::sentence(error)),
         span: None,
         help: (error.kind() == std::io::ErrorKind::NotFound)
             .then(|| format!("`tollgate init -o {origin}` writes one to begin with")),

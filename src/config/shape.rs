@@ -18,6 +18,9 @@ pub(in crate::config) use keys::{key_name, keys, not_a_word, object, words};
 
 /// A type that can be read from the configuration and described by a schema.
 pub(in crate::config) trait Shape: Sized {
+    /// Whether a key with nothing behind it is probably a slip: whoever writes `limits:` has limits in mind.
+    const IS_MISSED_WHEN_EMPTY: bool = false;
+
     /// Reads the node; on a mistake it is reported and nothing returned.
     fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
 
@@ -141,6 +144,10 @@ impl Reader {
     /// One entry of a mapping as a setting. An empty value is nothing.
     pub(in crate::config) fn setting<T: Shape>(&mut self, entry: &Entry) -> Setting<T> {
         if matches!(entry.node.value, Value::Null) {
+            if T::IS_MISSED_WHEN_EMPTY {
+                let message = format!("there is nothing below `{}`", entry.key);
+                self.warn(entry.key_span, Problem::new(message, "write its items, or leave the key out"));
+            }
             return Setting::Absent;
         }
         // A list or mapping has no text of its own to underline: its key stands for it.
@@ -185,13 +192,20 @@ impl Reader {
         }
     }
 
-    /// Reports a key that does not exist, and returns the one that was probably meant.
-    pub(in crate::config) fn unknown_key<'a>(&mut self, entry: &Entry, known: &[&'a str]) -> Option<&'a str> {
-        let meant = nearest(&entry.key, known.iter().copied());
-        let help = meant.map_or_else(
-            || format!("keys that exist here: {}", known.join(", ")),
-            |near| format!("did you mean `{near}`?"),
-        );
+    /// Reports a key that does not exist, and returns the one that was probably meant. A key that exists
+    /// elsewhere, its home, is no slip of the pen.
+    pub(in crate::config) fn unknown_key<'a>(
+        &mut self,
+        entry: &Entry,
+        known: &[&'a str],
+        home: Option<&str>,
+    ) -> Option<&'a str> {
+        let meant = nearest(&entry.key, known.iter().copied()).filter(|_| home.is_none());
+        let help = match (home, meant) {
+            (Some(home), _) => format!("it belongs {home}"),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("keys that exist here: {}", known.join(", ")),
+        };
         self.error(entry.key_span, Problem::new(format!("unknown key `{}`", entry.key), help));
         meant
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
+use serde_json::{Map, Value};
 
 /// Requests that are imagined, and what is expected of them.
 #[derive(Debug, Clone)]
@@ -30,6 +31,10 @@ pub struct Sending {
     pub client: IpAddr,
     /// Their fields.
     pub headers: HeaderMap,
+    /// What their verified token says, a JSON object; empty for those without one.
+    pub claims: Map<String, Value>,
+    /// The subject of the client's verified certificate (RFC 4514), if it showed one.
+    pub tls_subject: Option<Box<str>>,
     /// When the first is sent, from the beginning of the test.
     pub at: Duration,
     /// Time between one and the next.

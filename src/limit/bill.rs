@@ -10,9 +10,11 @@ use smallvec::SmallVec;
 use super::algorithm::{Algorithm, Settlement};
 use super::books::Books;
 pub use super::cost::Answered;
+use super::fallback::Local;
 use super::key::Subject;
+use super::plan::Planned;
 use super::policy::{Limit, Policy};
-use super::store::Settle;
+use super::store::{Ask, Settle};
 
 /// One state that something is owed to or by.
 #[derive(Debug, Clone)]
@@ -29,17 +31,15 @@ pub struct Owed {
     pub(super) amount: i64,
     pub(super) charged_at_us: i64,
     pub(super) slot: Arc<str>,
-    /// Who made the charge.
-    pub(super) charged_by: ChargedBy,
 }
 
-/// Where a charge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChargedBy {
-    /// In the store.
-    Store,
+/// Where a charge stands, and so where it is settled.
+#[derive(Debug)]
+pub(super) struct Stands {
+    /// In the store, since this instant of its server's clock.
+    pub(super) store_at_us: Option<i64>,
     /// In this process' memory, in place of an absent Redis.
-    Local,
+    pub(super) local: Option<Local>,
 }
 
 /// A charge that may change.
@@ -49,8 +49,9 @@ struct Charge {
     account: Account,
     /// What was charged.
     cost: u64,
-    /// What the head of the request announced of its body, in parts.
+    /// What of that is for the body, in parts.
     body: u64,
+    stands: Stands,
     open: bool,
 }
 
@@ -62,13 +63,23 @@ pub struct Bill {
     slots: SmallVec<[Account; 1]>,
     slot: Arc<str>,
     charges: SmallVec<[Charge; 1]>,
-    charged_at_us: i64,
-    charged_by: ChargedBy,
 }
 
 impl Account {
     pub(super) fn new(limit: &Limit, subject: &Subject) -> Self {
         Self { state_id: Arc::clone(&limit.state_id), algorithm: limit.algorithm.clone(), subject: subject.clone() }
+    }
+
+    /// That of an ask.
+    pub(super) fn of(ask: &Ask<'_>) -> Self {
+        Self { state_id: ask.state_id.into(), algorithm: ask.algorithm.clone(), subject: ask.subject.clone() }
+    }
+}
+
+impl Stands {
+    /// In the store alone.
+    pub(super) fn in_store(at_us: i64) -> Self {
+        Self { store_at_us: Some(at_us), local: None }
     }
 }
 
@@ -88,20 +99,12 @@ impl Bill {
     /// A bill of a request that takes a slot, before it is known whether it gets one: dropped now, the
     /// slot is given back all the same, for the store may have granted it.
     pub(super) fn open(books: &Rc<Books>, slot: Arc<str>, slots: SmallVec<[Account; 1]>) -> Self {
-        Self {
-            books: Rc::clone(books),
-            slots,
-            slot,
-            charges: SmallVec::new(),
-            charged_at_us: 0,
-            charged_by: ChargedBy::Store,
-        }
+        Self { books: Rc::clone(books), slots, slot, charges: SmallVec::new() }
     }
 
-    /// The request was granted: its slots are renewed from now on.
-    pub(super) fn granted(&mut self, charged_at_us: i64, charged_by: ChargedBy) {
-        self.charged_at_us = charged_at_us;
-        self.charged_by = charged_by;
+    /// The request was granted: the slots that it was given are renewed from now on.
+    pub(super) fn granted(&mut self, was_given: impl Fn(&Account) -> bool) {
+        self.slots.retain(|account| was_given(account));
         if !self.slots.is_empty() {
             self.books.hold(&self.slot, &self.slots);
         }
@@ -114,8 +117,15 @@ impl Bill {
     }
 
     /// Adds a charge that the answer may change.
-    pub(super) fn charge(&mut self, policy: &Arc<Policy>, account: Account, cost: u64, body: u64) {
-        self.charges.push(Charge { policy: Arc::clone(policy), account, cost, body, open: true });
+    pub(super) fn charge(&mut self, planned: &Planned<'_>, stands: Stands) {
+        self.charges.push(Charge {
+            policy: Arc::clone(planned.policy),
+            account: planned.account(),
+            cost: planned.cost,
+            body: planned.body,
+            stands,
+            open: true,
+        });
     }
 
     /// The request has a status: what is to be given back is given back, what an upstream's field tells is
@@ -141,13 +151,7 @@ impl Bill {
             let amount = difference(charge.cost, cost);
             if amount != 0 {
                 self.books.settled(&charge.policy, amount);
-                self.books.owe(Owed {
-                    account: charge.account.clone(),
-                    amount,
-                    charged_at_us: self.charged_at_us,
-                    slot: Arc::from(""),
-                    charged_by: self.charged_by,
-                });
+                self.books.change(&charge.account, &charge.stands, amount);
             }
         }
     }
@@ -166,13 +170,7 @@ impl Drop for Bill {
         }
         self.books.release(&self.slot);
         for account in self.slots.drain(..) {
-            self.books.owe(Owed {
-                account,
-                amount: -1,
-                charged_at_us: self.charged_at_us,
-                slot: Arc::clone(&self.slot),
-                charged_by: self.charged_by,
-            });
+            self.books.end(Owed { account, amount: -1, charged_at_us: 0, slot: Arc::clone(&self.slot) });
         }
     }
 }

@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::algorithm::Algorithm;
-use super::bill::{Account, ChargedBy, Owed};
+use super::bill::{Account, Owed, Stands};
+use super::fallback::{Fallback, Local};
 use super::policy::Policy;
 use super::stats::LimitStats;
 use super::store::Settle;
@@ -27,6 +28,7 @@ use super::store::redis::RedisStore;
 #[derive(Debug)]
 pub struct Books {
     memory: Arc<MemoryStore>,
+    fallback: Arc<Fallback>,
     store: Option<Rc<RedisStore>>,
     stats: Arc<LimitStats>,
     /// First part of every slot's id: no other worker of any proxy has it.
@@ -35,6 +37,7 @@ pub struct Books {
     held: RefCell<HashMap<Arc<str>, Held>>,
     owed: RefCell<VecDeque<Owed>>,
     work: Notify,
+    sending: Cell<bool>,
     idle: Notify,
 }
 
@@ -55,9 +58,10 @@ const LOOK: Duration = Duration::from_millis(250);
 impl Books {
     /// Empty books over the memory store, or over Redis.
     #[must_use]
-    pub fn new(memory: Arc<MemoryStore>, store: Option<Rc<RedisStore>>, stats: Arc<LimitStats>) -> Rc<Self> {
+    pub fn new(fallback: Arc<Fallback>, store: Option<Rc<RedisStore>>, stats: Arc<LimitStats>) -> Rc<Self> {
         Rc::new(Self {
-            memory,
+            memory: Arc::clone(&fallback.memory),
+            fallback,
             store,
             stats,
             instance: format!("{:016x}{:016x}", random(), random()).into(),
@@ -65,6 +69,7 @@ impl Books {
             held: RefCell::default(),
             owed: RefCell::default(),
             work: Notify::new(),
+            sending: Cell::new(false),
             idle: Notify::new(),
         })
     }
@@ -88,6 +93,7 @@ impl Books {
     /// The request has ended, or never got its slots.
     pub(super) fn release(&self, slot: &str) {
         self.held.borrow_mut().remove(slot);
+        self.idle.notify_waiters();
     }
 
     /// Counts a settlement.
@@ -97,17 +103,37 @@ impl Books {
         }
     }
 
-    /// Something is to be settled: at once in memory, soon in Redis.
+    /// A slot ends: at once in this process, soon in Redis, where it may have been renewed by now.
+    pub(super) fn end(&self, owed: Owed) {
+        self.memory.settle(&[owed.settle()]);
+        if self.store.is_some() {
+            self.queue(owed);
+        }
+    }
+
+    /// A charge turned out to be another amount: that is settled where it stands.
+    pub(super) fn change(&self, account: &Account, stands: &Stands, amount: i64) {
+        if let Some(Local { account: here, at_us, is_owed }) = &stands.local {
+            self.memory.settle(&[owed(here, amount, *at_us).settle()]);
+            if *is_owed && !self.fallback.change(account, amount, *at_us) {
+                self.queue(owed(account, amount, *at_us));
+            }
+        }
+        if let Some(at_us) = stands.store_at_us {
+            self.owe(owed(account, amount, at_us));
+        }
+    }
+
+    /// Something is to be settled with the store: at once in memory, soon in Redis.
     pub(super) fn owe(&self, owed: Owed) {
-        let is_slot = matches!(owed.account.algorithm, Algorithm::InFlight(_));
-        let is_local = owed.charged_by == ChargedBy::Local;
-        if self.store.is_none() || is_slot || is_local {
+        if self.store.is_none() {
             self.memory.settle(&[owed.settle()]);
+        } else {
+            self.queue(owed);
         }
-        // What was charged here is none of the store's; a slot may be renewed there by now.
-        if self.store.is_none() || (is_local && !is_slot) {
-            return;
-        }
+    }
+
+    fn queue(&self, owed: Owed) {
         let mut queue = self.owed.borrow_mut();
         if queue.len() < MOST_OWED {
             queue.push_back(owed);
@@ -131,16 +157,20 @@ impl Books {
                 () = tokio::time::sleep(LOOK), if holds => {}
             }
             self.renew().await;
+            self.sending.set(true);
             self.send().await;
+            self.sending.set(false);
             self.idle.notify_waiters();
         }
     }
 
-    /// Waits until nothing is owed any more.
+    /// Waits until no request holds a slot and nothing is owed any more.
     pub async fn close(&self) {
-        while !self.owed.borrow().is_empty() {
+        loop {
             let idle = self.idle.notified();
-            self.work.notify_one();
+            if self.held.borrow().is_empty() && self.owed.borrow().is_empty() && !self.sending.get() {
+                return;
+            }
             idle.await;
         }
     }
@@ -192,7 +222,12 @@ fn random() -> u64 {
 
 /// A slot lasts longer.
 fn renewing(account: &Account, slot: &Arc<str>) -> Owed {
-    Owed { account: account.clone(), amount: 1, charged_at_us: 0, slot: Arc::clone(slot), charged_by: ChargedBy::Store }
+    Owed { account: account.clone(), amount: 1, charged_at_us: 0, slot: Arc::clone(slot) }
+}
+
+/// A charge that is to be changed by this amount.
+pub(super) fn owed(account: &Account, amount: i64, charged_at_us: i64) -> Owed {
+    Owed { account: account.clone(), amount, charged_at_us, slot: Arc::from("") }
 }
 
 /// How long after taking or renewing slots they are renewed: a third of the shortest lifetime.

@@ -1,11 +1,9 @@
 //! What holds while the store is away (`on_store_error: local`): each process counts by itself, within
 //! its share of every limit.
 //!
-//! It starts from what the store last answered of a key, and keeps an account of what it admitted; when the
-//! store is back that is charged there. The account of a bucket holds two instants: when the key would have
-//! been full without this process' own admissions, and when it is with them. The shares of all processes
-//! add up to the whole bucket, so what lies between the two, at the rate of the share, is what this process owes.
-//! When there is no room for another key, keys that nothing is known of share one state per limit.
+//! It starts from what the store last answered of a key, and keeps an account of what it admitted
+//! ([`super::owed`]); when the store is back that is charged there. When there is no room for another key, keys that
+//! nothing is known of share one state per limit.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,7 +16,9 @@ use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 
 use super::algorithm::{Algorithm, Settlement};
+use super::bill::Account;
 use super::key::Subject;
+use super::owed::Owed;
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
 use super::store::{Answer, Ask, Reply, Settle};
@@ -38,17 +38,15 @@ pub struct Fallback {
     owed: Mutex<HashMap<(Box<str>, Subject), Owed, ahash::RandomState>>,
 }
 
-/// What this process admitted of one key without the store.
-#[derive(Debug)]
-struct Owed {
-    algorithm: Algorithm,
-    proxies: u64,
-    /// Of a bucket: when it is full but for what was admitted here. Of a window: its begin.
-    base_us: i64,
-    /// Of a bucket: when it is full. Of a window: when it is over.
-    until_us: i64,
-    /// Of a window: what was admitted in it.
-    spent: u64,
+/// What a process' memory was charged in place of the store.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    /// The state that was charged.
+    pub(super) account: Account,
+    /// When, microseconds since 1970.
+    pub(super) at_us: i64,
+    /// Whether the store is told later.
+    pub(super) is_owed: bool,
 }
 
 /// Keys whose consumption is settled; that of more keys is forgotten.
@@ -61,6 +59,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const BUSY: Duration = Duration::from_millis(25);
 /// States settled in one call.
 const SETTLED_AT_ONCE: usize = 64;
+/// When whoever cannot be told better is to come again.
+const SOON_US: i64 = 1_000_000;
 /// The subject of all keys that there is no room for.
 const OTHERS: &[u8] = b"~others";
 
@@ -91,13 +91,13 @@ impl Fallback {
         }
     }
 
-    /// Decides within this process' share. `is_owed`: whether nothing of this ask was sent to the store, which
-    /// is to be told later.
-    pub(super) fn decide(&self, asks: &[Ask<'_>], is_owed: impl Fn(&Ask<'_>) -> IsOwed) -> Reply {
+    /// Decides within this process' share. `is_owed`: whether nothing of the ask at this position was sent to
+    /// the store, which is to be told later.
+    pub(super) fn decide(&self, asks: &[Ask<'_>], is_owed: impl Fn(usize) -> IsOwed) -> (Reply, SmallVec<[Local; 2]>) {
         let proxies = self.proxies();
         let shares: SmallVec<[Algorithm; 2]> = asks.iter().map(|ask| ask.algorithm.share(proxies)).collect();
         let others = Subject::from_slice(OTHERS);
-        let local: SmallVec<[Ask<'_>; 2]> = asks
+        let asked: SmallVec<[Ask<'_>; 2]> = asks
             .iter()
             .zip(&shares)
             .map(|(ask, share)| {
@@ -108,23 +108,22 @@ impl Fallback {
                 local
             })
             .collect();
-        let reply = self.memory.decide(&local);
-        if reply.granted {
-            for ((ask, local), answer) in asks.iter().zip(&local).zip(&reply.answers) {
-                let counts = ask.cost > 0 && !ask.is_shadow() && local.subject == ask.subject;
-                if counts && is_owed(ask) == IsOwed::Yes {
-                    self.owe((ask, local.algorithm), answer, (reply.now_us, proxies));
-                }
+        let mut reply = self.memory.decide(&asked);
+        come_again(asks, &mut reply);
+        let mut charged = SmallVec::new();
+        for (position, (ask, local)) in asks.iter().zip(&asked).enumerate() {
+            let counts = reply.granted && ask.cost > 0 && !ask.is_shadow() && local.subject == ask.subject;
+            let is_owed = counts && is_owed(position) == IsOwed::Yes;
+            if is_owed {
+                self.owe((ask, local.algorithm), &reply.answers[position], reply.now_us);
             }
+            charged.push(Local { account: Account::of(local), at_us: reply.now_us, is_owed });
         }
-        reply
+        (reply, charged)
     }
 
     /// Adds an admission to the account of its key.
-    fn owe(&self, (ask, share): (&Ask<'_>, &Algorithm), answer: &Answer, (now_us, proxies): (i64, u64)) {
-        if matches!(share, Algorithm::InFlight(_) | Algorithm::Penalty(_)) {
-            return;
-        }
+    fn owe(&self, (ask, share): (&Ask<'_>, &Algorithm), answer: &Answer, now_us: i64) {
         let ends_us = now_us.saturating_add(i64::try_from(answer.reset_us).unwrap_or(i64::MAX));
         let mut owed = self.owed.lock();
         let key = (Box::from(ask.state_id), ask.subject.clone());
@@ -134,16 +133,16 @@ impl Fallback {
                 return;
             }
         }
-        let price_us = price_us(share, ask.cost);
-        let base_us = (ends_us - price_us).max(now_us);
-        let fresh = || Owed { algorithm: ask.algorithm.clone(), proxies, base_us, until_us: base_us, spent: 0 };
-        let entry = owed.entry(key).or_insert_with(fresh);
-        if share.bucket().is_some() {
-            entry.until_us = entry.until_us.max(now_us) + price_us;
-        } else {
-            entry.spent = ask.cost + if now_us < entry.until_us { entry.spent } else { 0 };
-            entry.until_us = ends_us;
-        }
+        let Some(fresh) = Owed::open(ask.algorithm, share, ask.cost, (now_us, ends_us)) else { return };
+        owed.entry(key).or_insert(fresh).add(ask.cost, (now_us, ends_us));
+    }
+
+    /// What is owed for an admission turned out to be another amount; false when the store was told already.
+    pub(super) fn change(&self, account: &Account, amount: i64, charged_at_us: i64) -> bool {
+        let key = (Box::from(&*account.state_id), account.subject.clone());
+        let mut owed = self.owed.lock();
+        let entry = owed.get_mut(&key);
+        entry.map(|owed| owed.change(amount, charged_at_us)).is_some()
     }
 
     /// Takes all accounts.
@@ -189,27 +188,18 @@ pub(super) enum IsOwed {
     No,
 }
 
-/// How much longer a cost makes a bucket take until it is full.
-fn price_us(share: &Algorithm, cost: u64) -> i64 {
-    let Some(bucket) = share.bucket() else { return 0 };
-    let price = u128::from(cost) * u128::from(bucket.period) * u128::from(bucket.tick) / u128::from(bucket.rate);
-    i64::try_from(price).unwrap_or(i64::MAX / 4)
-}
-
-impl Owed {
-    /// What is to be charged, in whole units, rounded up.
-    fn amount(&self, now_us: i64) -> i64 {
-        let (Algorithm::TokenBucket(bucket) | Algorithm::LeakyBucket { bucket, .. }) =
-            self.algorithm.share(self.proxies)
-        else {
-            return if now_us < self.until_us { i64::try_from(self.spent).unwrap_or(i64::MAX) } else { 0 };
-        };
-        // Instants are whole microseconds: less than a thousandth of a unit may be their rounding.
-        let owed_us = (self.until_us - now_us).max(0) - (self.base_us - now_us).max(0);
-        let per_unit = u128::from(bucket.period) * u128::from(bucket.tick);
-        let owed = u128::from(owed_us.max(0).unsigned_abs()) * u128::from(bucket.rate);
-        i64::try_from(owed.saturating_sub(per_unit / 1000).div_ceil(per_unit)).unwrap_or(i64::MAX)
+/// A cost that fits the limit and not this process' part of it is not denied for ever, only until the store is
+/// back, which nobody knows.
+fn come_again(asks: &[Ask<'_>], reply: &mut Reply) {
+    for (ask, answer) in asks.iter().zip(&mut reply.answers) {
+        if answer.retry_us < 0 && ask.cost <= ask.algorithm.capacity() {
+            answer.retry_us = SOON_US;
+        }
     }
+    let denied = || asks.iter().zip(&reply.answers).filter(|(ask, answer)| !ask.is_shadow() && !answer.allowed);
+    let never = denied().any(|(_, answer)| answer.retry_us < 0);
+    let longest = denied().map(|(_, answer)| answer.retry_us).max().unwrap_or(0);
+    reply.retry_us = if never { -1 } else { longest };
 }
 
 /// A worker's task that tells the store that the process lives, and settles what is owed. Ends when dropped.

@@ -1,31 +1,34 @@
 //! One worker's limiter: from the policies of a route and the facts of a request to a verdict.
 
+mod absent;
+mod leased;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 
 use super::algorithm::Algorithm;
-use super::bill::{Account, Bill, ChargedBy};
+use super::bill::{Bill, Stands};
 use super::books::Books;
-use super::decision::{Allowed, Decision, Outcome, Source, Verdict};
+use super::decision::{Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
 use super::dynamic::Snapshot;
 use super::fallback::{Fallback, Tending};
 use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
-use super::lease::Token;
-use super::plan::{Clock, Plan, Planned, Situation, with_denied};
-use super::policy::{Mode, OnStoreError, Policy};
-use super::remote::{Asked, Outset, Remote, Taken};
+use super::plan::{Clock, Plan, Planned, Situation};
+use super::policy::{OnStoreError, Policy};
+use super::remote::{Asked, Remote};
 use super::spread::Spread;
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
 use super::store::redis::RedisStore;
 use super::store::settings::{Backend, StoreSettings};
-use super::store::{Answer, Ask, Reply};
+use super::store::{Answer, Ask, Reply, Stray};
+use absent::Failed;
 
 /// One worker's limiter. Not `Send`: it owns the worker's connection to the store.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Limiter {
         let holds = HoldSpace::new(HELD, Arc::clone(&stats));
         let memory = Arc::clone(&fallback.memory);
         let store = remote.as_ref().map(|remote| Rc::clone(&remote.store));
-        let books = Books::new(Arc::clone(&memory), store, Arc::clone(&stats));
+        let books = Books::new(Arc::clone(&fallback), store, Arc::clone(&stats));
         let keeping = tokio::task::spawn_local(Rc::clone(&books).keep());
         let spread = Spread::default();
         Rc::new(Self { memory, fallback, _tending: tending, stats, remote, hashing, holds, books, keeping, spread })
@@ -115,7 +118,7 @@ impl Limiter {
         let asks: Asks<'_> = plan.counted.iter().map(|planned| planned.ask(slot.as_deref().unwrap_or(""))).collect();
         let reply = self.memory.decide(&asks);
         let bill = if reply.granted { self.bill(plan, slot.clone()) } else { None };
-        let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+        let bill = settled(bill, plan.counted.iter(), &reply, |_| Stands::in_store(reply.now_us));
         self.answered(plan, &reply).held(hold).billed(bill)
     }
 
@@ -132,96 +135,11 @@ impl Limiter {
         needed.then(|| Bill::open(&self.books, slot.unwrap_or_else(|| Arc::from("")), slots))
     }
 
-    /// The bill once it is known what was decided about these.
-    fn settled<'p, 'a: 'p>(
-        bill: Option<Bill>,
-        asked: impl Iterator<Item = &'p Planned<'a>>,
-        reply: &Reply,
-        charged_by: ChargedBy,
-    ) -> Option<Bill> {
-        let mut bill = bill?;
-        if !reply.granted {
-            bill.denied();
-            return None;
-        }
-        bill.granted(reply.now_us, charged_by);
-        let asked: SmallVec<[_; 2]> = asked.zip(&reply.answers).collect();
-        // The rates of a shadow limit are charged together or not at all.
-        let denied = |shadow: u8| asked.iter().any(|(planned, answer)| planned.shadow == shadow && !answer.allowed);
-        for (planned, _) in asked.iter().filter(|(planned, _)| planned.is_settled()) {
-            if !denied(planned.shadow) {
-                let account = Account::new(planned.limit, &planned.subject);
-                bill.charge(planned.policy, account, planned.cost, planned.body);
-            }
-        }
-        Some(bill)
-    }
-
-    /// First the limits whose tokens are taken in advance, each by itself, then all others at once. Tokens of
-    /// a request that is not admitted go back.
-    async fn decide_with_leases<'a>(&self, remote: &Rc<Remote>, mut plan: Plan<'a>) -> Verdict<'a> {
-        let deadline = Instant::now() + remote.timeout;
-        let outset = remote.outset();
-        let leased = plan.take_leased();
-        let mut tokens: SmallVec<[_; 1]> = SmallVec::new();
-        let mut decisions: SmallVec<[Decision<'a>; 2]> = SmallVec::new();
-        for (planned, length) in &leased {
-            let ask = planned.ask("");
-            match remote.take(&ask, *length, deadline).await {
-                Ok(Taken::Tokens(token, answer)) => {
-                    if planned.policy.on_store_error == OnStoreError::Local {
-                        self.fallback.remember(&ask, &answer);
-                    }
-                    tokens.push(token);
-                    decisions.push(planned.decision(&answer, Source::Store));
-                }
-                Ok(Taken::Denied(answer, source)) => {
-                    let retry_after = u64::try_from(answer.retry_us).ok().map(Duration::from_micros);
-                    let decision = planned.decision(&answer, source);
-                    self.count_remembered(&decision);
-                    return self.conclude(Outcome::Denied { retry_after }, smallvec![decision]);
-                }
-                Err(_) => {
-                    plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
-                    let Ok(hold) = self.reserve(&plan) else { return overflow() };
-                    let slot = self.slot(&plan);
-                    return self.decide_without_store((remote, outset), &plan, slot.as_ref(), hold);
-                }
-            }
-        }
-        let verdict = if plan.counted.is_empty() {
-            self.conclude(Outcome::Allowed { wait: Duration::ZERO }, plan.denied)
-        } else {
-            self.decide_remotely(remote, &plan, deadline).await
-        };
-        self.add_leased(verdict, decisions, tokens)
-    }
-
-    /// Spends the tokens of an admitted request; those of another go back.
-    fn add_leased<'a>(
-        &self,
-        mut verdict: Verdict<'a>,
-        mut leased: SmallVec<[Decision<'a>; 2]>,
-        tokens: SmallVec<[Token<'_>; 1]>,
-    ) -> Verdict<'a> {
-        if matches!(verdict.outcome, Outcome::Allowed { .. }) {
-            tokens.into_iter().for_each(Token::keep);
-        } else {
-            for decision in &mut leased {
-                decision.remaining += decision.cost;
-            }
-        }
-        for decision in &leased {
-            self.stats.decided(decision.policy.index, kind_of(decision, verdict.outcome));
-        }
-        verdict.decisions.insert_many(0, leased);
-        verdict
-    }
-
     async fn decide_remotely<'a>(&self, remote: &Rc<Remote>, plan: &Plan<'a>, deadline: Instant) -> Verdict<'a> {
         remote.follow();
         let slot = self.slot(plan);
         let (asks, outset) = (plan.asks(slot.as_deref().unwrap_or("")), remote.outset());
+        let stray = Stray::default();
         loop {
             let recalled = remote.denials.recall(&asks, deadline).await;
             if let Ok(Recall::Denied(answers)) = recalled {
@@ -233,16 +151,16 @@ impl Limiter {
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
             let Ok(Recall::Ask(permit)) = recalled else {
-                return self.decide_without_store((remote, outset), plan, slot.as_ref(), hold);
+                return self.decide_without_store(&Failed { remote, outset, stray }, plan, slot.as_ref(), hold);
             };
             let began = Instant::now();
             // From here on the store may grant, whether we hear of it or not.
             let bill = self.bill(plan, slot.clone());
-            let reply = match remote.ask(&asks, deadline, permit).await {
+            let reply = match remote.ask((&asks, &stray), deadline, permit).await {
                 Asked::Remembered => continue,
                 Asked::Alone(Err(_)) => {
                     drop(bill);
-                    return self.decide_without_store((remote, outset), plan, slot.as_ref(), hold);
+                    return self.decide_without_store(&Failed { remote, outset, stray }, plan, slot.as_ref(), hold);
                 }
                 Asked::Alone(Ok(reply)) => reply,
                 Asked::Shared(reply) => {
@@ -252,7 +170,8 @@ impl Limiter {
             };
             self.measure(began.elapsed());
             self.remember(plan, &asks, &reply);
-            let bill = Self::settled(bill, plan.counted.iter(), &reply, ChargedBy::Store);
+            let at = |position| Stands::in_store(reply.instant_of(position));
+            let bill = settled(bill, plan.counted.iter(), &reply, at);
             return self.answered(plan, &reply).held(hold).billed(bill);
         }
     }
@@ -315,38 +234,6 @@ impl Limiter {
         self.conclude(outcome, decisions)
     }
 
-    /// Every limit by its own `on_store_error`; those that say `local` are decided together.
-    fn decide_without_store<'a>(
-        &self,
-        (remote, outset): (&Remote, Outset),
-        plan: &Plan<'a>,
-        slot: Option<&Arc<str>>,
-        hold: Option<Hold>,
-    ) -> Verdict<'a> {
-        let refuses = |planned: &&Planned<'_>| {
-            planned.mode == Mode::Enforce && planned.policy.on_store_error == OnStoreError::Deny
-        };
-        if plan.counted.iter().any(|planned| refuses(&planned)) {
-            let refusing = plan.counted.iter().filter(refuses);
-            let denied = |planned: &Planned<'a>| planned.uncounted(Allowed::No, Source::DeniedOnError);
-            return self.conclude(Outcome::Unavailable, refusing.map(denied).collect());
-        }
-        let is_local = |planned: &Planned<'_>| planned.policy.on_store_error == OnStoreError::Local;
-        let local = || plan.counted.iter().filter(|planned| is_local(planned));
-        let asks: Asks<'_> = local().map(|planned| planned.ask(slot.map_or("", |slot| slot))).collect();
-        let reply = self.fallback.decide(&asks, |ask| remote.is_owed(ask, outset));
-        let bill = if reply.granted { self.bill(plan, slot.cloned()) } else { None };
-        let bill = Self::settled(bill, local(), &reply, ChargedBy::Local);
-        let mut answers = reply.answers.iter();
-        let counted = plan.counted.iter().map(|planned| match is_local(planned).then(|| answers.next()).flatten() {
-            Some(answer) => planned.decision(answer, Source::Local),
-            None => planned.uncounted(Allowed::Yes, Source::AllowedOnError),
-        });
-        let mut decisions = with_denied(counted.collect(), &plan.denied);
-        let outcome = self.spread.apply(outcome_of(&reply), plan.counted.iter().zip(&mut decisions));
-        self.conclude(outcome, decisions).at(reply.now_us).held(hold).billed(bill)
-    }
-
     /// Counts the decisions and makes the verdict.
     fn conclude<'a>(&self, outcome: Outcome, decisions: SmallVec<[Decision<'a>; 2]>) -> Verdict<'a> {
         // The rates of one limit are one decision.
@@ -378,6 +265,30 @@ struct NoPlace;
 
 fn overflow<'a>() -> Verdict<'a> {
     Verdict::new(Outcome::Overflow, SmallVec::new())
+}
+
+/// The bill once it is known what was decided about these, and where their charges stand.
+fn settled<'p, 'a: 'p>(
+    bill: Option<Bill>,
+    asked: impl Iterator<Item = &'p Planned<'a>>,
+    reply: &Reply,
+    mut stands: impl FnMut(usize) -> Stands,
+) -> Option<Bill> {
+    let mut bill = bill?;
+    if !reply.granted {
+        bill.denied();
+        return None;
+    }
+    let asked: SmallVec<[_; 2]> = asked.zip(&reply.answers).collect();
+    // The rates of a shadow limit are charged together or not at all.
+    let denied = |shadow: u8| asked.iter().any(|(planned, answer)| planned.shadow == shadow && !answer.allowed);
+    bill.granted(|account| asked.iter().any(|(planned, _)| planned.is_of(account) && !denied(planned.shadow)));
+    for (position, (planned, _)) in asked.iter().enumerate().filter(|(_, (planned, _))| planned.is_settled()) {
+        if !denied(planned.shadow) {
+            bill.charge(planned, stands(position));
+        }
+    }
+    Some(bill)
 }
 
 /// The outcome a reply makes.

@@ -18,6 +18,7 @@ pub mod hold;
 pub mod key;
 mod lease;
 pub mod limiter;
+mod owed;
 pub mod plan;
 pub mod policy;
 mod remote;

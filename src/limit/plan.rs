@@ -313,6 +313,21 @@ impl<'a> Planned<'a> {
         }
     }
 
+    /// The state that it is charged to.
+    pub(super) fn account(&self) -> Account {
+        Account::new(self.limit, &self.subject)
+    }
+
+    /// Whether this is its state.
+    pub(super) fn is_of(&self, account: &Account) -> bool {
+        self.limit.state_id == account.state_id && self.subject == account.subject
+    }
+
+    /// Whether an admission is charged to it at all, and not a strike.
+    pub(super) fn is_charged(&self) -> bool {
+        self.cost > 0 && !matches!(self.limit.algorithm, Algorithm::Penalty(_))
+    }
+
     /// Whether what it is charged may change once the request is answered: never a strike or a slot.
     pub(super) fn is_settled(&self) -> bool {
         let counts = !matches!(self.limit.algorithm, Algorithm::Penalty(_) | Algorithm::InFlight(_));

@@ -247,6 +247,23 @@ impl Policy {
         let tiers = self.tiers.iter().flat_map(|tiers| &tiers.by);
         self.key.parts.iter().flatten().chain(tiers)
     }
+
+    /// What holds for any of its keys, as far as the file says.
+    pub fn terms_of_all_keys(&self) -> impl Iterator<Item = &Terms> {
+        let overrides = self.overrides.iter().map(|entry| &entry.terms);
+        let tiers = self.tiers.iter().flat_map(|tiers| &tiers.values).map(|tier| &tier.terms);
+        let schedules = self.schedules.iter().flat_map(|schedules| &schedules.list).map(|schedule| &schedule.terms);
+        std::iter::once(&self.terms).chain(overrides).chain(tiers).chain(schedules)
+    }
+}
+
+impl Terms {
+    /// Whether requests are counted while they are under way.
+    #[must_use]
+    pub fn counts_in_flight(&self) -> bool {
+        let in_flight = |limit: &Limit| matches!(limit.algorithm, Algorithm::InFlight(_));
+        matches!(self, Self::Limited(limits) if limits.iter().any(in_flight))
+    }
 }
 
 impl Tiers {

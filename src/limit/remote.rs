@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::Receiver;
 
+use super::bill::Account;
+use super::books::owed;
 use super::coalesce::{Place, Question, Queues, Shared, Waiting, Word, told};
 use super::decision::Source;
 use super::denials::{Denials, Permit, Recall};
@@ -13,7 +15,7 @@ use super::fallback::IsOwed;
 use super::lease::{Brought, Leases, Token};
 use super::stats::StoreErrorKind;
 use super::store::redis::RedisStore;
-use super::store::{Answer, Ask, Reply};
+use super::store::{Answer, Ask, Reply, Stray};
 use super::store_clock::StoreClock;
 
 /// One worker's way to the store.
@@ -82,12 +84,17 @@ impl Remote {
         self.denials.follow(self.store.epoch());
     }
 
-    /// Asks the store, and tells the permit what came of it.
-    pub(super) async fn ask(self: &Rc<Self>, asks: &[Ask<'_>], deadline: Instant, mut permit: Permit<'_>) -> Asked {
+    /// Asks the store, and tells the permit what came of it. What stays charged where that fails is noted.
+    pub(super) async fn ask(
+        self: &Rc<Self>,
+        (asks, stray): (&[Ask<'_>], &Stray),
+        deadline: Instant,
+        mut permit: Permit<'_>,
+    ) -> Asked {
         let together = self.store.decides_at_once(asks);
         let place = if together { self.queues.join(asks, deadline) } else { Place::Alone };
         let result = match place {
-            Place::Alone => self.store.decide_before(deadline, asks).await,
+            Place::Alone => self.store.decide_noting(deadline, asks, stray).await,
             Place::First(name) => {
                 let _first = First { remote: self, name, asks };
                 self.store.decide_before(deadline, asks).await
@@ -163,7 +170,7 @@ impl Remote {
     }
 
     /// One call for all of these and for the lease.
-    async fn lease_for(&self, waiting: Vec<Waiting>, asks: &[Ask<'_>], length: Duration) {
+    async fn lease_for(self: &Rc<Self>, waiting: Vec<Waiting>, asks: &[Ask<'_>], length: Duration) {
         let Some(ask) = asks.first() else { return };
         let (sent, name, count) = (Instant::now(), self.leases.name_of(ask), waiting.len() as u64);
         let spare = self.leases.worth(name, count.saturating_mul(ask.cost), sent, length) / ask.cost.max(1);
@@ -174,7 +181,10 @@ impl Remote {
                     let tokens = |requests: u64| requests.saturating_mul(ask.cost);
                     let spare = tokens(granted.count.saturating_sub(count));
                     let brought = Brought { spare, taken: tokens(granted.count), next: left.next, sent };
-                    self.leases.keep(name, &brought, length);
+                    if self.leases.keep(name, &brought, length) {
+                        let unspent = Unspent { remote: Rc::clone(self), account: Account::of(ask), name };
+                        tokio::task::spawn_local(unspent.give_back());
+                    }
                 }
                 for (place, waiting) in (0..).zip(waiting) {
                     let reply = granted.reply(asks, place);
@@ -224,6 +234,31 @@ impl Remote {
                 for waiting in waiting {
                     waiting.tell(Word::Failed(kind));
                 }
+            }
+        }
+    }
+}
+
+/// Tokens of one state's leases that were not spent in time.
+struct Unspent {
+    remote: Rc<Remote>,
+    account: Account,
+    name: u128,
+}
+
+/// How often tokens are given back: it is no hurry, and leases are there to spare calls.
+const GIVE_BACK: Duration = Duration::from_millis(500);
+
+impl Unspent {
+    /// Gives back what leases leave, until they leave nothing more.
+    async fn give_back(self) {
+        loop {
+            tokio::time::sleep(GIVE_BACK).await;
+            let Some(tokens) = self.remote.leases.take_unspent(self.name, Instant::now()) else { return };
+            if tokens > 0 {
+                let owed = owed(&self.account, -tokens.cast_signed(), 0);
+                // What fails is lost: the tokens stay charged.
+                let _ = self.remote.store.settle(&[owed.settle()]).await;
             }
         }
     }

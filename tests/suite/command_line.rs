@@ -58,6 +58,20 @@ fn strict_makes_a_warning_an_error() {
 }
 
 #[test]
+fn a_file_that_is_no_text_is_shown_where_it_is_none() {
+    let (_kept, path) = file("");
+    std::fs::write(&path, b"listen: :8080\nupstream: ech\xf6 # \xff\npassword: hunter2\n").expect("written");
+    let checked = tollgate(&["check", "-c", &path, "--color", "never"]);
+    assert_eq!(checked.code, Some(1));
+    let place = format!("{path}:2:14");
+    for expected in ["this is not UTF-8 text", &place, "save the file as UTF-8"] {
+        assert!(checked.output.contains(expected), "{expected} in {}", checked.output);
+    }
+    let piped = finish(program().args(["check", "-c", "-"]).env("NO_COLOR", "1"), "listen: :8080\nupstream: echo\n");
+    assert_eq!(piped.code, Some(0), "{}", piped.output);
+}
+
+#[test]
 fn the_schema_is_json() {
     let schema = tollgate(&["schema"]);
     assert_eq!(schema.code, Some(0));
@@ -151,6 +165,20 @@ fn wrong_usage_is_exit_code_two() {
 }
 
 #[test]
+fn commands_that_read_no_configuration_take_none() {
+    for command in [&["init", "-o", "-"][..], &["schema"], &["completions", "bash"], &["advise", "x.log"]] {
+        let help = tollgate(&[command[0], "--help"]);
+        assert!(!help.output.contains("--config"), "{}", help.output);
+        for given in [[&["-c", "zz.yaml"], command].concat(), [command, &["-c", "zz.yaml"]].concat()] {
+            let refused = tollgate(&given);
+            assert_eq!(refused.code, Some(2), "{given:?}");
+            assert!(refused.errors.contains("reads no configuration"), "{given:?}: {}", refused.errors);
+        }
+    }
+    assert!(tollgate(&["check", "--help"]).output.contains("--config"));
+}
+
+#[test]
 fn without_a_file_to_run_the_help_says_so() {
     let nowhere = tempfile::tempdir().expect("a directory");
     let finished = finish(program().current_dir(nowhere.path()).env_remove("TOLLGATE_CONFIG"), "");
@@ -194,8 +222,11 @@ fn the_configuration_is_found_beside_the_program_and_by_the_environment() {
     assert_eq!(finish(program().arg("check").current_dir(kept.path()), "").code, Some(0));
     let empty = finish(program().arg("check").current_dir(kept.path()).env("TOLLGATE_CONFIG", ""), "");
     assert_eq!(empty.code, Some(0), "an empty name is none");
-    let both = tollgate(&["run", "-c", &path, "--to", "echo", "--print-config"]);
-    assert_eq!(both.code, Some(2), "a file and the quick form exclude each other");
+    for quick in [["--to", "echo"], ["--limit", "client_ip 9/s"], ["--from", ":9999"]] {
+        let both = tollgate(&[&["run", "-c", &path, "--print-config"], &quick[..]].concat());
+        assert_eq!(both.code, Some(2), "a file and the quick form exclude each other: {quick:?}");
+        assert!(both.errors.contains("cannot be used with"), "{quick:?}: {}", both.errors);
+    }
     assert_eq!(finish(program().arg("check").env("TOLLGATE_CONFIG", &path), "").code, Some(0));
     assert_eq!(finish(program().args(["check", "-c", "-"]), VALID).code, Some(0));
     let first = repository().join("proxy.yaml").display().to_string();
@@ -211,6 +242,27 @@ fn the_environment_fills_in_and_its_absence_is_an_error_with_its_place() {
     assert!(all.contains(&format!("{path}:2:11")) && all.contains("where to"), "{all}");
     let set = finish(program().args(["check", "-c", &path]).env("TEST_UPSTREAM", "http://127.0.0.1:3000"), "");
     assert_eq!(set.code, Some(0), "{}", set.errors);
+}
+
+#[test]
+fn explain_says_what_it_does_not_know() {
+    let (_kept, path) = file(
+        "listen: 127.0.0.1:0\nupstream: echo\nlimits:\n\
+         \x20 - { name: set, key: client_ip, rate: 9/s, dynamic_overrides: { max_rate: 99/s } }\n\
+         \x20 - { name: fixed, key: client_ip, rate: 5/s }\n",
+    );
+    let text = tollgate(&["explain", "-c", &path, "GET", "http://a/"]).output;
+    let note = "note: an override that was set for the key through the admin API would come first";
+    assert_eq!(text.matches(note).count(), 1, "{text}");
+    let json = tollgate(&["explain", "-c", &path, "--format", "json", "GET", "http://a/"]).output;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (json["limits"][0]["notes"].as_array().map(Vec::len), &json["limits"][1]["notes"]),
+        (Some(1), &serde_json::Value::Null)
+    );
+    let never = tollgate(&["explain", "-c", &path, "GET", "http://a/", "--at", "tomorrow"]);
+    assert_eq!(never.code, Some(2));
+    assert!(never.errors.contains("write date, time and zone, such as 2026-11-27T22:30:00Z"), "{}", never.errors);
 }
 
 #[test]

@@ -119,7 +119,11 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: :8080\nupstream: echo\nworkers: none", "3:10", &["not a number of workers", "`auto`"]),
         ("listen: :8080\nupstream: echo\nclient_ip: { ipv6_prefix: 0 }", "3:27", &["0 is out of bounds", "1 to 128"]),
         ("listen: :8080\nupstream: echo\ntrusted_proxies: [privat]", "3:19", &["`privat` is not an address block"]),
-        ("listen: :8080\nupstream: echo\naccess_log: { sample: 2 }", "3:23", &["`2` is not a share", "1%"]),
+        (
+            "listen: :8080\nupstream: echo\naccess_log: { sample: 2 }",
+            "3:23",
+            &["`2` is not a share", "did you mean `2%`?"],
+        ),
         ("listen: :8080\nupstream: echo\nlog: { level: warning }", "3:15", &["`warning`", "did you mean `warn`?"]),
         ("listen: :8080\nupstream: echo\nshutdown: { grace: 30 }", "3:20", &["`30` is not a duration", "30s"]),
         ("listeners: { a: { header_timeout: 1s } }\nupstream: echo", "1:14", &["no address", "`address: :8080`"]),
@@ -192,6 +196,16 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
             &limits("{ key: global, algorithm: leaky_bucket, rate: 10/s, burst: 200 }"),
             "3:69",
             &["held longer than max_wait, 10s", "`burst: 101` or less"],
+        ),
+        (
+            &limits("{ key: client_ip, algorithm: leaky_bucket, rate: 5/m }"),
+            "3:59",
+            &["the last of a burst of 5", "write `burst: 1`, or a longer"],
+        ),
+        (
+            &limits("{ name: a, key: client_ip, rate: 10/s }, { name: a, key: client_ip, rate: 20/s }"),
+            "3:59",
+            &["there is a limit `a` already", "\n1 error in"],
         ),
         (
             &limits("{ key: global, algorithm: leaky_bucket, rate: 10/s, max_wait: 1m }"),
@@ -293,7 +307,12 @@ fn every_mistake_in_a_route_a_store_or_the_environment_has_its_place_and_its_cur
         ("listen: :8080\nupstream: ${UP", "2:11", &["no closing brace"]),
         (&limits("{ key: client_ip, rate: '${R}' }"), "3:34", &["`R` is not set", "1 error in"]),
         // YAML itself.
-        ("listen: :8080\n\tupstream: echo", "1:9", &["not valid YAML", "indent with spaces"]),
+        ("listen: :8080\n\tupstream: echo", "2:1", &["not valid YAML", "indent with spaces"]),
+        (
+            "listen: :8080\nupstream: echo\nlimits:\n  - key: client_ip\n\trate: 10/s\n",
+            "5:1",
+            &["not valid YAML", "indent with spaces"],
+        ),
         ("listen: :8080\nupstream: echo\nlog: { level: ${L:-info} }", "3:", &["quote what holds `${…}`"]),
         ("listen: [", "", &["not valid YAML"]),
         ("listen: :8080\n---\nupstream: echo", "", &["second YAML document"]),
@@ -414,6 +433,65 @@ fn every_mistake_of_what_else_may_hold_has_its_place_and_its_cure() {
     ]);
 }
 
+#[test]
+fn a_block_is_named_by_its_first_address() {
+    assert_cured(&[
+        (
+            &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }"),
+            "3:58",
+            &["an address within a block", "`10.0.0.0/8` for the block, or `10.0.0.1` for the address"],
+        ),
+        (
+            "listen: :8080\nupstream: echo\ntrusted_proxies: ['2001:db8::1/32']",
+            "3:19",
+            &["an address within a block", "write `2001:db8::/32`"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_written_in_the_words_of_others_is_understood_and_corrected() {
+    let top = |keys: &str| format!("listen: :8080\nupstream: echo\n{keys}\n");
+    let rate = |rate: &str| limits(&format!("{{ key: client_ip, rate: {rate} }}"));
+    let limit = |keys: &str| limits(&format!("{{ key: client_ip, rate: 9/s, {keys} }}"));
+    assert_cured(&[
+        // Long forms.
+        (&top("admin: 127.0.0.1:9901"), "3:8", &["did you mean `admin: { address: \"127.0.0.1:9901\" }`?"]),
+        (&top("admin: off"), "3:8", &["write `admin: { address: 127.0.0.1:9901 }`, or `admin: none`"]),
+        (&top("store: redis"), "3:8", &["write `store: { redis: { url: redis://127.0.0.1:6379/0 } }`"]),
+        (&top("store: 'redis://h'"), "3:8", &["not given as an address alone", "`store: { redis: { url:"]),
+        (&top("store: { redis: 'redis://h' }"), "3:17", &["found a single value", "write `redis: { url: redis://"]),
+        // Keys of other places.
+        (&top("rate: 10/s"), "3:1", &["unknown key `rate`", "it belongs in an item of `limits`"]),
+        (&top("penalty: {}"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("schedules: []"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("dynamic_overrides: {}"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("mode: shadow"), "3:1", &["it belongs in an item of `limits`"]),
+        (&top("timeout: 5s"), "3:1", &["it belongs in an item of `routes`"]),
+        (&top("host: a"), "3:1", &["it belongs in `match` of a route"]),
+        (&route("name: a, upstream: users, rate: 1/s"), "4:33", &["it belongs in an item of `limits`"]),
+        (&route("name: a, upstream: users, path: /a"), "4:33", &["it belongs in `match`"]),
+        (&route("name: a, upstream: users, store: memory"), "4:33", &["it belongs at the top of the file"]),
+        (&limit("block: 5m"), "3:39", &["it belongs in `penalty`"]),
+        (&limit("overrides: [{ key: 10.0.0.1, rate: 1/s, cost: 5 }]"), "3:79", &["it belongs in the limit itself"]),
+        (&redis("url: redis://a, max_keys: 5"), "4:19", &["it belongs in `store`, beside `redis`"]),
+        // Values.
+        (&limits("{ key: client_ip, algorithm: in_flight }"), "3:39", &["write `in_flight: 5` for five at once"]),
+        (&limit("algorithm: gcra"), "3:50", &["write `token_bucket`"]),
+        (&rate("10/sec"), "3:34", &["did you mean `10/s`?"]),
+        (&rate("0.5/s"), "3:34", &["did you mean `1/2s`?"]),
+        (&rate("10/min"), "3:34", &["did you mean `10/m`?"]),
+        (&rate("5/w"), "3:34", &["did you mean `5/7d`?"]),
+        (&rate("999999999999999999999/s"), "3:34", &["is too large for a rate", "a smaller count"]),
+        (&limit("warn_at: 80"), "3:48", &["`80` is not a share", "did you mean `80%`?"]),
+        (&limit("refund: { status: 5XX }"), "3:57", &["did you mean `5xx`?", "\n1 error in"]),
+        (&limit("count: { status: [4xx, 600] }"), "3:62", &["`600` is not a status", "\n1 error in"]),
+        (&limit("count: { status: [] }"), "3:39", &["`count` names no answer"]),
+    ]);
+    let secret = frames(&top("store: 'redis://:hunter2@h'"));
+    assert!(!secret.contains("hunter2"), "{secret}");
+}
+
 /// Each of these texts is refused at this place with these words.
 #[track_caller]
 fn assert_cured(cases: &[(&str, &str, &[&str])]) {
@@ -498,7 +576,7 @@ fn what_is_doubtful_is_a_warning() {
         ),
         (
             limits("{ name: a, key: client_ip, rate: 1/s, tiers: { by: 'header:x-plan', values: { pro: 9/s } } }"),
-            "3:18",
+            "3:61",
             "clients choose their tier themselves: whoever sends `header:x-plan` is believed",
         ),
         (
@@ -510,6 +588,28 @@ fn what_is_doubtful_is_a_warning() {
             limits("{ key: client_ip, rate: 9/s }, { key: 'cookie:id', rate: 1/s }") + redis,
             "3:48",
             "stand in Redis as an unkeyed hash",
+        ),
+        ("listen: :8080\nupstream: echo\nlimits:\n".to_owned(), "3:1", "there is nothing below `limits`"),
+        (limits("{ key: client_ip, rate: 9/s, cost: { default: 1, PSOT: 2 } }"), "3:59", "HTTP knows no method `PSOT`"),
+        (route("name: a, upstream: users, match: { method: PATHC }"), "4:50", "HTTP knows no method `PATHC`"),
+        (
+            limits("{ key: client_ip, rate: 9/s, count: { status: [401, 403] }, refund: { status: 4xx } }"),
+            "3:70",
+            "no answer of the upstream counts",
+        ),
+        (
+            limits(
+                "{ key: client_ip, rate: 1/s, overrides: [{ key: 10.0.0.0/8, rate: 2/s }, { key: 10.1.2.3, rate: 3/s }] }",
+            ),
+            "3:90",
+            "`10.1.2.3` never gets as far as here",
+        ),
+        (
+            limits(
+                "{ key: host, rate: 1/s, overrides: [{ key: [a, b], rate: 2/s }, { key: [b, c], rate: 3/s }] }, { key: client_ip, rate: 9/s }",
+            ),
+            "3:82",
+            "`b` never gets as far as here",
         ),
         (limits("") + "trusted_proxies: 0.0.0.0/0", "4:18", "each client chooses its own address"),
         (limits("") + "client_ip: { header: cf-connecting-ip }", "4:22", "this field is never believed"),
@@ -531,6 +631,25 @@ fn what_is_doubtful_is_a_warning() {
         assert!(out.contains(&format!("proxy.yaml:{place}\n")), "{place} in\n{out}");
         assert!(out.contains(expected), "`{expected}` in\n{out}");
         assert!(out.ends_with("1 warning in proxy.yaml\n"), "{out}");
+    }
+}
+
+#[test]
+fn what_may_be_meant_is_no_warning() {
+    for text in [
+        limits("{ key: client_ip, rate: 9/s, cost: { default: 1, PURGE: 2, QUERY: 3, PROPFIND: 4 } }"),
+        // All of 4xx but 404.
+        limits("{ key: client_ip, rate: 9/s, count: { status: 4xx }, refund: { status: 404 } }"),
+        // The second is a value of the field.
+        limits(
+            "{ key: 'header:x-id | client_ip', rate: 1/s, \
+             overrides: [{ key: 10.0.0.0/8, rate: 2/s }, { key: 'header:x-id=10.1.2.3', rate: 3/s }] }, { key: client_ip, rate: 9/s }",
+        ),
+        limits("{ key: host, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }, { key: client_ip, rate: 9/s }"),
+        "listen: :8080\nupstream: echo\nlimits: []\n".to_owned(),
+    ] {
+        let out = warnings(&text);
+        assert!(!out.contains("warning"), "{text}\n{out}");
     }
 }
 

@@ -109,6 +109,20 @@ fn the_expanded_form_means_the_same() {
 }
 
 #[test]
+fn the_expanded_form_keeps_what_was_written() {
+    let text = "listen: :8080\nupstream: echo\nlimits:\n  \
+        - { name: a, key: global, algorithm: leaky_bucket, rate: 200/s, burst: 400, delay_after: 20, max_wait: 2s }\n  \
+        - { name: b, key: host, algorithm: leaky_bucket, rate: 10/s }\n  \
+        - { name: c, key: client_ip, rate: 9/s, cost: { default: 1, header: x-units }, refund: { status: [401, 5xx] } }\n  \
+        - { name: d, key: client_ip, rate: 9/s, cost: { body: 1KiB, max: 7 }, count: { status: 500-503 } }\n";
+    let printed = expanded(&parse(text, &Origin::Arguments, &|_| None).unwrap().config);
+    for expected in ["max_wait: 2s\n", "max_wait: 10s\n", r#"["401", "5xx"]"#, "max: 7\n", r#"["500-503"]"#] {
+        assert!(printed.contains(expected), "{expected} in\n{printed}");
+    }
+    assert_eq!(printed.matches("      max: ").count(), 1, "{printed}");
+}
+
+#[test]
 fn the_stores_of_the_page_about_redis_are_valid() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/redis.md")).unwrap();
     // Secrets and certificates of the page are nobody's.

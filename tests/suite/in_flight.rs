@@ -203,3 +203,33 @@ fn a_websocket_holds_its_place_until_either_side_closes_it() {
         (next.head().unwrap().status == 101).then_some(())
     });
 }
+
+#[test]
+fn a_proxy_that_is_stopped_gives_the_places_of_the_requests_back_that_it_cuts() {
+    let redis = RedisServer::start();
+    let (upstream, gate) = gated();
+    let yaml = configuration(&upstream.url(), "in_flight: 6, slot_ttl: 60s", &redis_store(&redis));
+    let mut stopping = Tollgate::start(&format!("{yaml}shutdown: {{ delay: 0s, grace: 1s }}\n"));
+    let staying = Tollgate::start(&yaml);
+    let cut = occupy(&[&stopping], &upstream, 6);
+    assert_eq!(staying.get("/").status, 429);
+    stopping.signal("TERM");
+    assert_eq!(stopping.wait(), Some(0));
+    gate.store(true, Ordering::SeqCst);
+    eventually("the places are free", || (staying.get("/").status == 200).then_some(()));
+    drop(cut);
+}
+
+#[test]
+fn a_limit_that_only_watches_holds_no_place_that_it_would_not_have_given() {
+    let redis = RedisServer::start();
+    let (upstream, gate) = gated();
+    let limit = "in_flight: 1, slot_ttl: 1s, mode: shadow";
+    let proxy = Tollgate::start(&configuration(&upstream.url(), limit, &redis_store(&redis)));
+    let both = occupy(&[&proxy], &upstream, 2);
+    let key = redis.keys().into_iter().find(|key| key.contains(":busy:")).expect("a place is taken");
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(redis.cli(&["ZCARD", &key]), "1", "renewed is what was given");
+    gate.store(true, Ordering::SeqCst);
+    drop(both);
+}

@@ -658,6 +658,8 @@ fn explain_imagines_a_verified_token() {
     let token = format!("authorization: Bearer {}", ed.token(&json!({ "sub": "ann", "realm": { "tenant": 7 } })));
     let unverified = explain(&["-H", &token]).output;
     assert!(unverified.contains("missing: deny"), "{unverified}");
+    assert!(unverified.contains("tokens in fields are not verified here: say what it tells with --jwt-claims"));
+    assert!(!missing.contains("are not verified here"), "{missing}");
     let twice = explain(&["-H", &token, "-H", &token, "--jwt-claims", "{}"]).output;
     assert!(twice.contains("400"), "{twice}");
     let wrong = explain(&["--jwt-claims", "[1]"]);
@@ -739,6 +741,22 @@ fn keys_that_are_passed_over_are_told_when_they_may_be_meant() {
     let out = said_of_file(&files, "jwks_file", json!({ "keys": [ed, secret] }).to_string());
     assert!(out.contains("some keys are not used: key `hs` is a shared secret"), "{out}");
     assert!(!out.contains("c2VjcmV0"), "{out}");
+}
+
+#[test]
+fn a_tier_that_a_token_tells_is_not_the_clients_to_choose() {
+    let files = Files::new();
+    let path = files.write("issuer.pem", Issuer::new("RS256", None).pem());
+    let tiers = |by: &str| {
+        let limit =
+            format!("{{ name: a, key: client_ip, rate: 1/s, tiers: {{ by: '{by}', values: {{ pro: 9/s }} }} }}");
+        let jwt = format!("jwt: {{ public_key_file: '{}' }}", path.display());
+        check(&format!("listen: :8080\nupstream: echo\nlimits: [{limit}]\n{jwt}\n"))
+    };
+    let verified = tiers("jwt:plan");
+    assert!(!verified.contains("warning"), "{verified}");
+    let chosen = tiers("jwt:plan | header:x-plan");
+    assert!(chosen.contains("whoever sends `header:x-plan` is believed"), "{chosen}");
 }
 
 #[test]

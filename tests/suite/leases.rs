@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::contract::{Terms, assert_no_window_holds_too_much};
 use crate::support::client::Request;
+use crate::support::eventually;
 use crate::support::load::{Load, Sample};
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
@@ -86,4 +87,29 @@ fn a_leased_limit_denies_with_a_true_retry() {
     assert_eq!(denied.status, 429);
     std::thread::sleep(Duration::from_secs(denied.retry_after()));
     assert_eq!(client.get("/").status, 200);
+}
+
+/// What clients are denied is charged to nobody, also after the end of the lease whose tokens they held.
+#[test]
+fn clients_that_another_limit_denies_empty_no_leased_limit() {
+    let redis = RedisServer::start();
+    let limits = "  - { name: everybody, key: global, rate: 1/h, burst: 20, lease: 50ms }\n\
+                  \x20 - { name: each, key: 'header:x-client', rate: 1/h }\n";
+    let proxy = proxy(&redis, limits);
+    let ask = |client: &str| proxy.client().send(&Request::get("/").header("x-client", client));
+    for client in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        assert_eq!(ask(client).status, 200);
+        for _ in 0..8 {
+            assert_eq!(ask(client).status, 429);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    // Of 20, the bucket is smaller by one for the lease, and what a lease had left over is given back.
+    let mut asked = 0;
+    eventually("nothing is lost", || {
+        asked += 1;
+        let left = ask(&format!("z{asked}")).remaining("everybody");
+        std::thread::sleep(Duration::from_millis(1_100));
+        (left == 19 - 8 - asked).then_some(())
+    });
 }

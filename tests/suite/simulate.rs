@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::client::Request;
 use crate::support::redis_server::RedisServer;
+use crate::support::tokens::Issuer;
 use crate::support::tollgate::{Finished, Tollgate, finish, program, tollgate};
 
 /// A directory with these files.
@@ -265,6 +266,62 @@ fn limits_that_count_by_status_take_it_from_the_log() {
 }
 
 #[test]
+fn a_request_counts_once_under_a_limit_of_several_rates() {
+    let config = THREE.replace("rate: 1/10s, burst: 3", "rate: [3/10s, 100/h], penalty: { after: 100 }");
+    let place = directory(&[("proxy.yaml", config.as_bytes()), ("a.log", five().as_bytes())]);
+    let report = json(&run(place.path(), &["simulate", "a.log", "--format", "json"], ""));
+    let limit = &report["limits"][0];
+    assert_eq!((&limit["requests"], &limit["limited"]), (&5.into(), &2.into()), "{report:#}");
+    assert_eq!(limit["peak"]["in_one_second"], 5, "{report:#}");
+}
+
+#[test]
+fn limits_of_requests_in_flight_are_noted_to_refuse_none() {
+    let config = "listen: :8080\nupstream: echo\nlimits:\n  \
+        - { name: slots, key: client_ip, in_flight: 1 }\n  \
+        - { name: by-tier, key: client_ip, rate: 100/s, tiers: { by: host, values: { a: { in_flight: 1 } } } }\n";
+    let place = directory(&[("proxy.yaml", config.as_bytes()), ("a.log", five().as_bytes())]);
+    let report = json(&run(place.path(), &["simulate", "a.log", "--format", "json"], ""));
+    assert_eq!(report["limited"], 0);
+    let notes = report["notes"].to_string();
+    for limit in ["slots", "by-tier"] {
+        assert!(
+            notes.contains(&format!("limit {limit}: the logs do not tell how many requests were under way")),
+            "{notes}"
+        );
+    }
+}
+
+#[test]
+fn notes_are_of_limits_that_requests_reach() {
+    let files = tempfile::tempdir().expect("a directory");
+    let key = files.path().join("issuer.pem");
+    std::fs::write(&key, Issuer::new("RS256", None).pem()).expect("written");
+    let config = format!(
+        "listen: :8080\nupstream: echo\njwt: {{ public_key_file: '{}' }}\nlimits:\n  \
+        - {{ name: elsewhere, key: 'jwt:sub', missing: deny, rate: 1/s, match: {{ path: /b }} }}\n  \
+        - {{ name: flight, key: client_ip, in_flight: 1, match: {{ path: /b }} }}\n  \
+        - {{ name: skips, key: 'header:x-user', missing: skip, rate: 1/s }}\n  \
+        - {{ name: denies, key: 'jwt:sub', missing: deny, rate: 1/s }}\n",
+        key.display()
+    );
+    let log = combined(&[(0, "192.0.2.1")]);
+    let place = directory(&[("proxy.yaml", config.as_bytes()), ("a.log", log.as_bytes())]);
+    let text = run(place.path(), &["simulate", "a.log", "--color", "never"], "").output;
+    for expected in [
+        "limit skips: the logs hold no field x-user; requests without it are not counted",
+        "limit denies: the logs hold no token with sub; 1 request denied, as `missing: deny` says",
+        "(no key)  1 time ",
+        "(no key)  1/s",
+    ] {
+        assert!(text.contains(expected), "{expected}\nin\n{text}");
+    }
+    for wrong in ["limit elsewhere", "limit flight", "stood in", "1 times"] {
+        assert!(!text.contains(wrong), "{wrong}\nin\n{text}");
+    }
+}
+
+#[test]
 fn two_configurations_are_compared_request_by_request() {
     let place = directory(&[
         ("proxy.yaml", THREE.as_bytes()),
@@ -317,6 +374,12 @@ fn what_cannot_be_simulated_is_said_and_ends_with_1() {
         ("proxy.yaml", THREE.as_bytes()),
         ("bad.log", b"nothing\nto see\n"),
         ("cut.gz", &gzip(five().as_bytes())[..40]),
+        ("empty.log", b""),
+        ("a.log", five().as_bytes()),
+        (
+            "early.log",
+            br#"{"time":1,"client":"192.0.2.1","method":"GET","path":"/","status":400,"error":"bad_target"}"#,
+        ),
     ]);
     for (arguments, expected) in [
         (&["simulate", "none.log"][..], "cannot read none.log"),
@@ -324,7 +387,13 @@ fn what_cannot_be_simulated_is_said_and_ends_with_1() {
         (&["simulate", "cut.gz"], "cannot read on in cut.gz"),
         (&["simulate", "."], "is a directory"),
         (&["simulate", "bad.log", "--compare", "none.yaml"], "no configuration file at none.yaml"),
+        (&["simulate", "empty.log"], "there is nothing in empty.log"),
+        (
+            &["simulate", "early.log", "--fail-if", "limited > 1%"],
+            "`limited > 1%` cannot be judged: no request in early",
+        ),
         (&["advise", "bad.log"], "no request to compute with"),
+        (&["advise", "a.log", "--key", "host"], "5 without the key, 0 left out, 0 unreadable; the logs name no host"),
     ] {
         let finished = run(place.path(), arguments, "");
         assert_eq!(finished.code, Some(1), "{arguments:?}");
@@ -418,4 +487,7 @@ fn advice_is_for_a_key_and_a_path() {
     for expected in ["10 requests of 2 keys by client_ip", "burst for 0%", "→", "  - key: client_ip\n    rate: "] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
+    assert_eq!(text.matches("burst for 0%").count(), 1, "{text}");
+    let some = run(place.path(), &["advise", "a.log", "--refuse", "10%", "--color", "never"], "").output;
+    assert!(some.contains("burst for 10%") && some.contains("keys refused"), "{some}");
 }

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use crate::support::client::Request;
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
+use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
 
 fn proxy(redis: &RedisServer, limit: &str, store: &str) -> Tollgate {
@@ -124,4 +126,124 @@ fn keys_that_there_is_no_room_for_share_one_state() {
     assert!((700..=1_000).contains(&own), "{own} admitted: as many as there is room for, and one for all others");
     assert!(!passes("spent"), "what is known is not forgotten for them");
     assert!((0..500).all(|n| !passes(&format!("client-{n}"))), "nor what came first");
+}
+
+/// Requests whose answers do not count, before, in and after the outage.
+#[test]
+fn what_is_given_back_in_an_outage_is_given_back_whole_and_never_charged_afterwards() {
+    for algorithm in ["token_bucket", "fixed_window", "sliding_window", "sliding_log"] {
+        let redis = RedisServer::start();
+        let limit = format!("rate: 20/366d, algorithm: {algorithm}, count: {{ status: [401] }}");
+        let proxies = [(); 2].map(|()| proxy(&redis, &limit, ""));
+        let both = [&proxies[0], &proxies[1]];
+        until_seen(&both);
+        send(&proxies[0], "good", 1);
+        redis.stop();
+        until_away(&both);
+        for proxy in both {
+            for _ in 0..3 {
+                send(proxy, "good", 12);
+            }
+        }
+        redis.resume();
+        for proxy in both {
+            eventually("the store is back", || (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(()));
+        }
+        let request = Request::get("/").header("x-client", "good");
+        for proxy in both {
+            // The request that looks is charged when it is told.
+            eventually("nothing is charged", || {
+                (proxy.client().send(&request).remaining("shared") == 19).then_some(())
+            });
+        }
+        send(&proxies[0], "good", 30);
+    }
+}
+
+#[test]
+fn what_an_answer_cost_in_an_outage_is_charged_afterwards() {
+    let upstream = Upstream::answering(|peer, _| {
+        peer.send("HTTP/1.1 200 OK\r\nx-cost: 30\r\ncontent-length: 0\r\n\r\n".to_owned())
+    });
+    let redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\nlimits:\n\
+         \x20 - {{ name: shared, key: 'header:x-client', rate: 1000/366d, cost: {{ default: 1, response_header: x-cost }} }}\n\
+         store:\n  redis: {{ url: '{}', timeout: 250ms }}\n  on_store_error: local\n",
+        upstream.url(),
+        redis.url()
+    ));
+    until_seen(&[&proxy]);
+    redis.stop();
+    until_away(&[&proxy]);
+    send(&proxy, "a", 6);
+    redis.resume();
+    eventually("the store is back", || (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(()));
+    eventually("the true costs are charged", || {
+        let left = proxy.client().send(&Request::get("/").header("x-client", "a")).remaining("shared");
+        (left < 1000 - 6 * 30).then_some(())
+    });
+}
+
+#[test]
+fn a_blocked_key_stays_blocked_in_an_outage_on_every_worker() {
+    let mut redis = RedisServer::start();
+    let proxy = proxy(&redis, "rate: 1/s, penalty: { after: 1, block: 10m, max: 1h }", "");
+    until_seen(&[&proxy]);
+    send(&proxy, "a", 1);
+    let request = Request::get("/").header("x-client", "a");
+    assert!(proxy.client().send(&request).retry_after() >= 599);
+    redis.kill();
+    until_away(&[&proxy]);
+    std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..10 {
+        let answer = proxy.client().send(&request);
+        assert!(answer.status == 429 && answer.retry_after() > 500, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_cost_that_only_the_whole_limit_could_bear_is_told_to_come_again() {
+    let mut redis = RedisServer::start();
+    let proxies = [(); 2].map(|()| proxy(&redis, "rate: 10/h, cost: { default: 1, POST: 10 }", ""));
+    until_seen(&[&proxies[0], &proxies[1]]);
+    redis.kill();
+    until_away(&[&proxies[0], &proxies[1]]);
+    let answer = proxies[0].client().send(&Request::new("POST", "/").header("x-client", "a"));
+    assert_eq!((answer.status, answer.retry_after()), (429, 1));
+}
+
+/// In a Cluster the limits on a shard that is there are charged there, and given back there.
+#[test]
+fn a_shard_that_is_there_is_told_what_a_request_cost_although_another_one_is_away() {
+    let cluster = RedisCluster::of_masters();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\nlimits:\n\
+         \x20 - {{ name: there, key: global, rate: 20/d, count: {{ status: [401] }} }}\n\
+         \x20 - {{ name: away, key: 'header:x-client', rate: 1000/d }}\n\
+         store:\n  redis: {{ cluster: {}, timeout: 250ms }}\n  on_store_error: local\n",
+        cluster.list()
+    ));
+    eventually("the store is up", || (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(()));
+    let there = cluster.first_owner("global");
+    send(&proxy, "probe", 1);
+    // A client whose limit is on another shard.
+    let keys = |node: usize| cluster.nodes[node].keys();
+    let client = (0..100)
+        .map(|n| format!("client-{n}"))
+        .find(|client| {
+            send(&proxy, client, 1);
+            (0..3).filter(|&node| node != there).any(|node| keys(node).iter().any(|key| key.contains(":away:")))
+        })
+        .expect("a client of another shard");
+    let shard = (0..3).find(|&node| node != there && keys(node).iter().any(|key| key.contains(":away:"))).unwrap();
+    cluster.nodes[shard].stop();
+    let request = Request::get("/").header("x-client", &client);
+    for _ in 0..60 {
+        assert_eq!(proxy.client().send(&request).status, 200);
+    }
+    cluster.nodes[shard].resume();
+    eventually("the store is up", || (proxy.metrics().count("tollgate_store_up", &[]) == 1).then_some(()));
+    let left = || proxy.client().send(&request).remaining("there");
+    eventually("all but what was lost in time-outs was given back", || (left() >= 15).then_some(()));
 }

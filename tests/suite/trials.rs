@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::support::certificates::{Authority, Wanted};
+use crate::support::tokens::Issuer;
 use crate::support::tollgate::{Finished, repository, tollgate};
 
 const LIMITS: &str = r#"
@@ -122,6 +124,16 @@ fn a_test_that_means_nothing_is_a_mistake_of_the_configuration() {
         ("name: a, send: { url: / }, expect: { allowed: 2 }", "the test sends only 1", "write 0 to 1"),
         ("name: a, send: { count: 3 }, expect: { allowed: 1, denied: 1 }", "are not the 3 that are sent", "denied: 2"),
         ("name: a, send: { count: 0 }, expect: { allowed: 0 }", "0 is out of bounds", "write 1 to"),
+        (
+            "name: a, send: { jwt_claims: ann }, expect: { allowed: 1 }",
+            "expected keys and values, found a single value",
+            "{ sub: ann, plan: pro }",
+        ),
+        (
+            "name: a, send: { jwt_claims: { sub: 0x1F } }, expect: { allowed: 1 }",
+            "`0x1F` is not a number that JSON has",
+            "quotes around text",
+        ),
         ("name: a, send: { url: ftp://x/ }, expect: { allowed: 1 }", "`ftp://x/`", "https://host/path"),
         (
             "name: a, send: { respond: { status: 99 } }, expect: { allowed: 1 }",
@@ -200,6 +212,75 @@ tests:
     assert!(expanded.output.contains("respond:"), "{}{}", expanded.output, expanded.errors);
 }
 
+/// A configuration with limits by claims and by certificates, and these tests; and the files beside it.
+fn verified(tests: &str) -> (Authority, String) {
+    let authority = Authority::new();
+    let key = authority.write("issuer.pem", &Issuer::new("RS256", None).pem());
+    let certificate = authority.sign(&Wanted::server("localhost", &["localhost"])).yaml();
+    let auth = format!("{{ mode: require, ca: '{}' }}", authority.ca().display());
+    let by_subject = "tiers: { by: 'tls:subject', values: { CN=boss: 9/h } }";
+    let tiers = "tiers: { by: 'jwt:realm.plan', values: { pro: 5/h } }";
+    let text = format!(
+        "listeners: {{ web: {{ address: ':8443', tls: {{ certificates: {certificate}, client_auth: {auth} }} }} }}\n\
+         upstream: echo\n\
+         jwt: {{ public_key_file: '{}' }}\n\
+         limits:\n  \
+         - {{ name: per-user, key: 'jwt:sub', missing: skip, rate: 2/h, {tiers} }}\n  \
+         - {{ name: per-reader, key: 'tls:subject', missing: skip, rate: 3/h, {by_subject} }}\n\
+         tests:\n{tests}",
+        key.display()
+    );
+    let path = authority.write("proxy.yaml", &text).display().to_string();
+    (authority, path)
+}
+
+#[test]
+fn what_was_verified_of_a_client_is_imagined_as_for_explain() {
+    let tests = r#"
+  - name: by claim
+    send: { count: 4, jwt_claims: { sub: ann } }
+    expect: { allowed: 2, denied: 2, denied_by: per-user }
+  - name: text and number are two users
+    send: [{ count: 2, jwt_claims: { sub: 7 } }, { count: 2, jwt_claims: { sub: "7" } }]
+    expect: { allowed: 4, denied: 0 }
+  - name: a tier by a nested claim
+    send: { count: 6, jwt_claims: { sub: ann, realm: { plan: pro, since: 2020.0, roles: [a, b], gone: , on: true } } }
+    expect: { allowed: 5 }
+  - name: without a token
+    send: { count: 9 }
+    expect: { allowed: 9 }
+  - name: by certificate
+    send: { count: 4, tls_subject: "CN=reader,O=Example" }
+    expect: { allowed: 3, denied_by: per-reader }
+"#;
+    let (_kept, path) = verified(tests);
+    let ran = tollgate(&["test", "-c", &path, "--color", "never"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.output, ran.errors);
+    let expanded = tollgate(&["check", "--print", "-c", &path]);
+    let claims = r#"{"realm":{"gone":null,"on":true,"plan":"pro","roles":["a","b"],"since":2020.0},"sub":"ann"}"#;
+    for expected in
+        [claims, r#"jwt_claims: {"sub":7}"#, r#"jwt_claims: {"sub":"7"}"#, r#"tls_subject: "CN=reader,O=Example""#]
+    {
+        assert!(expanded.output.contains(expected), "{expected} in {}{}", expanded.output, expanded.errors);
+    }
+}
+
+#[test]
+fn a_token_in_a_field_of_a_test_is_not_verified_and_the_check_says_so() {
+    let send = |more: &str| {
+        format!(
+            "  - {{ name: a, send: {{ headers: {{ authorization: Bearer x }}{more} }}, expect: {{ allowed: 1 }} }}\n"
+        )
+    };
+    let (_kept, path) = verified(&send(""));
+    let checked = tollgate(&["check", "-c", &path, "--color", "never"]);
+    let said = ["warning: a token in a field is not verified in a test", "jwt_claims: { sub: ann }", "proxy.yaml:8:35"];
+    assert!(said.iter().all(|said| checked.output.contains(said)), "{}", checked.output);
+    let (_kept, path) = verified(&send(", jwt_claims: { sub: ann }"));
+    let checked = tollgate(&["check", "-c", &path, "--color", "never"]);
+    assert!(!checked.output.contains("warning"), "{}", checked.output);
+}
+
 #[test]
 fn every_example_with_tests_passes_them() {
     let mut with_tests = 0;
@@ -219,11 +300,21 @@ fn every_example_with_tests_passes_them() {
 }
 
 #[test]
-fn a_configuration_without_tests_says_so() {
+fn a_name_that_no_test_has_is_wrong_usage() {
+    for format in ["text", "json"] {
+        let tests = "  - { name: right, send: { url: / }, expect: { allowed: 1 } }\n";
+        let ran = test(tests, &["zzz", "--format", format]);
+        assert_eq!(ran.code, Some(2), "{}", ran.output);
+        assert!(ran.errors.contains("no test whose name holds `zzz`"), "{}", ran.errors);
+    }
+}
+
+#[test]
+fn a_configuration_without_tests_does_not_pass_them() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("proxy.yaml");
     std::fs::write(&path, "listen: :8080\nupstream: echo\n").expect("written");
     let ran = tollgate(&["test", "-c", &path.display().to_string()]);
-    assert_eq!(ran.code, Some(0));
-    assert!(ran.output.contains("has no tests; write some below `tests:`"), "{}", ran.output);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.errors.contains("has no tests; write some below `tests:`"), "{}", ran.errors);
 }

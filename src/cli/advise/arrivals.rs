@@ -5,7 +5,7 @@ use anyhow::ensure;
 
 use super::Args;
 use crate::cli::logs::{Findings, Placed};
-use crate::limit::key::{Found, Hashing, Key, Subject};
+use crate::limit::key::{Found, Hashing, Key, KeyPart, Subject};
 use crate::limit::policy::{Applies, PathPattern};
 use crate::route::target::{canonical_path, comparable};
 
@@ -66,8 +66,14 @@ impl Arrivals {
         let findings = logs.into_findings();
         let unreadable = findings.sum(|log| log.unreadable);
         let Some(span_us) = collected.span_us else {
+            let by_host = key.parts.iter().flatten().any(|part| matches!(part, KeyPart::Host));
+            let cure = if by_host && findings.notes.hostless > 0 {
+                "; the logs name no host: say which it was with --host"
+            } else {
+                ""
+            };
             anyhow::bail!(
-                "no request to compute with: {} without the key, {} left out, {unreadable} unreadable",
+                "no request to compute with: {} without the key, {} left out, {unreadable} unreadable{cure}",
                 collected.without_key,
                 collected.left_out
             )

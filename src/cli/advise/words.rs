@@ -18,25 +18,35 @@ pub(super) fn text(args: &Args, arrivals: &Arrivals, curve: &Curve) -> String {
     let (requests, keys) = (arrivals.requests, arrivals.lanes.len() as u64);
     let _ = writeln!(out, "{} of {} by {}", text::count(requests, "request"), text::count(keys, "key"), key(args));
     let _ = writeln!(out, "{} to {} UTC ({long})\n", text::time(first), text::time(last));
-    let target = format!("burst for {}", refused_share(args));
-    let mut rows =
-        table(&["", "rate", "burst for 0%", target.as_str(), "refused", "share", "keys refused", "refill"], &[]);
-    for (index, point) in curve.points.iter().enumerate() {
-        rows.add_row([
-            if index == curve.proposed { "→".to_owned() } else { String::new() },
-            point.rate.to_string(),
-            text::number(point.burst_for_none),
-            text::number(point.burst),
-            text::number(point.refused),
-            text::share(point.refused, requests),
-            text::number(point.refused_keys),
-            text::span(micros(point)),
-        ]);
-    }
-    let _ = writeln!(out, "{}\n", trimmed(&rows));
+    let _ = writeln!(out, "{}\n", rows(args, requests, curve));
     notes(arrivals, &mut out);
     let _ = write!(out, "\x1b[2m# proposed:\x1b[0m\n{}", yaml(args, &curve.points[curve.proposed]));
     out
+}
+
+/// A line for each rate. Where no refusal is acceptable, there is one burst and nothing refused.
+fn rows(args: &Args, requests: u64, curve: &Curve) -> String {
+    let target = format!("burst for {}", refused_share(args));
+    let some_refused = args.refuse.millionths > 0;
+    let refusals = [target.as_str(), "refused", "share", "keys refused"];
+    let refusals = if some_refused { &refusals[..] } else { &[] };
+    let mut rows = table(&[&["", "rate", "burst for 0%"], refusals, &["refill"]].concat(), &[]);
+    for (index, point) in curve.points.iter().enumerate() {
+        let mut row = vec![
+            if index == curve.proposed { "→".to_owned() } else { String::new() },
+            point.rate.to_string(),
+            text::number(point.burst_for_none),
+        ];
+        if some_refused {
+            row.push(text::number(point.burst));
+            row.push(text::number(point.refused));
+            row.push(text::share(point.refused, requests));
+            row.push(text::number(point.refused_keys));
+        }
+        row.push(text::span(micros(point)));
+        rows.add_row(row);
+    }
+    trimmed(&rows)
 }
 
 /// For machines.

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::cli::request::{Asked, Refused, Target};
+use crate::cli::token::Token;
 use crate::config::{Config, sentences};
-use crate::jwt::{ClaimSet, only_token};
 use crate::limit::Facts;
-use crate::limit::key::{self, AmbiguousKey, Claim, Claims};
+use crate::limit::key::{self, KeyPart};
 use crate::limit::plan::{Because, Reading, Situation};
 use crate::limit::policy::{Mode, Policy, Terms};
 use crate::route::{Alternative, Considered, Route};
@@ -64,6 +64,9 @@ pub(super) struct LimitAccount {
     /// Why it is not simply what the meaning says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) because: Option<String>,
+    /// What is not known here and may change the effect.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<&'static str>,
 }
 
 impl Account {
@@ -99,33 +102,13 @@ impl Account {
         for policy in &found.route.policies {
             let hashing = &config.store.shown_hashing();
             let situation = Situation { hashing, overrides: None, clock: request.clock };
-            self.limits.push(LimitAccount::of(policy, &facts, situation)?);
+            let account = LimitAccount::of(policy, &facts, situation)?;
+            self.limits.push(LimitAccount { notes: notes(policy, &token), ..account });
         }
         if found.route.upstream.is_none() {
             return Err(Refused::new(404, "no route matches; global limits hold all the same"));
         }
         Ok(())
-    }
-}
-
-/// The token that the request is imagined to carry.
-#[derive(Debug)]
-struct Token<'a> {
-    claims: Option<&'a ClaimSet>,
-    /// Whether the request carries fields that would be two of them.
-    ambiguous: Option<AmbiguousKey>,
-}
-
-impl<'a> Token<'a> {
-    fn new(config: &Config, request: &Asked<'a>) -> Self {
-        let found = config.jwt.as_ref().map(|jwt| only_token(request.headers, &jwt.header));
-        Self { claims: request.claims, ambiguous: found.and_then(Result::err) }
-    }
-}
-
-impl Claims for Token<'_> {
-    fn claim(&self, path: &str) -> Result<Option<Claim<'_>>, AmbiguousKey> {
-        self.ambiguous.map_or_else(|| Ok(self.claims.and_then(|claims| claims.find(path))), Err)
     }
 }
 
@@ -156,6 +139,7 @@ impl LimitAccount {
             key: None,
             cost: None,
             because: None,
+            notes: Vec::new(),
         };
         match Reading::of(policy, facts, situation) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
@@ -175,6 +159,18 @@ impl LimitAccount {
         }
         Ok(account)
     }
+}
+
+/// What explanations leave out, as they ask nobody and verify nothing.
+fn notes(policy: &Policy, token: &Token<'_>) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    if token.is_unverified() && policy.asked_parts().any(|part| matches!(part, KeyPart::Jwt(_))) {
+        notes.push("tokens in fields are not verified here: say what it tells with --jwt-claims");
+    }
+    if policy.dynamic.is_some() {
+        notes.push("an override that was set for the key through the admin API would come first");
+    }
+    notes
 }
 
 /// What terms do to a request.

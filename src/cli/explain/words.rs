@@ -58,4 +58,7 @@ fn describe(limit: &LimitAccount, text: &mut String) {
         let _ = write!(text, "; {because}");
     }
     text.push('\n');
+    for note in &limit.notes {
+        let _ = writeln!(text, "            note: {note}");
+    }
 }

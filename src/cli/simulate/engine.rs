@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::limit::key::KeyPart;
 use crate::limit::plan::Reading;
 use crate::limit::replay::{Replay, Told};
-use crate::limit::{Outcome, Verdict};
+use crate::limit::{Facts, Outcome, Policy, Verdict};
 
 /// What has become of the requests so far.
 pub(super) struct Simulation<'c> {
@@ -112,16 +112,29 @@ impl<'c> Simulation<'c> {
         let fields = HeaderMap::new();
         let told = placed.entry.answer.map(|(status, answered)| Told { status, headers: &fields, answered });
         let verdict = self.replay.decide(placed.at_us, &found.route.policies, &facts, told);
-        for decision in &verdict.decisions {
-            if let (Some(Reading::Keyed { subject, without_key, .. }), Some(tally)) = (
-                self.replay.reading(placed.at_us, decision.policy, &facts),
-                self.tallies.get_mut(decision.policy.index),
-            ) {
-                tally.count(placed.at_us, &subject, decision.allowed);
-                tally.without_key += u64::from(without_key);
-            }
+        for policy in &*found.route.policies {
+            self.note(placed.at_us, policy, &facts, &verdict);
         }
         self.fate(&verdict)
+    }
+
+    /// Counts a request among those of a limit, when the limit asks about it.
+    fn note(&mut self, at_us: i64, policy: &Policy, facts: &Facts<'_>, verdict: &Verdict<'_>) {
+        let Some(tally) = self.tallies.get_mut(policy.index) else { return };
+        match self.replay.reading(at_us, policy, facts) {
+            Some(Reading::Skipped) => tally.reached += 1,
+            Some(Reading::Keyed { subject, without_key, .. }) => {
+                tally.reached += 1;
+                // One for each of its rates and for its penalty.
+                let decisions = verdict.decisions.iter().filter(|decision| decision.policy.index == policy.index);
+                let allowed = decisions.map(|decision| decision.allowed).reduce(|one, other| one && other);
+                if let Some(allowed) = allowed {
+                    tally.count(at_us, &subject, allowed);
+                    tally.without_key += u64::from(without_key);
+                }
+            }
+            Some(Reading::Elsewhere) | None => {}
+        }
     }
 
     fn fate(&mut self, verdict: &Verdict<'_>) -> Fate {

@@ -3,23 +3,22 @@
 use http::header::COOKIE;
 
 use super::Report;
-use super::engine::Simulation;
+use super::tally::Tally;
 use crate::cli::logs::{Findings, Held};
 use crate::cli::text;
 use crate::limit::key::KeyPart;
-use crate::limit::policy::{Missing, Policy};
+use crate::limit::policy::{Missing, Policy, Terms};
 
 /// Every note, in sentences without a full stop.
 pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let findings = &report.findings;
-    let mut notes: Vec<String> = report
-        .simulation
-        .config
-        .policies
-        .iter()
-        .filter_map(|policy| limit(policy, &report.simulation, findings))
-        .collect();
-    notes.extend(report.simulation.config.policies.iter().filter_map(|policy| answers(policy)));
+    let reached = || {
+        let limits = report.simulation.config.policies.iter().zip(&report.simulation.tallies);
+        limits.filter(|(_, tally)| tally.reached > 0)
+    };
+    let mut notes: Vec<String> = reached().filter_map(|(policy, tally)| limit(policy, tally, findings)).collect();
+    notes.extend(reached().filter_map(|(policy, _)| answers(policy)));
+    notes.extend(reached().filter_map(|(policy, _)| in_flight(policy)));
     notes.extend(routes(report));
     let requests = findings.sum(|log| log.requests);
     let mut add = |count: u64, note: &dyn Fn(String) -> String| {
@@ -43,8 +42,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
 }
 
 /// What the logs lack of a limit's key.
-fn limit(policy: &Policy, simulation: &Simulation<'_>, findings: &Findings) -> Option<String> {
-    let tally = simulation.tallies.get(policy.index)?;
+fn limit(policy: &Policy, tally: &Tally, findings: &Findings) -> Option<String> {
     let mut lacking: Vec<String> =
         policy.key.parts.iter().flatten().filter_map(|part| lacking(part, findings)).collect();
     lacking.dedup();
@@ -59,10 +57,23 @@ fn limit(policy: &Policy, simulation: &Simulation<'_>, findings: &Findings) -> O
     let what = lacking.join(" and ");
     let taken = match (policy.missing, tally.without_key) {
         (Missing::Skip, _) => format!("requests without it are {instead}"),
+        // Others denied every request first: this limit decided on none.
+        _ if tally.requests == 0 => return None,
         (_, 0) => "the limit's other keys stood in".to_owned(),
         (_, count) => format!("{} {instead}", text::count(count, "request")),
     };
     Some(format!("limit {}: the logs hold {what}; {taken}", policy.name))
+}
+
+/// Logs tell when requests came, and not how many were under way then.
+fn in_flight(policy: &Policy) -> Option<String> {
+    policy.terms_of_all_keys().any(Terms::counts_in_flight).then(|| {
+        format!(
+            "limit {}: the logs do not tell how many requests were under way at once; each counts as over at once, so \
+             that `in_flight` refuses none",
+            policy.name
+        )
+    })
 }
 
 /// What the logs do not tell of answers that change a charge.

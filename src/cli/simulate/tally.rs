@@ -10,6 +10,9 @@ const KEYS: usize = 1 << 20;
 /// Counts of one limit.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Requests that it counts, or would have counted if they had carried its key.
+    pub(super) reached: u64,
+    /// Requests that it decided on.
     pub(super) requests: u64,
     /// Those it denied, or would have denied if it did more than watch.
     pub(super) limited: u64,

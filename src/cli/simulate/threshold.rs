@@ -59,6 +59,11 @@ impl Metric {
     pub(super) fn compares(self) -> bool {
         matches!(self, Self::NewlyLimited | Self::NewlyPassed)
     }
+
+    /// Whether it says nothing where there was no request.
+    pub(super) fn needs_requests(self) -> bool {
+        !matches!(self, Self::Requests | Self::Unreadable)
+    }
 }
 
 impl Threshold {

@@ -91,8 +91,10 @@ fn limits(simulation: &Simulation<'_>) -> String {
             text::number(tally.limited),
             text::share(tally.limited, tally.requests),
             keys(tally),
-            tally.worst().map_or_else(|| "-".to_owned(), |worst| standout(worst, " times")),
-            tally.peak().map_or_else(|| "-".to_owned(), |peak| standout(peak, "/s")),
+            tally.worst().map_or_else(|| "-".to_owned(), |worst| standout(worst, &text::count(worst.number, "time"))),
+            tally
+                .peak()
+                .map_or_else(|| "-".to_owned(), |peak| standout(peak, &format!("{}/s", text::number(peak.number)))),
         ]);
     }
     if simulation.tallies.is_empty() {
@@ -168,9 +170,12 @@ fn keys(tally: &Tally) -> String {
     }
 }
 
-/// `ip=192.0.2.7  12 times`.
-fn standout(standout: &Standout, unit: &str) -> String {
-    format!("{}  {}{unit}", text::printable(standout.key.as_bytes(), KEY), text::number(standout.number))
+/// `ip=192.0.2.7  12 times`. What is denied for want of a key has none.
+fn standout(standout: &Standout, measure: &str) -> String {
+    if standout.key.is_empty() {
+        return format!("(no key)  {measure}");
+    }
+    format!("{}  {measure}", text::printable(standout.key.as_bytes(), KEY))
 }
 
 /// Lines that could not be read.

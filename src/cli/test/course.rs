@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use crate::cli::request::{Imagined, Refused};
 use crate::cli::text;
+use crate::cli::token::Token;
 use crate::config::Config;
 use crate::config::trial::{Answer, Expectation, RetryAfter, Sending, Trial};
-use crate::limit::Outcome;
+use crate::jwt::ClaimSet;
 use crate::limit::replay::{Answered, Replay, Told};
+use crate::limit::{Facts, Outcome};
 use crate::units::DurationText;
 
 /// When every test begins: 1 January 2026, 00:00:00 UTC, microseconds since 1970.
@@ -193,7 +195,9 @@ impl Course {
 
 /// A request, and what it is called.
 fn imagined(send: &Sending) -> (Imagined, Rc<str>) {
-    let request = Imagined::new(send.method.clone(), send.uri.clone(), send.headers.clone(), send.client);
+    let tls_subject = send.tls_subject.as_deref().map(str::to_owned);
+    let request = Imagined::new(send.method.clone(), send.uri.clone(), send.headers.clone(), send.client)
+        .verified(tls_subject, ClaimSet::of(&send.claims));
     (request, format!("{} {} from {}", send.method, send.uri, send.client).into())
 }
 
@@ -229,7 +233,8 @@ fn decide(
     let target = asked.target()?;
     let found = target.find(&config.router, &asked);
     target.passes(found.route)?;
-    let facts = target.facts(&asked, &found);
+    let token = Token::new(config, &asked);
+    let facts = Facts { claims: &token, ..target.facts(&asked, &found) };
     let now_us = BEGIN_US.saturating_add(i64::try_from(at.as_micros()).unwrap_or(i64::MAX));
     let verdict = replay.decide(now_us, &found.route.policies, &facts, told);
     let remaining = verdict.tightest().map(|decision| decision.remaining);

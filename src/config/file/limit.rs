@@ -97,6 +97,8 @@ words! {
         /// So much in every window, by the instant of each request.
         SlidingLog = "sliding_log",
     }
+    instead of "in_flight": "leave `algorithm` and `rate` out, and write `in_flight: 5` for five at once"
+    instead of "gcra": "write `token_bucket`, which admits exactly the same"
 }
 
 words! {

@@ -85,14 +85,6 @@ keys! {
     }
 }
 
-words! {
-    /// No admin listener.
-    Off {
-        /// None.
-        None = "none",
-    }
-}
-
 keys! {
     /// The admin listener.
     Admin {

@@ -7,14 +7,6 @@ use super::OnStoreError;
 use crate::config::shape::{OneOrMany, keys, words};
 use crate::config::values::{LimitName, RedisNode, RedisUrl};
 
-words! {
-    /// The store's short form.
-    StoreName {
-        /// This process.
-        Memory = "memory",
-    }
-}
-
 keys! {
     /// Where limiter state lives.
     Store {
@@ -65,6 +57,7 @@ keys! {
         /// Deadline of one decision, everything included. Default: 25ms.
         timeout: Duration,
     }
+    instead of a value: "write `redis: { url: redis://127.0.0.1:6379/0 }`"
 }
 
 keys! {

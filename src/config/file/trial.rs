@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::config::shape::{Named, OneOrMany, keys};
-use crate::config::values::{AnswerStatus, HeaderText, RequestUrl, RetryAfter};
+use crate::config::values::{AnswerStatus, Claims, HeaderText, RequestUrl, RetryAfter};
 
 keys! {
     /// A test of the limits: requests that nobody sends, on a clock that nobody waits for, and what is expected of them.
@@ -33,6 +33,10 @@ keys! {
         from: IpAddr,
         /// Their fields.
         headers: Named<HeaderText>,
+        /// What their verified token says, as keys and values; a token in a field is not looked at. Default: they carry none.
+        jwt_claims: Claims,
+        /// The subject of the client's verified certificate, such as `CN=reader,O=Example` (RFC 4514). Default: none was shown.
+        tls_subject: String,
         /// When the first of them is sent, from the beginning of the test. Default: 0s.
         at: Duration,
         /// Time between one and the next. Default: 0s, all at once.

@@ -1,7 +1,8 @@
 //! The expanded form of what reaches Redis.
 
-use super::{DurationText, Lines, quoted};
+use super::{Lines, quoted};
 use crate::limit::store::settings::{HashTags, RedisSettings, RedisTls, Secret, ServerAddress, Servers};
+use crate::units::DurationText;
 
 /// Everything below `redis:`.
 pub(super) fn redis(out: &mut Lines, settings: &RedisSettings) {

@@ -25,6 +25,14 @@ fn sending(out: &mut Lines, send: &Sending) {
     out.pair(8, "url", quoted(&send.uri.to_string()));
     out.pair(8, "from", quoted(&send.client.to_string()));
     fields(out, 8, &send.headers);
+    if !send.claims.is_empty() {
+        // JSON is YAML; `${` is doubled as in every other text.
+        let claims = serde_json::Value::from(send.claims.clone()).to_string().replace("${", "$${");
+        out.pair(8, "jwt_claims", claims);
+    }
+    if let Some(subject) = &send.tls_subject {
+        out.pair(8, "tls_subject", quoted(subject));
+    }
     out.pair(8, "at", DurationText(send.at));
     out.pair(8, "every", DurationText(send.every));
     if let Some(Answer { status, headers }) = &send.answer {

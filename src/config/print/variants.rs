@@ -1,6 +1,7 @@
 //! What else may hold for a limit's keys, in the file's own format.
 
-use super::{Lines, key_choice, only_terms, quoted};
+use super::limit::key_choice;
+use super::{Lines, quoted, terms};
 use crate::limit::policy::Policy;
 use crate::limit::schedule::ClockText;
 use crate::units::DurationText;
@@ -12,7 +13,7 @@ pub(super) fn tiers(out: &mut Lines, indent: usize, policy: &Policy) {
     out.line(indent + 2, "values:");
     for tier in &tiers.values {
         out.line(indent + 4, format_args!("{}:", quoted(&tier.name)));
-        only_terms(out, indent + 6, &tier.terms);
+        terms::only(out, indent + 6, &tier.terms);
     }
 }
 
@@ -26,7 +27,7 @@ pub(super) fn schedules(out: &mut Lines, indent: usize, policy: &Policy) {
         out.pair(indent + 4, "from", quoted(&ClockText(hours.from).to_string()));
         out.pair(indent + 4, "to", quoted(&ClockText(hours.to).to_string()));
         out.pair(indent + 4, "timezone", quoted(schedules.zone.name()));
-        only_terms(out, indent + 4, &schedule.terms);
+        terms::only(out, indent + 4, &schedule.terms);
     }
 }
 

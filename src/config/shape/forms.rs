@@ -47,6 +47,8 @@ fn place(item: &Node) -> Span {
 }
 
 impl<T: Shape> Shape for List<T> {
+    const IS_MISSED_WHEN_EMPTY: bool = true;
+
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let Value::List(items) = &node.value else {
             if matches!(node.value, Value::Unfilled) {

@@ -6,9 +6,10 @@ use serde_json::{Value as Json, json};
 use super::{Problem, nearest};
 
 /// A mapping with known keys: a struct of [`Setting`]s that reads itself and describes itself, its
-/// documentation being the schema's descriptions.
+/// documentation being the schema's descriptions. Behind it may stand what to write instead of a single value.
 macro_rules! keys {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $text:literal])+ $key:ident: $type:ty,)+ }) => {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $text:literal])+ $key:ident: $type:ty,)+ }
+        $(instead of a value: $example:literal)?) => {
         $(#[doc = $doc])+
         #[allow(clippy::struct_field_names, reason = "they are the file's keys")]
         #[derive(Debug, Clone, Default)]
@@ -16,21 +17,27 @@ macro_rules! keys {
             $($(#[doc = $text])+ pub(in crate::config) $key: $crate::config::shape::Setting<$type>,)+
         }
 
+        impl $name {
+            /// The keys that exist.
+            pub(in crate::config) const KNOWN: &[&str] = &[$($crate::config::shape::key_name(stringify!($key)),)+];
+        }
+
         impl $crate::config::shape::Shape for $name {
             fn read(
                 node: &$crate::config::document::Node,
                 reader: &mut $crate::config::shape::Reader,
             ) -> Option<Self> {
-                const KNOWN: &[&str] = &[$($crate::config::shape::key_name(stringify!($key)),)+];
+                let example = [$($example,)? "keys that exist here: "].join("; ");
                 let mut shape = Self::default();
-                for entry in reader.entries(node, &format!("keys that exist here: {}", KNOWN.join(", ")))? {
+                for entry in reader.entries(node, &format!("{example}{}", Self::KNOWN.join(", ")))? {
                     match entry.key.as_str() {
                         $(key if key == $crate::config::shape::key_name(stringify!($key)) => {
                             shape.$key = reader.setting(entry);
                         })+
                         _ => {
                             // The key that was meant is not missed as well.
-                            let meant = reader.unknown_key(entry, KNOWN);
+                            let home = $crate::config::file::home_of(stringify!($name), &entry.key);
+                            let meant = reader.unknown_key(entry, Self::KNOWN, home);
                             $(if meant == Some($crate::config::shape::key_name(stringify!($key)))
                                 && shape.$key.is_absent()
                             {
@@ -59,9 +66,10 @@ macro_rules! keys {
     };
 }
 
-/// A word from a closed list.
+/// A word from a closed list, and what to write instead of some that are not in it.
 macro_rules! words {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $text:literal])+ $variant:ident = $word:literal,)+ }) => {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $text:literal])+ $variant:ident = $word:literal,)+ }
+        $(instead of $wrong:literal: $help:literal)*) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(in crate::config) enum $name {
@@ -72,6 +80,10 @@ macro_rules! words {
             fn parse(text: &str) -> Result<Self, $crate::config::shape::Problem> {
                 match text {
                     $($word => Ok(Self::$variant),)+
+                    $($wrong => {
+                        let message = format!("`{text}` is not known here");
+                        Err($crate::config::shape::Problem::new(message, $help))
+                    })*
                     _ => Err($crate::config::shape::not_a_word(text, &[$($word),+])),
                 }
             }

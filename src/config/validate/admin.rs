@@ -6,6 +6,7 @@ use super::Check;
 use super::listeners::overlap;
 use crate::config::file::{self, File};
 use crate::config::shape::Short;
+use crate::config::values::Off;
 use crate::config::{AdminSettings, Listener};
 use crate::limit::policy::PathPattern;
 
@@ -13,7 +14,7 @@ impl Check<'_> {
     pub(super) fn admin(&mut self, file: &File, listeners: &[Listener]) -> Option<AdminSettings> {
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
         let admin = match file.admin.get() {
-            Some(Short::Short(file::Off::None)) => return None,
+            Some(Short::Short(Off)) => return None,
             Some(Short::Long(admin)) => admin.clone(),
             None => file::Admin::default(),
         };

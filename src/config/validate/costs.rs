@@ -46,7 +46,10 @@ impl Check<'_> {
                 cost.body = part.map(|part| part.0.max(1));
             }
             method => match <Method as Word>::parse(method) {
-                Ok(method) => cost.by_method.extend(self.cost_number(value).map(|number| (method, number))),
+                Ok(method) => {
+                    self.warn_about_method(&method, name.span);
+                    cost.by_method.extend(self.cost_number(value).map(|number| (method, number)));
+                }
                 Err(mut problem) => {
                     if let Some(near) = crate::config::shape::nearest(method, KEYS.into_iter()) {
                         problem.help = Some(format!("did you mean `{near}`?"));
@@ -87,16 +90,8 @@ impl Check<'_> {
             refund: limit.refund.get().map(|refund| ranges(&refund.status)).unwrap_or_default(),
             refund_failures: limit.refund.get().is_some_and(|refund| refund.upstream_failure.or(false)),
         };
-        for (key, list, name) in [
-            (limit.count.key(), settling.count.as_deref(), "count"),
-            (limit.refund.key(), Some(settling.refund.as_slice()), "refund"),
-        ] {
-            if let (Some(key), Some([])) = (key, list)
-                && !(name == "refund" && settling.refund_failures)
-            {
-                self.error(key, format!("`{name}` names no answer"), "write `status: [401, 403]`, for example");
-            }
-        }
+        self.some_answer(limit, &settling);
+        self.warn_about_uncounted(limit, &settling);
         if !limit.in_flight.is_absent() {
             for (key, name) in [(limit.count.key(), "count"), (limit.refund.key(), "refund")] {
                 if let Some(key) = key {
@@ -112,6 +107,46 @@ impl Check<'_> {
         }
         self.warn_about_debt(limit, cost);
         settling
+    }
+
+    /// Rules for answers must name some. A status that could not be read was reported already.
+    fn some_answer(&mut self, limit: &Spanned<file::Limit>, settling: &Settling) {
+        let is_wrong = |status: &Setting<_>| matches!(status, Setting::Invalid);
+        let count = limit.count.get().is_some_and(|count| !is_wrong(&count.status));
+        let refund = limit.refund.get().is_some_and(|refund| !is_wrong(&refund.status)) && !settling.refund_failures;
+        for (key, list, name) in [
+            (limit.count.key().filter(|_| count), settling.count.as_deref().unwrap_or_default(), "count"),
+            (limit.refund.key().filter(|_| refund), settling.refund.as_slice(), "refund"),
+        ] {
+            if let (Some(key), []) = (key, list) {
+                self.error(key, format!("`{name}` names no answer"), "write `status: [401, 403]`, for example");
+            }
+        }
+    }
+
+    /// Answers that count only to be given back.
+    fn warn_about_uncounted(&mut self, limit: &Spanned<file::Limit>, settling: &Settling) {
+        let refunded = |status: u16| settling.refund.iter().any(|range| (range.first..=range.last).contains(&status));
+        let mut counted = settling.count.iter().flatten().flat_map(|range| range.first..=range.last).peekable();
+        if let (Some(key), Some(_)) = (limit.refund.key(), counted.peek())
+            && counted.all(refunded)
+        {
+            self.warn(
+                key,
+                "no answer of the upstream counts: `refund` gives back all that `count` names",
+                "name the answers to count in `count` alone, or those to give back in `refund` alone",
+            );
+        }
+    }
+
+    /// A method of nobody's that reads like one of HTTP's (RFC 9110, section 9, and RFC 5789).
+    pub(super) fn warn_about_method(&mut self, method: &Method, span: Span) {
+        const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
+        let near = crate::config::shape::nearest(method.as_str(), KNOWN.into_iter());
+        if let Some(near) = near.filter(|_| !KNOWN.contains(&method.as_str())) {
+            let message = format!("HTTP knows no method `{method}`: only requests that are called so have it");
+            self.warn(span, message, format!("did you mean `{near}`?"));
+        }
     }
 
     fn warn_about_debt(&mut self, limit: &Spanned<file::Limit>, cost: &Cost) {

@@ -137,6 +137,20 @@ impl Check<'_> {
             self.warn(key, "no limit asks for a claim, so no token is looked at", "use it: `key: jwt:sub`");
         }
     }
+
+    /// Tests whose requests carry a token: it counts as none, as nobody verifies it there.
+    pub(super) fn warn_about_tokens_in_tests(&mut self, file: &File, config: &Config) {
+        let Some(jwt) = &config.jwt else { return };
+        let trials = file.tests.get().into_iter().flat_map(|list| &list.0);
+        let sends = trials.filter_map(|trial| trial.send.get()).flat_map(|sends| &sends.0);
+        for send in sends.filter(|send| send.jwt_claims.is_absent()) {
+            let fields = send.headers.get().into_iter().flat_map(|named| &named.0).map(|(name, _)| name);
+            for name in fields.filter(|name| name.eq_ignore_ascii_case(jwt.header.as_str())) {
+                let help = "write what it says: `jwt_claims: { sub: ann }`";
+                self.warn(name.span, "a token in a field is not verified in a test, and counts as none", help);
+            }
+        }
+    }
 }
 
 /// Those given, or all.

@@ -41,7 +41,7 @@ impl Check<'_> {
     }
 
     /// Leases where they mean nothing.
-    pub(super) fn misplaced_lease(&mut self, limit: &Spanned<file::Limit>) {
+    pub(super) fn misplaced_lease(&mut self, limit: &Spanned<file::Limit>, cost: &Cost) {
         let Some(key) = limit.lease.key() else { return };
         let algorithm = limit.algorithm.or(file::AlgorithmName::TokenBucket);
         if algorithm != file::AlgorithmName::TokenBucket || !limit.in_flight.is_absent() {
@@ -53,6 +53,20 @@ impl Check<'_> {
                 "a limit that only watches takes nothing in advance",
                 "leave `lease` out, or `mode: shadow`",
             );
+        }
+        let settled = [
+            (limit.count.key(), "count"),
+            (limit.refund.key(), "refund"),
+            (limit.cost.key().filter(|_| cost.may_grow()), "cost"),
+        ];
+        for (span, name) in settled {
+            if let Some(span) = span {
+                self.error(
+                    span,
+                    format!("`{name}` is settled when a request ends, and tokens of a lease are not"),
+                    "leave it out, or `lease`",
+                );
+            }
         }
         if !limit.penalty.is_absent() {
             self.error(key, "a penalty sees each denial, a lease none of them", "leave one of the two out");

@@ -13,7 +13,7 @@ use crate::config::frames::Span;
 use crate::config::shape::{List, OneOrMany, Setting, Spanned};
 use crate::config::values::{KeyChoice, LimitName};
 use crate::limit::key::{Key, KeyPart};
-use crate::limit::policy::{Applies, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
+use crate::limit::policy::{Applies, DEFAULT_MAX_WAIT, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
 use crate::route::PathTemplate;
 
 /// Where limits stand: at the top (no paths) or in a route.
@@ -28,6 +28,7 @@ pub(super) struct Scope<'a> {
 /// What all limits of the file share.
 pub(super) struct Known<'a> {
     pub(super) policies: &'a mut Vec<Arc<Policy>>,
+    pub(super) max_waits: &'a mut Vec<Option<Duration>>,
     pub(super) places: &'a mut Places,
     pub(super) ipv6_prefix: u8,
     pub(super) store_error: file::OnStoreError,
@@ -45,6 +46,7 @@ impl Check<'_> {
             if let Some(policy) = self.limit(limit, scope, known) {
                 let policy = Arc::new(policy);
                 known.policies.push(Arc::clone(&policy));
+                known.max_waits.push(max_wait(limit, scope));
                 policies.push(policy);
             }
         }
@@ -52,7 +54,7 @@ impl Check<'_> {
     }
 
     fn limit(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, known: &mut Known<'_>) -> Option<Policy> {
-        let name = self.limit_name(limit, scope, known.places);
+        let (name, is_first) = self.limit_name(limit, scope, known.places);
         let key = self.key(limit, scope, known.ipv6_prefix);
         let cost = self.cost(limit);
         let missing = match limit.missing.or(file::Missing::ClientIp) {
@@ -65,6 +67,9 @@ impl Check<'_> {
         let terms = self.terms(place);
         let overrides = self.overrides(place, key.as_ref(), missing);
         let tiers = self.tiers(place, known.ipv6_prefix);
+        if let Some(by) = limit.tiers.get().and_then(|tiers| tiers.by.spanned()) {
+            known.places.add_tiers(&name, by.span);
+        }
         let schedules = self.schedules(place, terms.as_ref());
         let dynamic = self.dynamic(place, key.as_ref(), missing, terms.as_ref());
         let mode = match limit.mode.or(file::Mode::Enforce) {
@@ -76,6 +81,8 @@ impl Check<'_> {
         {
             self.warn(span, "`shadow` has no effect on a limit that denies", "add `mode: shadow`, or leave it out");
         }
+        // What else is said of limits is found by their names.
+        is_first.then_some(())?;
         Some(Policy {
             index: known.policies.len(),
             key: key?,
@@ -100,21 +107,22 @@ impl Check<'_> {
         })
     }
 
-    /// The limit's name, unique, and where it stands.
-    fn limit_name(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, places: &mut Places) -> String {
+    /// The limit's name, and whether no limit above has it.
+    fn limit_name(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, places: &mut Places) -> (String, bool) {
         let (name, span) = match (limit.name.spanned(), limit.key.spanned()) {
             (Some(name), _) => (name.value.0.clone(), name.span),
             (None, Some(key)) => (default_name(scope.name, &key.value.0), key.span),
             (None, None) => (format!("{}/limit at {}", scope.name, limit.span.start), limit.span),
         };
-        if !places.add_policy(&name, span) {
+        let is_first = places.add_policy(&name, span);
+        if !is_first {
             self.error(
                 span,
                 format!("there is a limit `{name}` already"),
                 "give this one a `name` of its own; a limit's name is its identity in the store",
             );
         }
-        name
+        (name, is_first)
     }
 
     fn key(&mut self, limit: &Spanned<file::Limit>, scope: &Scope<'_>, ipv6_prefix: u8) -> Option<Key> {
@@ -231,6 +239,12 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// The longest that a limit may hold a request.
+fn max_wait(limit: &file::Limit, scope: &Scope<'_>) -> Option<Duration> {
+    let is_leaky = limit.algorithm.or(file::AlgorithmName::TokenBucket) == file::AlgorithmName::LeakyBucket;
+    is_leaky.then(|| limit.max_wait.or(DEFAULT_MAX_WAIT.min(scope.timeout)))
 }
 
 fn share(setting: &Setting<crate::config::values::Share>) -> Share {

@@ -157,8 +157,10 @@ impl Check<'_> {
                 written.burst,
                 DurationText(max_wait)
             );
-            let help =
-                format!("write `burst: {reachable}` or less, or a longer `max_wait` (never above the route's timeout)");
+            let or_less = if reachable > 1 { " or less" } else { "" };
+            let help = format!(
+                "write `burst: {reachable}`{or_less}, or a longer `max_wait` (never above the route's timeout)"
+            );
             self.error(written.span, message, help);
         }
         delay_after

@@ -18,6 +18,7 @@ use crate::upstream::Upstream;
 pub(super) struct Routed {
     pub(super) router: Router,
     pub(super) policies: Vec<Arc<Policy>>,
+    pub(super) max_waits: Vec<Option<Duration>>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     pub(super) places: Places,
 }
@@ -27,9 +28,15 @@ pub(super) struct Routed {
 pub(super) struct Places {
     routes: HashMap<Arc<str>, Span>,
     policies: HashMap<Arc<str>, Span>,
+    tiers: HashMap<Arc<str>, Span>,
 }
 
 impl Places {
+    /// Where the tiers of a policy say what they go by.
+    pub(super) fn tiers(&self, policy: &str) -> Option<Span> {
+        self.tiers.get(policy).copied()
+    }
+
     pub(super) fn policy(&self, name: &str) -> Option<Span> {
         self.policies.get(name).copied()
     }
@@ -52,6 +59,11 @@ impl Places {
         new
     }
 
+    /// Notes where a policy's tiers say what they go by.
+    pub(super) fn add_tiers(&mut self, policy: &str, span: Span) {
+        self.tiers.entry(policy.into()).or_insert(span);
+    }
+
     fn add_route(&mut self, name: &Arc<str>, span: Span) {
         self.routes.entry(Arc::clone(name)).or_insert(span);
     }
@@ -61,6 +73,7 @@ impl Places {
 struct Progress {
     routes: Vec<Arc<Route>>,
     policies: Vec<Arc<Policy>>,
+    max_waits: Vec<Option<Duration>>,
     global: Vec<Arc<Policy>>,
     places: Places,
     ipv6_prefix: u8,
@@ -72,6 +85,7 @@ impl Check<'_> {
         let mut progress = Progress {
             routes: Vec::new(),
             policies: Vec::new(),
+            max_waits: Vec::new(),
             global: Vec::new(),
             places: Places::default(),
             ipv6_prefix,
@@ -88,6 +102,7 @@ impl Check<'_> {
         Routed {
             router: Router::new(progress.routes, unmatched),
             policies: progress.policies,
+            max_waits: progress.max_waits,
             upstreams: upstreams.all,
             places: progress.places,
         }
@@ -188,6 +203,9 @@ impl Check<'_> {
                 self.error(name.span, "this field has no value to compare with", "write `x-api-version: \"2\"`");
             }
         }
+        for method in given.method.get().into_iter().flat_map(|list| &list.0) {
+            self.warn_about_method(&method.value, method.span);
+        }
         Match {
             hosts: values(&given.host),
             paths: values(&given.path),
@@ -221,6 +239,7 @@ fn shortest_timeout(file: &File, upstreams: &Upstreams) -> Duration {
 fn progress_parts(progress: &mut Progress) -> super::limits::Known<'_> {
     super::limits::Known {
         policies: &mut progress.policies,
+        max_waits: &mut progress.max_waits,
         places: &mut progress.places,
         ipv6_prefix: progress.ipv6_prefix,
         store_error: progress.store_error,

@@ -39,7 +39,7 @@ impl Check<'_> {
             self.error(limit.span, "this limit has no rate", "write `rate: 100/s`, for example");
         }
         self.misplaced_keys(limit);
-        self.misplaced_lease(limit);
+        self.misplaced_lease(limit, place.cost);
         let stated = Stated { rate: &limit.rate, burst: &limit.burst, in_flight: &limit.in_flight };
         let terms = self.terms_of(stated, place);
         if let (Some(Terms::Unlimited | Terms::Deny), Some(key)) = (&terms, limit.penalty.key()) {

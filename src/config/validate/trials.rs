@@ -69,6 +69,8 @@ impl Check<'_> {
             uri: given.url.get().map_or(Uri::from_static("/"), |url| url.0.clone()),
             client: given.from.or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             headers: self.fields(&given.headers),
+            claims: given.jwt_claims.get().map(|claims| claims.0.clone()).unwrap_or_default(),
+            tls_subject: given.tls_subject.get().map(|subject| subject.as_str().into()),
             at: given.at.or(Duration::ZERO),
             every: given.every.or(Duration::ZERO),
             answer: self.answer(&given.respond),

@@ -83,8 +83,8 @@ impl Check<'_> {
 
     /// A plan that clients choose themselves.
     fn warn_about_tiers(&mut self, policy: &Policy, config: &Config, places: &Places) {
-        let chosen = policy.tiers.iter().flat_map(|tiers| &tiers.by).find(|part| part.may_be_missing());
-        if let (Some(part), Some(span), true) = (chosen, places.policy(&policy.name), config.trusted_proxies.is_empty())
+        let chosen = policy.tiers.iter().flat_map(|tiers| &tiers.by).find(|part| part.is_client_chosen());
+        if let (Some(part), Some(span), true) = (chosen, places.tiers(&policy.name), config.trusted_proxies.is_empty())
         {
             self.warn(
                 span,

@@ -1,9 +1,10 @@
-//! Days, hours and time zones of schedules.
+//! Days, hours, time zones, and where windows begin.
 
 use serde_json::{Value as Json, json};
 
 use super::pattern;
 use crate::config::shape::{Problem, Word};
+use crate::limit::algorithm::fixed_window::Align;
 use crate::limit::algorithm::zone::Zone;
 use crate::limit::schedule::{DAY, Days};
 
@@ -68,6 +69,30 @@ impl Word for ZoneName {
 
     fn schema() -> Json {
         json!({ "type": "string", "examples": ["Europe/Berlin", "UTC"] })
+    }
+}
+
+/// Where fixed windows begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct Alignment(pub(in crate::config) Align);
+
+impl Word for Alignment {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let align = match text {
+            "clock" | "UTC" => Some(Align::Utc),
+            "first_request" => Some(Align::FirstRequest),
+            zone => Zone::find(zone).map(Align::Zone),
+        };
+        align.map(Self).ok_or_else(|| {
+            Problem::new(
+                format!("`{text}` is no alignment and no time zone"),
+                "write clock, first_request, or a zone of the IANA database such as Europe/Berlin",
+            )
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "examples": ["clock", "first_request", "Europe/Berlin"] })
     }
 }
 

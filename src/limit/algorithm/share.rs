@@ -6,7 +6,7 @@
 
 use super::bucket::{self, greatest_common_divisor};
 use super::{Algorithm, Bucket, FixedWindow, InFlight, SlidingLog, SlidingWindow, State};
-use super::{fixed_window, sliding_log, sliding_window};
+use super::{fixed_window, penalty, sliding_log, sliding_window};
 
 /// Shares below this part of a limit are not told apart: every product stays far below 2^63.
 const MOST_PROXIES: u64 = 1000;
@@ -34,7 +34,7 @@ impl Algorithm {
         }
     }
 
-    /// A state of a window or a log of which only this is known: so much is used, and it equals "never seen"
+    /// A state of a window, a log or a penalty of which only this is known: so much is used, and it equals "never seen"
     /// at `ends_us`. Never freer than the one that it stands for.
     #[must_use]
     pub fn presumed(&self, used: u64, ends_us: i64, now_us: i64) -> Option<State> {
@@ -54,6 +54,14 @@ impl Algorithm {
                 let entries = (0..used.min(sliding_log::MOST_ENTRIES)).map(|_| ends_us - width).collect();
                 Some(State::Log(sliding_log::State { entries, window_us: log.window_us }))
             }
+            // How long the block was is not known; the next one is a second one at least.
+            Self::Penalty(penalty) => Some(State::Penalty(penalty::State {
+                strikes: 0,
+                length_us: penalty.block_us,
+                until_us: ends_us,
+                blocked_until_us: ends_us,
+                forgotten_at_us: ends_us.saturating_add(penalty.max_us.cast_signed()),
+            })),
             _ => None,
         }
     }

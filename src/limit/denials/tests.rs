@@ -28,6 +28,7 @@ fn reply(answer: Answer) -> Reply {
         wait_us: 0,
         retry_us: answer.retry_us,
         answers: SmallVec::from_slice(&[answer]),
+        instants: SmallVec::new(),
     }
 }
 

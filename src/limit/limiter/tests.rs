@@ -8,7 +8,7 @@ use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
 use crate::limit::key::{Key, KeyPart, NoClaims};
 use crate::limit::policy::{
-    Applies, Cost, Limit, Missing, Override, OverrideMatch, PathPattern, Settling, Share, Terms,
+    Applies, Cost, Limit, Missing, Mode, Override, OverrideMatch, PathPattern, Settling, Share, Terms,
 };
 use crate::limit::store::settings::{HashTags, RedisSettings, ServerAddress, Servers};
 

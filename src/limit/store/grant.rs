@@ -45,6 +45,7 @@ impl Granted {
             wait_us: 0,
             retry_us: if never { -1 } else { longest },
             answers: asks.iter().zip(&self.limits).map(|(ask, left)| left.answer(ask, place)).collect(),
+            instants: SmallVec::new(),
         }
     }
 }

@@ -84,17 +84,30 @@ impl MemoryStore {
     /// Keeps what another store said of a state, in a few bytes: when it equals "never seen", and how much of a
     /// window is used. A bucket goes on from there; for windows see [`MemoryStore::prepare`].
     pub fn remember(&self, ask: &Ask<'_>, answer: &Answer) {
-        if matches!(ask.algorithm, Algorithm::InFlight(_) | Algorithm::Penalty(_)) {
-            return;
+        match ask.algorithm {
+            Algorithm::InFlight(_) => return,
+            // Of a penalty, only a block.
+            Algorithm::Penalty(_) if answer.allowed => return self.forget(ask),
+            _ => {}
         }
         let now_us = self.now_us();
         let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
-        let full_at_us = now_us.saturating_add(i64::try_from(answer.reset_us).unwrap_or(i64::MAX));
+        let lasts_us = match ask.algorithm {
+            Algorithm::Penalty(_) => answer.retry_us.unsigned_abs(),
+            _ => answer.reset_us,
+        };
+        let full_at_us = now_us.saturating_add(i64::try_from(lasts_us).unwrap_or(i64::MAX));
         let is_bucket = ask.algorithm.bucket().is_some();
         let used = if is_bucket { 0 } else { ask.algorithm.capacity().saturating_sub(answer.remaining) };
         let mut states = self.shards[self.shard(name)].0.lock();
         states.remember(name, bucket::State::remembered(full_at_us, used), now_us);
         states.sweep(SWEPT, now_us);
+    }
+
+    /// Another store said that this state holds nothing.
+    fn forget(&self, ask: &Ask<'_>) {
+        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        self.shards[self.shard(name)].0.lock().forget(name);
     }
 
     /// Makes what was remembered of a state, or this proxy's share of it, the state itself, unless there is one

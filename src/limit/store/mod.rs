@@ -6,6 +6,8 @@ pub mod memory;
 pub mod redis;
 pub mod settings;
 
+use std::cell::RefCell;
+
 use smallvec::SmallVec;
 
 use super::algorithm::penalty::Watches;
@@ -100,9 +102,17 @@ pub struct Reply {
     pub retry_us: i64,
     /// One per [`Ask`], in order.
     pub answers: SmallVec<[Answer; 2]>,
+    /// Where several servers had a part in it: each answer's instant by its own server's clock. Else empty.
+    pub instants: SmallVec<[i64; 2]>,
 }
 
 impl Reply {
+    /// The instant of this answer by its server's clock, microseconds since 1970.
+    #[must_use]
+    pub fn instant_of(&self, position: usize) -> i64 {
+        self.instants.get(position).copied().unwrap_or(self.now_us)
+    }
+
     /// The reply that these evaluations of these asks make: granted when every enforced limit allowed.
     /// Penalties are told of denials first.
     #[must_use]
@@ -125,7 +135,25 @@ impl Reply {
             wait_us: if granted { wait_us } else { 0 },
             retry_us: if never { -1 } else { retry_us },
             answers,
+            instants: SmallVec::new(),
         }
+    }
+}
+
+/// Charges that stand in the store although the decision failed: in a Cluster, those of the servers that granted.
+#[derive(Debug, Default)]
+pub struct Stray(RefCell<SmallVec<[(usize, i64); 2]>>);
+
+impl Stray {
+    /// The ask at this position was charged, at this instant of its server's clock.
+    pub fn note(&self, position: usize, at_us: i64) {
+        self.0.borrow_mut().push((position, at_us));
+    }
+
+    /// When the ask at this position was charged, if it was.
+    #[must_use]
+    pub fn at(&self, position: usize) -> Option<i64> {
+        self.0.borrow().iter().find(|(noted, _)| *noted == position).map(|&(_, at_us)| at_us)
     }
 }
 

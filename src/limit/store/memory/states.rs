@@ -106,6 +106,12 @@ impl States {
         self.buckets.put(name, state);
     }
 
+    /// Nothing is kept of a state.
+    pub(super) fn forget(&mut self, name: u128) {
+        self.others.forget(name);
+        self.buckets.forget(name);
+    }
+
     /// Whether this state may be counted: it is known (of a window, what was remembered becomes its
     /// state), or there is room for it.
     pub(super) fn prepare(&mut self, name: u128, algorithm: &Algorithm, (now_us, proxies): (i64, u64)) -> bool {

@@ -82,6 +82,14 @@ impl Table {
         self.slots[index] = Slot::new(fingerprint, state);
     }
 
+    /// Removes a state, if it is there.
+    pub(super) fn forget(&mut self, fingerprint: u128) {
+        let index = self.probe(fingerprint);
+        if !self.slots[index].is_free() {
+            self.remove(index);
+        }
+    }
+
     /// Makes room for this fingerprint; whether a state that still meant something at `now_us` went.
     pub(super) fn evict_for(&mut self, fingerprint: u128, now_us: i64) -> bool {
         // Not beside the new one: that would drive what lasts and what does not apart, until some samples

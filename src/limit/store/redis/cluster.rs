@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::super::super::key::Subject;
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::ServerAddress;
-use super::super::{Ask, Reply};
+use super::super::{Ask, Reply, Stray};
 use super::keys::{KeyForm, slot_of};
 use super::log::Said;
 use super::node::{Kept, Node, Place};
@@ -96,21 +96,21 @@ impl Cluster {
     /// Decides all of `asks`: at once where they share a slot, else slot by slot.
     pub(super) async fn decide(
         &self,
-        now_us: Option<i64>,
-        deadline: Instant,
+        (now_us, deadline): (Option<i64>, Instant),
         asks: &[Ask<'_>],
+        stray: &Stray,
     ) -> Result<Reply, StoreErrorKind> {
         let form = self.form();
         let Some(first) = asks.first() else { return Err(StoreErrorKind::Protocol) };
         let turns = || Turns::new(&self.inner, asks.len(), now_us, deadline);
         if !self.has_in_one_slot(asks) {
-            return turns().take(groups::by_slot(asks, form)).await;
+            return turns().take(groups::by_slot(asks, form), stray).await;
         }
         match self.inner.send(form.slot(first), &Order::Decide { now_us, asks }, deadline).await? {
             Told::Decided(reply) => Ok(reply),
             Told::Elsewhere(Redirect::Split) if asks.len() > 1 => {
                 let one = groups::by_slot(asks, form);
-                turns().take(one.iter().flat_map(groups::Group::by_state).collect()).await
+                turns().take(one.iter().flat_map(groups::Group::by_state).collect(), stray).await
             }
             _ => Err(StoreErrorKind::Moved),
         }

@@ -41,7 +41,7 @@ use self::sentinel::Sentinels;
 use self::shared::Shared;
 use super::super::stats::{LimitStats, StoreErrorKind};
 use super::settings::{RedisSettings, Servers};
-use super::{Ask, Reply};
+use super::{Ask, Reply, Stray};
 
 /// One worker's store. Ends its background tasks when dropped.
 #[derive(Debug)]
@@ -88,7 +88,20 @@ impl RedisStore {
     /// After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may have charged all the same;
     /// so it has, in a Cluster, where limits of one shard were granted and another one failed.
     pub async fn decide_before(&self, deadline: Instant, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_by(None, deadline, asks).await
+        self.decide_by(None, deadline, asks, &Stray::default()).await
+    }
+
+    /// The same; what was surely charged when it fails is noted.
+    ///
+    /// # Errors
+    /// As [`RedisStore::decide_before`].
+    pub async fn decide_noting(
+        &self,
+        deadline: Instant,
+        asks: &[Ask<'_>],
+        stray: &Stray,
+    ) -> Result<Reply, StoreErrorKind> {
+        self.decide_by(None, deadline, asks, stray).await
     }
 
     /// The same by a given clock, microseconds since 1970 (tests; 0 is the server's).
@@ -96,7 +109,7 @@ impl RedisStore {
     /// # Errors
     /// As [`RedisStore::decide`].
     pub async fn decide_at(&self, now_us: i64, asks: &[Ask<'_>]) -> Result<Reply, StoreErrorKind> {
-        self.decide_by(Some(now_us), self.shared.deadline(), asks).await
+        self.decide_by(Some(now_us), self.shared.deadline(), asks, &Stray::default()).await
     }
 
     async fn decide_by(
@@ -104,6 +117,7 @@ impl RedisStore {
         now_us: Option<i64>,
         deadline: Instant,
         asks: &[Ask<'_>],
+        stray: &Stray,
     ) -> Result<Reply, StoreErrorKind> {
         match &self.topology {
             Topology::One(kept) => {
@@ -112,7 +126,7 @@ impl RedisStore {
                     Told::Granted(_) | Told::Settled | Told::Elsewhere(_) => Err(StoreErrorKind::Protocol),
                 }
             }
-            Topology::Cluster(cluster) => cluster.decide(now_us, deadline, asks).await,
+            Topology::Cluster(cluster) => cluster.decide((now_us, deadline), asks, stray).await,
         }
     }
 

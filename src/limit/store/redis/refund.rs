@@ -11,6 +11,8 @@ pub(super) struct Refund<'a> {
     slot: u16,
     /// As in the decision: `None` is the server's clock.
     now_us: Option<i64>,
+    /// The instant of the charge by its server's clock.
+    pub(super) charged_at_us: i64,
     settles: Vec<Settle<'a>>,
 }
 
@@ -24,7 +26,7 @@ impl<'a> Refund<'a> {
         };
         let settles: Vec<_> = asks.iter().filter(charged).map(|ask| given_back(ask, granted.now_us)).collect();
         let first = asks.first().filter(|_| !settles.is_empty())?;
-        Some(Self { slot: form.slot(first), now_us, settles })
+        Some(Self { slot: form.slot(first), now_us, charged_at_us: granted.now_us, settles })
     }
 
     /// The slot of its states.

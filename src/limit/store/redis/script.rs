@@ -319,6 +319,7 @@ fn reply(items: &[Value], asks: &[Ask<'_>]) -> Option<Reply> {
         wait_us: unsigned(&head[2])?,
         retry_us: integer(&head[3], -1)?,
         answers,
+        instants: SmallVec::new(),
     };
     let admitted = asks.iter().zip(&reply.answers).all(|(ask, answer)| ask.is_shadow() || answer.allowed);
     (admitted == reply.granted && !(reply.granted && reply.retry_us != 0)).then_some(reply)

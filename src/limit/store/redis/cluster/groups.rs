@@ -121,7 +121,8 @@ impl Merged {
     pub(super) fn new(asks: usize) -> Self {
         let unknown = Answer { allowed: true, remaining: 0, retry_us: 0, reset_us: 0 };
         let answers = std::iter::repeat_n(unknown, asks).collect();
-        Self { reply: Reply { granted: true, now_us: 0, wait_us: 0, retry_us: 0, answers }, replies: 0 }
+        let instants = SmallVec::from_elem(0, asks);
+        Self { reply: Reply { granted: true, now_us: 0, wait_us: 0, retry_us: 0, answers, instants }, replies: 0 }
     }
 
     /// Adds what a group was answered; further answers at the end of the reply are left out.
@@ -130,8 +131,10 @@ impl Merged {
         self.reply.now_us = self.reply.now_us.max(reply.now_us);
         self.reply.wait_us = self.reply.wait_us.max(reply.wait_us);
         for ((&place, ask), answer) in group.places.iter().zip(&group.asks).zip(&reply.answers) {
-            if let Some(known) = self.reply.answers.get_mut(place) {
-                *known = *answer;
+            if let (Some(known), Some(instant)) =
+                (self.reply.answers.get_mut(place), self.reply.instants.get_mut(place))
+            {
+                (*known, *instant) = (*answer, reply.now_us);
             }
             if !ask.is_shadow() && !answer.allowed {
                 self.reply.granted = false;

@@ -91,7 +91,14 @@ fn wide_and_narrow_are_told_by_the_kinds_of_the_parts() {
 
 fn reply(answers: &[Answer], wait_us: u64) -> Reply {
     let granted = answers.iter().all(|answer| answer.allowed);
-    Reply { granted, now_us: 1_700_000_000_000_001, wait_us, retry_us: 0, answers: answers.iter().copied().collect() }
+    Reply {
+        granted,
+        now_us: 1_700_000_000_000_001,
+        wait_us,
+        retry_us: 0,
+        answers: answers.iter().copied().collect(),
+        instants: SmallVec::new(),
+    }
 }
 
 fn answer(remaining: u64, retry_us: i64) -> Answer {

@@ -21,7 +21,7 @@ use super::super::refund::Refund;
 use super::Inner;
 use super::groups::{self, Group, Groups, Merged};
 use crate::limit::stats::StoreErrorKind;
-use crate::limit::store::{Ask, Reply};
+use crate::limit::store::{Ask, Reply, Stray};
 
 /// A decision under way.
 pub(super) struct Turns<'a> {
@@ -55,8 +55,8 @@ impl<'a> Turns<'a> {
     /// Asks group after group.
     ///
     /// # Errors
-    /// Why a limit that enforces was not decided, unless another one denied. Nothing is given back then.
-    pub(super) async fn take(mut self, groups: Groups<'a>) -> Result<Reply, StoreErrorKind> {
+    /// Why a limit that enforces was not decided, unless another one denied. Nothing is given back then, but noted.
+    pub(super) async fn take(mut self, groups: Groups<'a>, stray: &Stray) -> Result<Reply, StoreErrorKind> {
         self.pending = groups.into_iter().collect();
         let mut failure = None;
         while let Some(group) = self.pending.pop_front() {
@@ -80,11 +80,12 @@ impl<'a> Turns<'a> {
                 break;
             }
         }
-        self.charged.taken.clear();
-        match failure {
-            Some(kind) => Err(kind),
-            None => Ok(self.merged.into_reply()),
+        let taken = std::mem::take(&mut self.charged.taken);
+        let Some(kind) = failure else { return Ok(self.merged.into_reply()) };
+        for (group, refund) in &taken {
+            group.places.iter().for_each(|&place| stray.note(place, refund.charged_at_us));
         }
+        Err(kind)
     }
 
     async fn ask(&self, group: &Group<'a>) -> Result<Told, StoreErrorKind> {

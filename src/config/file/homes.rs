@@ -1,0 +1,42 @@
+//! Where a key belongs that stands in the wrong place.
+
+use super::limit::{LimitMatch, Shadow};
+use super::{Expectation, File, Limit, Listener, Match, Penalty, Redis, Response, Route, Sending, Store, Upstream};
+
+/// A place, and the keys that exist there.
+type Home = (&'static str, &'static [&'static str]);
+
+const AN_ITEM_OF_LIMITS: Home = ("in an item of `limits`", Limit::KNOWN);
+const AN_ITEM_OF_ROUTES: Home = ("in an item of `routes`", Route::KNOWN);
+const THE_TOP: Home = ("at the top of the file", File::KNOWN);
+
+/// The place (`in an item of …`) where a key exists, for one that does not exist in this shape; the likeliest of several.
+pub(in crate::config) fn home_of(shape: &str, key: &str) -> Option<&'static str> {
+    let homes: &[Home] = match shape {
+        "File" => &[
+            AN_ITEM_OF_LIMITS,
+            AN_ITEM_OF_ROUTES,
+            ("in `match` of a route", Match::KNOWN),
+            ("in a listener below `listeners`", Listener::KNOWN),
+            ("in an upstream below `upstreams`", Upstream::KNOWN),
+            ("in `store`", Store::KNOWN),
+            ("in `redis` of the store", Redis::KNOWN),
+        ],
+        "Route" => &[AN_ITEM_OF_LIMITS, ("in `match`", Match::KNOWN), THE_TOP],
+        "Limit" => &[
+            ("in `penalty`", Penalty::KNOWN),
+            ("in `match`", LimitMatch::KNOWN),
+            ("in `response`", Response::KNOWN),
+            ("in `shadow`", Shadow::KNOWN),
+            ("in `match` of the route", Match::KNOWN),
+            ("in the route", Route::KNOWN),
+            THE_TOP,
+        ],
+        "Override" | "TierTerms" | "Schedule" => &[("in the limit itself", Limit::KNOWN)],
+        "Redis" => &[("in `store`, beside `redis`", Store::KNOWN)],
+        "Store" => &[("in `redis`", Redis::KNOWN)],
+        "Trial" => &[("in `send`", Sending::KNOWN), ("in `expect`", Expectation::KNOWN)],
+        _ => &[],
+    };
+    homes.iter().find(|(_, keys)| keys.contains(&key)).map(|(home, _)| *home)
+}

@@ -1,0 +1,50 @@
+//! Logs, metrics, the admin listener and the end of the process, expanded.
+
+use super::{Lines, quoted};
+use crate::config::{AccessLogClass, AccessLogFormat, Config, LogFormat};
+use crate::units::DurationText;
+
+pub(super) fn process(out: &mut Lines, config: &Config) {
+    let format = match config.log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Pretty => "pretty",
+        LogFormat::Json => "json",
+    };
+    let level = config.log.level.as_str().to_ascii_lowercase();
+    out.pair(0, "log", format_args!("{{ level: {level}, format: {format} }}"));
+    if let Some(log) = &config.access_log {
+        out.line(0, "access_log:");
+        out.pair(
+            2,
+            "format",
+            match log.format {
+                AccessLogFormat::Json => "json",
+                AccessLogFormat::Combined => "combined",
+            },
+        );
+        out.list(
+            2,
+            "only",
+            log.only.iter().map(|class| match class {
+                AccessLogClass::Limited => "limited".to_owned(),
+                AccessLogClass::Errors => "errors".to_owned(),
+            }),
+        );
+        out.pair(2, "sample", quoted(&format!("{}%", log.sample * 100.0)));
+    }
+    out.pair(0, "metrics", format_args!("{{ path: {} }}", quoted(&config.metrics_path)));
+    match &config.admin {
+        Some(admin) => {
+            out.line(0, "admin:");
+            out.pair(2, "address", quoted(&admin.address.to_string()));
+            if admin.token.is_some() {
+                out.line(2, "# token_file: given");
+            }
+        }
+        None => out.pair(0, "admin", "none"),
+    }
+    let shutdown = config.shutdown;
+    let (delay, grace) = (DurationText(shutdown.delay), DurationText(shutdown.grace));
+    out.pair(0, "shutdown", format_args!("{{ delay: {delay}, grace: {grace} }}"));
+    out.pair(0, "workers", config.workers);
+}
