@@ -20,7 +20,7 @@ use super::shape::{Problem, Word};
 pub(super) use claims::Claims;
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
-pub(super) use network::{Address, Blocks, OverrideKey, without_host_bits};
+pub(super) use network::{Address, Blocks, OverrideKey, network, without_host_bits};
 pub(super) use quantity::{Allowance, Share};
 pub(super) use request::HeaderText;
 pub(super) use short::{InMemory, Off};

@@ -5,6 +5,7 @@
 //! length (`10:ip=1.2.3.412:route=orders`), so that no value can pass for another.
 
 mod claims;
+mod named;
 mod network;
 mod subject;
 mod text;
@@ -95,17 +96,21 @@ pub enum Hashing {
 
 /// What a key makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once; a box would be an allocation per request")]
 pub enum Found<'a> {
     /// Every part is present.
     Present {
         /// What is counted by.
         subject: Subject,
-        /// The parts' decoded values, in order (overrides are matched against them).
-        values: SmallVec<[KeyValue<'a>; 2]>,
+        /// The parts and their decoded values, in order (overrides are matched against them).
+        values: Values<'a>,
     },
     /// A part has none of its alternatives in this request.
     Missing,
 }
+
+/// The parts that decided, each with its value.
+pub type Values<'a> = SmallVec<[(&'a KeyPart, KeyValue<'a>); 2]>;
 
 /// The value of one part of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +129,10 @@ pub struct KeyValue<'a> {
 pub struct AmbiguousKey;
 
 pub use claims::{Claim, Claims, NoClaims};
+pub use named::{CLIENT_IP, part_of, spellings};
 pub(in crate::limit) use network::enter;
 pub use network::{Network, network_of, own};
-pub(in crate::limit) use subject::{write_address, write_value};
+pub(in crate::limit) use subject::{write as write_part, write_address};
 pub use text::{KeyError, MAX_NAME};
 
 impl KeyValue<'_> {
@@ -168,7 +174,7 @@ impl Key {
     ///
     /// # Errors
     /// When the part that decides occurs twice.
-    pub fn subject<'a>(&self, facts: &Facts<'a>, hashing: &Hashing) -> Result<Found<'a>, AmbiguousKey> {
+    pub fn subject<'a>(&'a self, facts: &Facts<'a>, hashing: &Hashing) -> Result<Found<'a>, AmbiguousKey> {
         let mut subject = Subject::new();
         let mut values = SmallVec::new();
         for alternatives in &self.parts {
@@ -180,7 +186,7 @@ impl Key {
                 subject::write(&mut one, part, &value, hashing);
                 subject::write_counted(&mut subject, &one);
             }
-            values.push(value);
+            values.push((part, value));
         }
         Ok(Found::Present { subject, values })
     }

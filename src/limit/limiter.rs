@@ -216,7 +216,7 @@ impl Limiter {
 
     /// Takes a place to wait in, when the request may have to.
     fn reserve(&self, plan: &Plan<'_>) -> Result<Option<Hold>, NoPlace> {
-        if plan.may_wait() { self.holds.reserve().map(Some).ok_or(NoPlace) } else { Ok(None) }
+        plan.waits_under().map(|limit| self.holds.reserve(limit).ok_or(NoPlace)).transpose()
     }
 
     /// The verdict from remembered denials alone; nothing is charged anywhere.
@@ -260,7 +260,7 @@ impl Drop for Limiter {
     }
 }
 
-/// All places to wait in are taken.
+/// No place to wait in is left for the limit.
 struct NoPlace;
 
 fn overflow<'a>() -> Verdict<'a> {

@@ -9,7 +9,7 @@ use super::algorithm::Algorithm;
 use super::bill::Account;
 use super::decision::{Allowed, Decision, Outcome, Source};
 use super::dynamic::Snapshot;
-use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyValue, Subject, value_of};
+use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyPart, KeyValue, Subject, value_of};
 use super::policy::{Limit, Missing, Mode, Policy, Terms};
 use super::schedule::Schedules;
 use super::store::{Ask, Reply};
@@ -22,6 +22,9 @@ pub(super) struct Plan<'a> {
     /// Denied at once: `0/s`, or a key missing under `missing: deny`.
     pub(super) denied: SmallVec<[Decision<'a>; 2]>,
 }
+
+/// What those are counted by that carry no part of the key.
+const CLIENT: &KeyPart = &KeyPart::ClientIp { ipv6_prefix: 128 };
 
 /// One limit that a store is to count.
 #[derive(Debug)]
@@ -122,12 +125,12 @@ impl<'a> Reading<'a> {
                 Missing::Skip => return Ok(Self::Skipped),
                 Missing::Deny => return Ok(Self::without_key()),
                 Missing::ClientIp { ipv6_prefix } => {
-                    (key::client_subject(facts, ipv6_prefix), smallvec![KeyValue::client(facts)], true)
+                    (key::client_subject(facts, ipv6_prefix), smallvec![(CLIENT, KeyValue::client(facts))], true)
                 }
             },
         };
         let (terms, because) = terms_for(policy, &values, facts, situation)?;
-        let is_ipv6 = || values.iter().any(|value| value.address.is_some_and(|address| address.is_ipv6()));
+        let is_ipv6 = || values.iter().any(|(_, value)| value.address.is_some_and(|address| address.is_ipv6()));
         let networks = match policy.networks.as_slice() {
             networks @ [_, ..] if is_ipv6() => key::enter(&mut subject, networks, facts, situation.hashing)?,
             _ => Vec::new(),
@@ -145,7 +148,7 @@ impl<'a> Reading<'a> {
 /// What holds for a key: what was set while the proxy runs before an override of the file before a tier before a schedule before the policy's own terms.
 fn terms_for<'a>(
     policy: &'a Policy,
-    values: &[KeyValue<'_>],
+    values: &[(&KeyPart, KeyValue<'_>)],
     facts: &Facts<'_>,
     situation: Situation<'_, 'a>,
 ) -> Result<(&'a Terms, Because), AmbiguousKey> {
@@ -278,13 +281,14 @@ impl<'a> Plan<'a> {
         Some((outcome, std::mem::take(&mut self.denied)))
     }
 
-    /// Whether an enforced leaky bucket may make the request wait.
-    pub(super) fn may_wait(&self) -> bool {
-        self.counted.iter().any(|planned| {
+    /// The name of the first enforced leaky bucket that may make the request wait.
+    pub(super) fn waits_under(&self) -> Option<&'a Arc<str>> {
+        let may_wait = |planned: &&Planned<'_>| {
             planned.cost > 0
                 && planned.mode == Mode::Enforce
                 && matches!(planned.limit.algorithm, Algorithm::LeakyBucket { .. })
-        })
+        };
+        self.counted.iter().find(may_wait).map(|planned| &planned.policy.name)
     }
 
     /// Whether a granted request was charged to this: the rates of a shadow limit are charged together or not at all.
@@ -357,8 +361,8 @@ pub(super) fn with_denied<'a>(
 }
 
 /// The first override that names one of the key's values.
-fn override_for(policy: &Policy, values: &[KeyValue<'_>]) -> Option<usize> {
+fn override_for(policy: &Policy, values: &[(&KeyPart, KeyValue<'_>)]) -> Option<usize> {
     policy.overrides.iter().position(|entry| {
-        entry.matches.iter().any(|matches| values.iter().any(|value| matches.matches(&value.bytes, value.address)))
+        entry.matches.iter().any(|matches| values.iter().any(|(part, value)| matches.matches(part, value)))
     })
 }

@@ -1,6 +1,5 @@
 //! A policy: one named limit as the configuration states it, ready to be asked.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::algorithm::Algorithm;
 pub use super::cost::{Answered, Cost, LARGEST as LARGEST_COST, Settling, Statuses};
 use super::dynamic::Rules;
 use super::fingerprint;
-use super::key::{Facts, Found, Hashing, Key, KeyPart, Network, client_subject};
+use super::key::{Facts, Found, Hashing, Key, KeyPart, KeyValue, Network, client_subject};
 use super::schedule::Schedules;
 use crate::units::Rate;
 
@@ -119,8 +118,13 @@ pub struct Override {
 pub enum OverrideMatch {
     /// An address block, matched against a key that is a client address (the whole address, not its /64).
     Network(ipnet::IpNet),
-    /// An exact key value (for a combined key: the value of any one part).
-    Value(Box<str>),
+    /// An exact value of one part of the key, and of no other.
+    Value {
+        /// The part.
+        part: KeyPart,
+        /// Its value, decoded.
+        value: Box<str>,
+    },
 }
 
 /// Terms by the value of a key part.
@@ -324,12 +328,12 @@ impl PathPattern {
 }
 
 impl OverrideMatch {
-    /// Whether a key part's decoded value, or the client address it stands for, is meant.
+    /// Whether the value of this part, or the client address that it stands for, is meant.
     #[must_use]
-    pub fn matches(&self, value: &[u8], address: Option<IpAddr>) -> bool {
+    pub fn matches(&self, found: &KeyPart, found_value: &KeyValue<'_>) -> bool {
         match self {
-            Self::Network(network) => address.is_some_and(|address| network.contains(&address)),
-            Self::Value(exact) => exact.as_bytes() == value,
+            Self::Network(network) => found_value.address.is_some_and(|address| network.contains(&address)),
+            Self::Value { part, value } => value.as_bytes() == &*found_value.bytes && part == found,
         }
     }
 }

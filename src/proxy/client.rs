@@ -4,6 +4,8 @@
 //! so the list is walked from its end: the first address that is not a trusted proxy is the client.
 //! Whatever stands before it could have been written by anyone.
 
+mod forwarded;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,20 +68,14 @@ fn forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     lines.rev().flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','))
 }
 
-/// The `for` parameters of every Forwarded line, last first (RFC 7239 §5.2). An element without one
-/// yields an empty entry, which ends the walk.
+/// The `for` parameters of every Forwarded line, last first (RFC 7239 §5.2). An element without one, or a line that
+/// cannot be read, yields an empty entry, which ends the walk.
 fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(http::header::FORWARDED).iter();
-    lines.rev().flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')).map(for_parameter)
-}
-
-fn for_parameter(element: &[u8]) -> &[u8] {
-    let parameters = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let value = parameters
-        .filter_map(|pair| pair.split_at_checked(4))
-        .find_map(|(name, value)| name.eq_ignore_ascii_case(b"for=").then_some(value));
-    let value = value.unwrap_or_default();
-    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+    lines.rev().flat_map(|line| {
+        let hops = forwarded::hops(line.as_bytes()).unwrap_or_else(|| forwarded::Hops::from_slice(&[b""]));
+        hops.into_iter().rev()
+    })
 }
 
 /// The one address in a field of its own; a field that occurs twice proves nothing.

@@ -38,6 +38,13 @@ fn limits(limits: &str) -> String {
     format!("listen: :8080\nupstream: echo\nlimits: [{limits}]\n")
 }
 
+/// A route with this match and these limits on line 4.
+fn hosted(matches: &str, limits: &str) -> String {
+    format!(
+        "listen: :8080\nupstreams: {{ a: echo }}\nroutes:\n  - {{ name: a, upstream: a, {matches}, limits: [{limits}] }}\n"
+    )
+}
+
 /// A limit with these schedules, from column 53 of line 3 on.
 fn schedules(schedules: &str) -> String {
     limits(&format!("{{ key: client_ip, rate: 1/s, schedules: [ {schedules}] }}")).replace("[ {", "[{")
@@ -215,6 +222,18 @@ fn every_mistake_in_a_limit_has_its_place_and_its_cure() {
         (&limits("{ key: client_ip, rate: 1/s, mode: shadwo }"), "3:45", &["did you mean `shadow`?"]),
         (&limits("{ key: client_ip, rate: 1/s, match: { path: /a* } }"), "3:54", &["`/exact` or `/prefix/*`"]),
         (&limits("{ key: client_ip, rate: 1/s, overrides: [{ rate: 2/s }] }"), "3:53", &["this override has no key"]),
+        (
+            &limits(
+                "{ key: ['cookie:tenant', 'header:x-device | client_ip'], rate: 1/s, overrides: [{ key: [10.0.0.1, acme], rate: 2/s }] }",
+            ),
+            "3:108",
+            &["`acme` could be", "say of which part: write `cookie:tenant=acme` or `header:x-device=acme`"],
+        ),
+        (
+            &limits("{ key: global, rate: 1/s, overrides: [{ key: acme, rate: 2/s }] }"),
+            "3:55",
+            &["all requests are one key here"],
+        ),
         (
             &limits("{ key: client_ip, rate: 1/s, overrides: [{ key: monitor, rate: unlimited }] }"),
             "3:58",
@@ -525,12 +544,28 @@ fn every_mistake_is_found_in_one_run() {
 }
 
 #[test]
+fn a_limit_by_host_is_no_doubt_where_hosts_cannot_be_invented_or_addresses_count_too() {
+    let named = hosted("match: { host: [example.com, www.example.com] }", "{ key: host, rate: 1/s }");
+    let beside = limits("{ key: host, rate: 1/s }, { key: client_ip, rate: 1/s }");
+    let everywhere = named.clone() + "limits: [{ key: [host, method], rate: 2/s }]\n";
+    for text in [named, beside, everywhere] {
+        assert!(!warnings(&text).contains("warning"), "{text}");
+    }
+}
+
+#[test]
 fn what_is_doubtful_is_a_warning() {
     let redis = "store: { redis: { url: redis://127.0.0.1 } }\n";
     let two = "{ name: a, key: client_ip, rate: 1/s, burst: 5 }, { name: b, key: client_ip, rate: 2/s, burst: 10 }";
     let cases: &[(String, &str, &str)] = &[
         (limits(two), "3:68", "this limit can never bind: `a` has the same key and is tighter"),
         (limits("{ key: 'header:x-key', rate: 1/s }"), "3:17", "a client leaves this limit behind"),
+        (limits("{ key: host, rate: 1/s }"), "3:17", "by inventing another host"),
+        (
+            hosted("match: { host: '*.example.com' }", "{ key: [host, method], rate: 1/s }"),
+            "4:74",
+            "name `host:` in the",
+        ),
         (
             limits(
                 "{ name: a, key: client_ip, algorithm: sliding_log, rate: 1/s, \
@@ -570,14 +605,11 @@ fn what_is_doubtful_is_a_warning() {
             "`10.1.2.3` never gets as far as here",
         ),
         (
-            limits("{ key: host, rate: 1/s, overrides: [{ key: [a, b], rate: 2/s }, { key: [b, c], rate: 3/s }] }"),
+            limits(
+                "{ key: host, rate: 1/s, overrides: [{ key: [a, b], rate: 2/s }, { key: [b, c], rate: 3/s }] }, { key: client_ip, rate: 9/s }",
+            ),
             "3:82",
             "`b` never gets as far as here",
-        ),
-        (
-            limits("{ key: global, rate: 1/s, overrides: [{ key: 10.0.0.0/8, rate: 2/s }] }"),
-            "3:36",
-            "all requests are one key here",
         ),
         (limits("") + "trusted_proxies: 0.0.0.0/0", "4:18", "each client chooses its own address"),
         (limits("") + "client_ip: { header: cf-connecting-ip }", "4:22", "this field is never believed"),
@@ -608,12 +640,12 @@ fn what_may_be_meant_is_no_warning() {
         limits("{ key: client_ip, rate: 9/s, cost: { default: 1, PURGE: 2, QUERY: 3, PROPFIND: 4 } }"),
         // All of 4xx but 404.
         limits("{ key: client_ip, rate: 9/s, count: { status: 4xx }, refund: { status: 404 } }"),
-        // The second may be the value of the field.
+        // The second is a value of the field.
         limits(
             "{ key: 'header:x-id | client_ip', rate: 1/s, \
-             overrides: [{ key: 10.0.0.0/8, rate: 2/s }, { key: 10.1.2.3, rate: 3/s }] }, { key: client_ip, rate: 9/s }",
+             overrides: [{ key: 10.0.0.0/8, rate: 2/s }, { key: 'header:x-id=10.1.2.3', rate: 3/s }] }, { key: client_ip, rate: 9/s }",
         ),
-        limits("{ key: host, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }"),
+        limits("{ key: host, rate: 1/s, overrides: [{ key: 10.0.0.1/8, rate: 2/s }] }, { key: client_ip, rate: 9/s }"),
         "listen: :8080\nupstream: echo\nlimits: []\n".to_owned(),
     ] {
         let out = warnings(&text);
@@ -711,10 +743,12 @@ fn an_override_is_a_block_where_addresses_are_counted_and_a_value_elsewhere() {
             limits(&format!("{{ name: a, key: {key}, rate: 1/s, overrides: [{{ key: 10.0.0.1, rate: 0/s }}] }}"));
         read(&text).unwrap().config.policies[0].overrides[0].matches.clone()
     };
-    let (network, value) = (Network("10.0.0.1/32".parse().unwrap()), Value("10.0.0.1".into()));
-    assert!(matches!(&*of("client_ip"), [only] if *only == network));
-    assert!(matches!(&*of("host"), [only] if *only == value));
-    assert_eq!(of("'header:x-id | client_ip'"), [network, value]);
+    let network = [Network("10.0.0.1/32".parse().unwrap())];
+    let value = Value { part: tollgate::limit::key::KeyPart::Host, value: "10.0.0.1".into() };
+    assert_eq!(of("client_ip"), network);
+    assert_eq!(of("host"), [value]);
+    assert_eq!(of("'header:x-id | client_ip'"), network, "never a value that clients write");
+    assert_eq!(of("'header:x-id'"), network, "those without the field are counted by address");
 }
 
 #[test]

@@ -808,6 +808,16 @@ fn claims_and_keys_belong_together() {
     assert_eq!(check(&format!("{}{jwt}", limits("jwt:sub"))), "");
     let out = check(&format!("{}{jwt}", limits("jwt:sub | header:x-api-key")));
     assert!(out.contains("a client leaves this limit behind"), "{out}");
+    let skipping = |more: &str| {
+        let limit = "{ key: 'jwt:sub', missing: skip, rate: 1/s }";
+        check(&format!("listen: :8080\nupstream: echo\nlimits: [{limit}{more}]\n{jwt}"))
+    };
+    let out = skipping("");
+    assert!(
+        out.contains("not believed, passes this limit uncounted") && out.contains("leave `missing: skip` out"),
+        "{out}"
+    );
+    assert_eq!(skipping(", { key: client_ip, rate: 1/s }"), "");
     let redis = "store: { redis: { url: redis://127.0.0.1 } }\n";
     assert!(check(&format!("{}{jwt}{redis}", limits("jwt:sub"))).contains("stand in Redis as an unkeyed hash"));
     assert!(check(&format!("{}jwt: {{}}\n", limits("jwt:sub"))).contains("1 error in"), "one mistake, told once");

@@ -191,3 +191,34 @@ fn a_huge_key_is_a_key_like_any_other() {
     assert_own_count(&proxy, &request().header("x-api-key", &huge));
     assert_own_count(&proxy, &request().header("x-api-key", &format!("{huge}2")));
 }
+
+#[test]
+fn a_comma_inside_quotes_divides_nothing_in_forwarded() {
+    let proxy = Tollgate::start(
+        "listen: 127.0.0.1:0\nupstream: echo\ntrusted_proxies: [127.0.0.1/32]\nclient_ip: { header: forwarded }\n\
+         limits: [{ name: two, key: client_ip, rate: 2/h }]\n",
+    );
+    let forwarded = |value: &str| request().header("forwarded", value);
+    assert_own_count(&proxy, &forwarded("for=192.0.2.9"));
+    for same in [
+        r#"for=192.0.2.9;host="a,for=203.0.113.7;x=""#,
+        r#"for=192.0.2.9;host="a\",for=203.0.113.7;x=""#,
+        r#"host="a;for=203.0.113.7,b";For="192.0.2.9:4711""#,
+        "for=203.0.113.7 , ;for=192.0.2.9;",
+    ] {
+        assert_same_count(&proxy, &forwarded(same));
+    }
+    assert_own_count(&proxy, &request());
+    for nonsense in [
+        r#"for=203.0.113.7;host="a"#,
+        r#"for=203.0.113.7;host="a\"#,
+        r#"for=203.0.113.7;x=", for="[2001:db8::1]:80""#,
+        r#"host="a"b, for=203.0.113.7"#,
+        "for=203.0.113.7;for=192.0.2.9",
+        "for=203.0.113.7 x",
+        "for=203.0.113.7;host",
+        "for:203.0.113.7",
+    ] {
+        assert_same_count(&proxy, &forwarded(nonsense));
+    }
+}

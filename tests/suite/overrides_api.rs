@@ -278,7 +278,7 @@ fn a_thousand_overrides_fit_and_no_more() {
             // As another proxy would have left them: a thousand in the hash.
             assert_eq!(put(0), 200);
             let fill = "local ends = redis.call('TIME')[1] * 1000 + 3600000 for n = 1, 999 do redis.call('HSET', KEYS[1], \
-                        'calls/all@=#' .. n, string.format('%.0f 8/d 8', ends)) end \
+                        'calls/all@header:x-id=#' .. n, string.format('%.0f 8/d 8', ends)) end \
                         redis.call('HSET', KEYS[1], '~version', '7') return redis.call('HLEN', KEYS[1])";
             assert_eq!(redis.cli(&["EVAL", fill, "1", "tollgate:{~overrides}:h1"]), "1001");
         }

@@ -130,6 +130,23 @@ fn guesses_at_once_are_no_more_than_guesses_one_by_one() {
 }
 
 #[test]
+fn guesses_under_other_spellings_of_the_login_meet_limits_too() {
+    let upstream = obedient();
+    let proxy = recipe_before(&upstream.url(), "brute-force-login.yaml");
+    let guess = |path: &str| proxy.client().send(&Request::post(path, b"").header("x-answer", "401"));
+    let paths = ["/login", "/login/", "/LOGIN", "/Login/", "/login/x/../"];
+    assert_eq!(paths.map(|path| guess(path).status), [401; 5]);
+    for path in paths {
+        assert!(guess(path).text().contains("\"failures\""), "{path} is counted with the others");
+    }
+    let odd = ["/login;x=1", "/login%20", "/lOgIn"];
+    let wrong = odd.iter().cycle().take(60).filter(|path| guess(path).status == 401).count();
+    assert_eq!(wrong, 30);
+    assert!(guess("/other").text().contains("\"failures-elsewhere\""));
+    assert_eq!(proxy.client().send(&Request::get("/login")).status, 200, "who looks at the form is not counted");
+}
+
+#[test]
 fn tokens_are_charged_by_what_the_answer_says() {
     let upstream = obedient();
     let proxy = recipe_before(&upstream.url(), "llm-tokens.yaml");

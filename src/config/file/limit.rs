@@ -124,7 +124,7 @@ keys! {
 keys! {
     /// Another rate for some keys.
     Override {
-        /// Key values, or address blocks where the key is `client_ip`. Required.
+        /// Key values, or address blocks where requests are counted by address; `jwt:tenant=acme` where several parts of the limit's key have values. Required.
         key: OneOrMany<OverrideKey>,
         /// A rate or a list of rates, `0/s` (deny) or `unlimited`. Required, unless `in_flight` is given.
         rate: OneOrMany<Allowance>,

@@ -76,14 +76,15 @@ fn overrides(out: &mut Lines, indent: usize, policy: &Policy) {
         out.line(indent, "overrides:");
     }
     for given in &policy.overrides {
-        let secret = policy.key.parts.iter().flatten().any(|part| !matches!(part, KeyPart::ClientIp { .. }));
+        // What a value must be written behind.
+        let several = policy.key.named_parts().len() > 1;
         let keys: Vec<_> = given
             .matches
             .iter()
             .map(|matches| match matches {
                 OverrideMatch::Network(network) => quoted(&network.to_string()),
-                OverrideMatch::Value(_) if secret => quoted("***"),
-                OverrideMatch::Value(value) => quoted(value),
+                OverrideMatch::Value { part, .. } if several => quoted(&format!("{part}=***")),
+                OverrideMatch::Value { .. } => quoted("***"),
             })
             .collect();
         out.line(indent + 2, format_args!("- key: [{}]", keys.join(", ")));

@@ -144,9 +144,5 @@ fn naming(key: &Key, missing: Missing) -> Naming {
         Missing::ClientIp { ipv6_prefix } if key.may_be_missing() => Some(ipv6_prefix),
         _ => None,
     };
-    Naming {
-        by_value: !parts().all(|part| matches!(part, KeyPart::ClientIp { .. } | KeyPart::Global)),
-        ipv6_prefix: own_prefix.or(for_want_of_a_key),
-        client_chosen: parts().any(KeyPart::is_hashed),
-    }
+    Naming { parts: key.named_parts(), ipv6_prefix: own_prefix.or(for_want_of_a_key) }
 }

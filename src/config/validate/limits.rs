@@ -65,7 +65,7 @@ impl Check<'_> {
         let networks = self.networks(limit, key.as_ref(), missing);
         let place = Place { limit, state_id: &name, cost: &cost, scope, networks: &networks };
         let terms = self.terms(place);
-        let overrides = self.overrides(place);
+        let overrides = self.overrides(place, key.as_ref(), missing);
         let tiers = self.tiers(place, known.ipv6_prefix);
         if let Some(by) = limit.tiers.get().and_then(|tiers| tiers.by.spanned()) {
             known.places.add_tiers(&name, by.span);

@@ -1,35 +1,27 @@
-//! Overrides: other terms for single keys and address blocks.
+//! Overrides of the file: other terms for single keys and address blocks.
 
 use super::Check;
 use super::terms::{Place, Stated};
 use crate::config::file;
 use crate::config::shape::Spanned;
-use crate::config::values::{KeyChoice, OverrideKey, without_host_bits};
-use crate::limit::key::KeyPart;
-use crate::limit::policy::{Override, OverrideMatch};
+use crate::config::values::{OverrideKey, network, without_host_bits};
+use crate::limit::key::{self, Key, KeyPart};
+use crate::limit::policy::{Missing, Override, OverrideMatch};
 
 /// What the keys of overrides may stand for under a limit.
-#[derive(Clone, Copy)]
 struct Naming {
-    /// Values, where the limit counts by anything but addresses.
-    by_value: bool,
+    /// Values of these parts.
+    parts: Vec<KeyPart>,
     /// Address blocks, where it counts by address or may do so for want of a key.
     by_address: bool,
-    /// Nothing, where all requests are one key.
-    of_nothing: bool,
-    /// Nothing that is known: the limit's key could not be read.
-    unknown: bool,
 }
 
 impl Check<'_> {
-    pub(super) fn overrides(&mut self, place: Place<'_>) -> Option<Vec<Override>> {
+    /// The overrides of a limit; none stands for anything where the limit's key could not be read.
+    pub(super) fn overrides(&mut self, place: Place<'_>, key: Option<&Key>, missing: Missing) -> Option<Vec<Override>> {
         let Place { limit, state_id: name, .. } = place;
+        let naming = key.map(|key| Naming::of(key, missing));
         let listed = limit.overrides.get().map(|list| list.0.as_slice()).unwrap_or_default();
-        let naming = Naming::of(limit);
-        if let (true, Some(key), [_, ..]) = (naming.of_nothing, limit.overrides.key(), listed) {
-            let help = "leave `overrides` out, or count by a key that tells requests apart";
-            self.warn(key, "all requests are one key here, and no override names it", help);
-        }
         let mut overrides = Vec::new();
         let mut taken = Vec::new();
         for (position, given) in listed.iter().enumerate() {
@@ -37,7 +29,7 @@ impl Check<'_> {
             let id = format!("{name}@{}", position + 1);
             let stated = Stated { rate: &given.rate, burst: &given.burst, in_flight: &given.in_flight };
             let terms = self.terms_of(stated, Place { state_id: &id, ..place });
-            let matches = self.override_keys(given, naming, &taken);
+            let matches = naming.as_ref().map(|naming| self.override_keys(given, naming, &taken)).unwrap_or_default();
             taken.extend(matches.iter().cloned());
             overrides.push(terms.map(|terms| Override { matches, terms }));
         }
@@ -57,54 +49,68 @@ impl Check<'_> {
     fn override_keys(
         &mut self,
         given: &Spanned<file::Override>,
-        naming: Naming,
+        naming: &Naming,
         taken: &[OverrideMatch],
     ) -> Vec<OverrideMatch> {
         let mut matches = Vec::new();
         for key in given.key.get().into_iter().flat_map(|list| &list.0) {
-            let of_key = self.override_key(key, naming);
-            if !of_key.is_empty() && of_key.iter().all(|one| taken.iter().any(|other| covers(other, one))) {
+            let Some(of_key) = self.override_key(key, naming) else { continue };
+            if taken.iter().any(|other| covers(other, &of_key)) {
                 self.warn(
                     key.span,
                     format!("`{}` never gets as far as here: an override above has it already", key.text),
                     "the first that matches wins: put the narrower one first",
                 );
             }
-            matches.extend(of_key);
+            matches.push(of_key);
         }
         matches
     }
 
-    fn override_key(&mut self, key: &Spanned<OverrideKey>, naming: Naming) -> Vec<OverrideMatch> {
-        if !naming.by_value && key.network.is_none() && !naming.unknown {
-            self.error(
-                key.span,
-                format!("`{}` is not an address, and this limit counts by client address", key.text),
-                "write addresses or blocks, such as 10.20.0.0/16",
-            );
+    /// An address or a block where the limit may count by address, else the value of one part. Never both:
+    /// whoever writes an address into a field would pass for its owner.
+    fn override_key(&mut self, key: &Spanned<OverrideKey>, naming: &Naming) -> Option<OverrideMatch> {
+        let text = key.text.as_str();
+        let block = key.network.or_else(|| network(text.strip_prefix(key::CLIENT_IP)?));
+        if let (Some(block), true) = (block, naming.by_address) {
+            if let Err(problem) = without_host_bits(block) {
+                self.reader.error(key.span, problem);
+            }
+            return Some(OverrideMatch::Network(block));
         }
-        let block = key.network.filter(|_| naming.by_address);
-        if let Some(Err(problem)) = block.map(without_host_bits) {
-            self.reader.error(key.span, problem);
+        if let Some((part, begin)) = key::part_of(&naming.parts, text.as_bytes()) {
+            return Some(OverrideMatch::Value { part: part.clone(), value: text[begin..].into() });
         }
-        let value = naming.by_value.then(|| OverrideMatch::Value(key.text.as_str().into()));
-        block.map(OverrideMatch::Network).into_iter().chain(value).collect()
+        let (message, help) = naming.problem(text);
+        self.error(key.span, message, help);
+        None
     }
 }
 
 impl Naming {
-    fn of(limit: &file::Limit) -> Self {
-        let choices = || limit.key.get().into_iter().flat_map(|key| &key.0).map(|choice| &choice.value);
-        let parts = || choices().flat_map(|choice| &choice.0);
-        let is_address = |part: &KeyPart| matches!(part, KeyPart::ClientIp { .. });
-        let missing = limit.missing.or(file::Missing::ClientIp) == file::Missing::ClientIp;
-        let unknown = parts().next().is_none();
-        Self {
-            by_value: !parts().all(is_address),
-            by_address: parts().any(is_address) || (missing && choices().any(KeyChoice::may_be_missing)),
-            of_nothing: !unknown && parts().all(|part| *part == KeyPart::Global),
-            unknown,
-        }
+    fn of(key: &Key, missing: Missing) -> Self {
+        let own = key.parts.iter().flatten().any(|part| matches!(part, KeyPart::ClientIp { .. }));
+        let for_want_of_a_key = matches!(missing, Missing::ClientIp { .. }) && key.may_be_missing();
+        Self { parts: key.named_parts(), by_address: own || for_want_of_a_key }
+    }
+
+    /// What is wrong with a text that stands for nothing here, and the cure.
+    fn problem(&self, text: &str) -> (String, String) {
+        let (message, help) = match (self.parts.as_slice(), self.by_address) {
+            ([], true) => (
+                format!("`{text}` is not an address, and this limit counts by client address"),
+                "write addresses or blocks, such as 10.20.0.0/16",
+            ),
+            ([], false) => (
+                "all requests are one key here, and no override names it".to_owned(),
+                "leave `overrides` out, or count by a key that tells requests apart",
+            ),
+            (parts, _) => {
+                let help = format!("say of which part: write {}", key::spellings(parts, text));
+                return (format!("`{text}` could be the value of several parts of this limit's key"), help);
+            }
+        };
+        (message, help.to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What holds: for a limit's keys in general, and for those that an override names.
+//! What holds for keys: rates, places for requests in flight, penalties.
 
 use super::Check;
 use super::limits::Scope;

@@ -1,5 +1,7 @@
 //! What is valid and probably not meant.
 
+mod evasion;
+
 use super::Check;
 use super::routes::Places;
 use crate::config::Config;
@@ -132,30 +134,6 @@ impl Check<'_> {
                 "passwords tried from many addresses pass these limits: all of them count by client address",
                 "add a limit keyed by the account, such as `key: header:x-username`, beside them",
             );
-        }
-    }
-
-    /// Routes whose every limit a client leaves behind by inventing another value.
-    fn warn_about_unverified(&mut self, config: &Config, places: &Places) {
-        let mut said = Vec::new();
-        for route in config.router.routes() {
-            let enforced = || route.policies.iter().filter(|policy| policy.mode == Mode::Enforce);
-            let free = |policy: &Policy| policy.key.parts.iter().flatten().any(KeyPart::is_client_chosen);
-            if enforced().next().is_none() || !enforced().all(|policy| free(policy)) {
-                continue;
-            }
-            let Some(policy) = enforced().next() else { continue };
-            if said.contains(&policy.index) {
-                continue;
-            }
-            said.push(policy.index);
-            if let Some(span) = places.policy(&policy.name) {
-                self.warn(
-                    span,
-                    "a client leaves this limit behind by sending another value, which nothing verifies",
-                    "add a limit with `key: client_ip` beside it",
-                );
-            }
         }
     }
 }

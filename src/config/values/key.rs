@@ -28,11 +28,6 @@ impl Word for KeyChoice {
 }
 
 impl KeyChoice {
-    /// Whether a request may come without any of them.
-    pub(in crate::config) fn may_be_missing(&self) -> bool {
-        self.0.iter().all(KeyPart::may_be_missing)
-    }
-
     /// The live form, with the bits of an IPv6 address that make one client.
     pub(in crate::config) fn live(&self, ipv6_prefix: u8) -> Vec<KeyPart> {
         let live = |part: &KeyPart| match part {

@@ -69,7 +69,7 @@ impl Word for Blocks {
 }
 
 /// An address or an address block, as written.
-fn network(text: &str) -> Option<IpNet> {
+pub(in crate::config) fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 

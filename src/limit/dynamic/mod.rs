@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::key::{Hashing, KeyValue, Subject};
+use super::key::{Hashing, KeyPart, KeyValue, Subject};
 use super::policy::{Policy, Terms};
 use super::stats::StoreErrorKind;
 use super::store::settings::Backend;
@@ -221,10 +221,15 @@ impl Snapshot {
     }
 
     /// What holds for one of these values of a policy's key.
-    pub(super) fn find(&self, policy: &Policy, values: &[KeyValue<'_>], hashing: &Hashing) -> Option<&Terms> {
+    pub(super) fn find(
+        &self,
+        policy: &Policy,
+        values: &[(&KeyPart, KeyValue<'_>)],
+        hashing: &Hashing,
+    ) -> Option<&Terms> {
         let rules = policy.dynamic.as_ref()?;
         let entries = self.limits.get(&policy.name).filter(|entries| !entries.is_empty())?;
-        let named = values.iter().filter_map(|value| rules.naming.of_value(value, hashing));
+        let named = values.iter().filter_map(|(part, value)| rules.naming.of_value(part, value, hashing));
         let mut found = named.filter_map(|name| entries.get(&name));
         found.find(|entry| Instant::now() < entry.until).map(|entry| &entry.terms)
     }
@@ -242,5 +247,5 @@ fn shown(rules: &Rules, key: &[u8], name: &Subject, hashing: &Hashing) -> Box<st
         Hashing::Raw => rules.naming.of_key(key, &Hashing::Hashed(None)).ok(),
         Hashing::Hashed(_) => None,
     };
-    names::shown(hashed.as_ref().unwrap_or(name))
+    rules.naming.shown(hashed.as_ref().unwrap_or(name))
 }

@@ -147,6 +147,9 @@ pub enum Wrong {
     /// The limit counts by address.
     #[error("This limit counts by client address, and the key is no address (nor a block of the length it counts by).")]
     NotAnAddress,
+    /// Several parts of the limit's key have values.
+    #[error("Say of which part: write {0}.")]
+    WhichPart(String),
 }
 
 impl Rules {

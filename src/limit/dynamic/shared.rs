@@ -10,7 +10,7 @@ use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::{DynamicOverrides, Entry, Limits, MOST, Place, Refusal, Wanted, names};
+use super::{DynamicOverrides, Entry, Limits, MOST, Place, Refusal, Wanted};
 use crate::limit::key::Subject;
 use crate::limit::stats::{LimitStats, StoreErrorKind};
 use crate::limit::store::redis::RedisStore;
@@ -229,12 +229,13 @@ fn limits(overrides: &DynamicOverrides, page: &Page, sent: Instant) -> Limits {
             ignored += 1;
             continue;
         };
-        let Some((wanted, terms)) = rules.cut(&wanted) else {
+        let cut = rules.cut(&wanted).filter(|_| rules.naming.knows(name));
+        let Some((wanted, terms)) = cut else {
             ignored += 1;
             continue;
         };
         let name = Subject::from_slice(name.as_bytes());
-        let entry = Entry { wanted, terms, until: sent + left.min(rules.max_ttl), shown: names::shown(&name) };
+        let entry = Entry { wanted, terms, until: sent + left.min(rules.max_ttl), shown: rules.naming.shown(&name) };
         limits.entry(Arc::clone(&policy.name)).or_insert_with(HashMap::default).insert(name, entry);
     }
     if ignored > 0 {

@@ -9,7 +9,7 @@ use super::{Hashing, KeyPart, KeyValue, Subject};
 const LONGEST_PLAIN: usize = 64;
 
 /// Appends one part: its kind, and its value as it is or hashed.
-pub(super) fn write(subject: &mut Subject, part: &KeyPart, value: &KeyValue<'_>, hashing: &Hashing) {
+pub(in crate::limit) fn write(subject: &mut Subject, part: &KeyPart, value: &KeyValue<'_>, hashing: &Hashing) {
     match part {
         KeyPart::ClientIp { ipv6_prefix } => {
             if let Some(address) = value.address {
@@ -51,7 +51,7 @@ pub(in crate::limit) fn write_address(subject: &mut Subject, address: IpAddr, ip
 }
 
 /// Appends a value. A plain one never begins with `#`, which marks a hash.
-pub(in crate::limit) fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
+fn write_value(subject: &mut Subject, value: &KeyValue<'_>, secret: bool, hashing: &Hashing) {
     let mut marked = Subject::new();
     let value: &[u8] = match value.mark {
         None => &value.bytes,

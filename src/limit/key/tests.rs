@@ -193,7 +193,7 @@ fn overrides_see_the_decoded_value_and_the_whole_address() {
     let key = Key { parts: vec![Key::parse_part("query:k | client_ip", 64).unwrap()] };
     let values = |request: &Request| {
         request.under(|facts| match key.subject(facts, &Hashing::Hashed(None)) {
-            Ok(Found::Present { values, .. }) => (values[0].bytes.to_vec(), values[0].address),
+            Ok(Found::Present { values, .. }) => (values[0].1.bytes.to_vec(), values[0].1.address),
             other => panic!("{other:?}"),
         })
     };

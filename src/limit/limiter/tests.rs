@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::*;
 use crate::limit::algorithm::{Algorithm, Bucket};
-use crate::limit::key::{Key, NoClaims};
+use crate::limit::key::{Key, KeyPart, NoClaims};
 use crate::limit::policy::{
     Applies, Cost, Limit, Missing, Mode, Override, OverrideMatch, PathPattern, Settling, Share, Terms,
 };
@@ -48,6 +48,12 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
         warn_at: None,
         spread_retry: None,
     }
+}
+
+/// An API key that an override names.
+fn value(value: &str) -> OverrideMatch {
+    let part = KeyPart::Header(http::HeaderName::from_static("x-api-key"));
+    OverrideMatch::Value { part, value: value.into() }
 }
 
 /// A limit of this burst by client address, which earns next to nothing back.
@@ -171,7 +177,7 @@ fn a_request_under_two_limits_is_charged_to_both_or_to_none() {
 #[test]
 fn a_forbidden_key_is_denied_for_good_and_consumes_nothing_elsewhere() {
     let mut keyed = policy("keyed", "header:x-api-key", terms("keyed", "1/d", 5));
-    keyed.overrides = vec![Override { matches: vec![OverrideMatch::Value("bad".into())], terms: Terms::Deny }];
+    keyed.overrides = vec![Override { matches: vec![value("bad")], terms: Terms::Deny }];
     let said = outcomes(
         vec![burst("wide", 1), keyed],
         &[request().with_key("bad"), request().with_key("bad"), request().with_key("good"), request().with_key("good")],
@@ -186,7 +192,7 @@ fn overrides_match_values_and_blocks_and_keep_states_of_their_own() {
     let mut limited = policy("l", "header:x-api-key | client_ip", terms("l", "1/d", 1));
     limited.overrides = vec![
         Override { matches: vec![OverrideMatch::Network("10.0.0.0/8".parse().unwrap())], terms: Terms::Unlimited },
-        Override { matches: vec![OverrideMatch::Value("big".into())], terms: terms("l@1", "1/d", 2) },
+        Override { matches: vec![value("big")], terms: terms("l@1", "1/d", 2) },
     ];
     let inside = || Request { ip: [10, 1, 2, 3].into(), ..request() };
     let said = outcomes(
@@ -291,8 +297,8 @@ fn without_a_place_to_wait_nothing_is_asked() {
     let policies = shared(vec![leaky("l", "1/d", 1)]);
     run(async {
         let limiter = limiter(Backend::Memory);
-        let places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
-        assert_eq!(places.len(), HELD);
+        let places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve(&policies[0].name)).collect();
+        assert_eq!(places.len(), HELD / 2);
         assert_eq!(limiter.check(&policies, None, &request().facts()).await.outcome, Outcome::Overflow);
         assert!(limiter.memory.is_empty());
         drop(places);
@@ -306,7 +312,7 @@ fn what_costs_nothing_needs_no_place_to_wait() {
     let policies = shared(vec![Policy { cost: free, ..leaky("l", "1/d", 1) }]);
     run(async {
         let limiter = limiter(Backend::Memory);
-        let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve()).collect();
+        let _places: Vec<_> = std::iter::from_fn(|| limiter.holds.reserve(&policies[0].name)).collect();
         let head = Request { method: Method::HEAD, ..request() };
         assert_eq!(limiter.check(&policies, None, &head.facts()).await.outcome, PASS);
     });
