@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::jwt::{Keys, TokenKind};
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
-use crate::limit::store::settings::Backend;
+use crate::limit::store::settings::{Backend, Servers};
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
 use crate::telemetry::{AccessLog, WorkerStats, logging};
@@ -147,6 +147,7 @@ impl Sources {
         out.family("tollgate_store_own_clock", Kind::Gauge, "Servers that are given this machine's clock.");
         let own_clock = self.workers.iter().map(|(_, stats)| stats.own_clock.load(Ordering::Relaxed)).max();
         out.value(&[], own_clock.unwrap_or(0));
+        self.sentinels(out);
         out.family(
             "tollgate_proxies",
             Kind::Gauge,
@@ -166,6 +167,16 @@ impl Sources {
         };
         if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
+        }
+    }
+
+    /// Who watches the store, where somebody does.
+    fn sentinels(&self, out: &mut Exposition) {
+        let Backend::Redis(settings) = &self.config.store.backend else { return };
+        if matches!(settings.servers, Servers::Sentinel(_)) {
+            let up = self.workers.iter().all(|(_, stats)| stats.sentinel_up.load(Ordering::Relaxed) != 0);
+            out.family("tollgate_store_sentinel_up", Kind::Gauge, "1 when a sentinel answers every worker.");
+            out.value(&[], u64::from(up));
         }
     }
 

@@ -98,11 +98,13 @@ pub enum StoreErrorKind {
     Busy,
     /// Anything that is not an answer we know.
     Protocol,
+    /// One side does not trust the other's certificate, or does not speak TLS.
+    Tls,
 }
 
 impl StoreErrorKind {
     /// Every kind, in label order.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::Refused, "refused"),
         (Self::Reset, "reset"),
         (Self::Timeout, "timeout"),
@@ -117,6 +119,7 @@ impl StoreErrorKind {
         (Self::Misconf, "misconf"),
         (Self::Busy, "busy"),
         (Self::Protocol, "protocol"),
+        (Self::Tls, "tls"),
     ];
 
     /// What whoever runs the proxy can do about it.
@@ -143,6 +146,10 @@ impl StoreErrorKind {
             Self::Misconf => "look at redis' own log: it refuses writes while it cannot save or replicate",
             Self::Busy => "a slow script blocks redis: SCRIPT KILL ends it",
             Self::Protocol => "check that store.redis leads to a redis of version 6.2 or newer, with or without TLS",
+            Self::Tls => {
+                "let store.redis.tls.ca name the authority of redis' certificate, show redis one that it trusts \
+                 (store.redis.tls.cert and key), or write redis:// where it has no TLS"
+            }
         }
     }
 
@@ -169,7 +176,7 @@ pub struct LimitStats {
     /// Requests answered by a call that another request of the same kind made, by policy index.
     pub coalesced: Vec<Counter>,
     /// Store errors by [`StoreErrorKind`].
-    pub errors: [Counter; 14],
+    pub errors: [Counter; 15],
     /// Script calls sent to the store.
     pub store_calls: Counter,
     /// Store round trips per bucket of [`CHECK_BUCKETS`], the last for slower ones (not cumulative).
@@ -180,6 +187,8 @@ pub struct LimitStats {
     pub store_up: AtomicU64,
     /// Redis servers whose scripts are given this process' clock, because they keep their own from them.
     pub own_clock: AtomicU64,
+    /// 1 when a sentinel answers; of no meaning without sentinels.
+    pub sentinel_up: AtomicU64,
     /// Requests being held for their turn.
     pub held: AtomicU64,
     /// What was logged of the store, shared by the workers of a process.

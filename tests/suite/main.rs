@@ -51,6 +51,7 @@ mod start;
 mod store_failure;
 mod store_links;
 mod store_shares;
+mod store_signs;
 mod streaming;
 mod tiers;
 mod tls;
