@@ -131,6 +131,17 @@ impl Sources {
             let coalesced = |stats: &LimitStats| stats.coalesced.get(policy.index).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(coalesced));
         }
+        out.family("tollgate_limit_blocked", Kind::Counter, "Denied requests whose key a penalty blocks.");
+        for policy in &self.config.policies {
+            let blocked = |stats: &LimitStats| stats.blocked.get(policy.index).map_or(0, Counter::value);
+            out.value(&[("limit", &policy.name)], self.limit_sum(blocked));
+        }
+        out.family("tollgate_in_flight_requests", Kind::Gauge, "Requests that have a place of a limit of such.");
+        out.value(&[], self.limit_sum(|stats| stats.in_flight.load(Ordering::Relaxed)));
+        out.family("tollgate_lease_calls", Kind::Counter, "Store calls that took leases.");
+        out.value(&[], self.limit_sum(|stats| stats.lease_calls.value()));
+        out.family("tollgate_lease_tokens", Kind::Counter, "Tokens that leases took for requests to come.");
+        out.value(&[], self.limit_sum(|stats| stats.lease_tokens.value()));
         out.family("tollgate_limit_keys", Kind::Gauge, "States kept in this process.");
         out.value(&[], self.fallback.memory.len() as u64);
         out.family("tollgate_held_requests", Kind::Gauge, "Requests held until their turn.");
@@ -157,6 +168,10 @@ impl Sources {
         out.family("tollgate_store_errors", Kind::Counter, "Failed store calls, by kind.");
         for (kind, label) in StoreErrorKind::ALL {
             out.value(&[("kind", label)], self.limit_sum(|stats| stats.errors[kind as usize].value()));
+        }
+        out.family("tollgate_store_made_up", Kind::Counter, "Cost admitted without the store, once it was back.");
+        for (index, result) in ["charged", "lost"].into_iter().enumerate() {
+            out.value(&[("result", result)], self.limit_sum(|stats| stats.made_up[index].value()));
         }
         out.family("tollgate_store_calls", Kind::Counter, "Calls sent to the store.");
         out.value(&[], self.limit_sum(|stats| stats.store_calls.value()));

@@ -175,6 +175,8 @@ impl Remote {
                     let spare = tokens(granted.count.saturating_sub(count));
                     let brought = Brought { spare, taken: tokens(granted.count), next: left.next, sent };
                     self.leases.keep(name, &brought, length);
+                    self.store.stats().lease_calls.increment();
+                    self.store.stats().lease_tokens.add(spare);
                 }
                 for (place, waiting) in (0..).zip(waiting) {
                     let reply = granted.reply(asks, place);

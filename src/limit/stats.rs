@@ -173,8 +173,18 @@ pub struct LimitStats {
     pub remembered: Vec<Counter>,
     /// Cost units given back and charged on top after answers, by policy index.
     pub settled: Vec<[Counter; 2]>,
+    /// Requests denied by a penalty that blocks, by policy index.
+    pub blocked: Vec<Counter>,
     /// Requests answered by a call that another request of the same kind made, by policy index.
     pub coalesced: Vec<Counter>,
+    /// Calls that took leases.
+    pub lease_calls: Counter,
+    /// Tokens that these took for requests to come.
+    pub lease_tokens: Counter,
+    /// Cost admitted while the store was away that was charged there afterwards, and that could not be.
+    pub made_up: [Counter; 2],
+    /// Requests that have a place of a limit of requests in flight.
+    pub in_flight: AtomicU64,
     /// Store errors by [`StoreErrorKind`].
     pub errors: [Counter; 15],
     /// Script calls sent to the store.
@@ -203,6 +213,7 @@ impl LimitStats {
             decisions: (0..policies).map(|_| Default::default()).collect(),
             remembered: (0..policies).map(|_| Counter::default()).collect(),
             settled: (0..policies).map(|_| Default::default()).collect(),
+            blocked: (0..policies).map(|_| Counter::default()).collect(),
             coalesced: (0..policies).map(|_| Counter::default()).collect(),
             store_up: AtomicU64::new(1),
             ..Self::default()
@@ -213,6 +224,13 @@ impl LimitStats {
     pub fn decided(&self, policy: usize, kind: DecisionKind) {
         if let Some(kinds) = self.decisions.get(policy) {
             kinds[kind as usize].increment();
+        }
+    }
+
+    /// Counts a request that a penalty blocks.
+    pub fn blocked(&self, policy: usize) {
+        if let Some(counter) = self.blocked.get(policy) {
+            counter.increment();
         }
     }
 }

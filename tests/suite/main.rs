@@ -27,6 +27,7 @@ mod jwt;
 mod keys;
 mod layering;
 mod leases;
+mod limit_metrics;
 mod networks;
 mod nginx;
 mod observability;

@@ -20,6 +20,7 @@ pub mod log;
 mod login;
 mod node;
 mod order;
+mod permit;
 mod pipeline;
 mod quality;
 mod redirect;
@@ -124,6 +125,11 @@ impl RedisStore {
             }
             Topology::Cluster(cluster) => cluster.decide(now_us, deadline, asks).await,
         }
+    }
+
+    /// What the worker counts.
+    pub(in crate::limit) fn stats(&self) -> &LimitStats {
+        &self.shared.stats
     }
 
     /// Whether decisions are asked (the breaker is closed); in a Cluster, all of them.

@@ -19,13 +19,11 @@ use super::connection::Connection;
 use super::keys::KeyForm;
 use super::log::{Outage, Said};
 use super::order::{Asking, Order, Told};
+use super::permit::InFlight;
 use super::sentinel::{self, Sentinels};
 use super::shared::{Absence, Shared};
 use super::silence::Silence;
 use super::{keeper, script};
-
-/// Decisions that may be under way at once; one more fails at once.
-const MOST_IN_FLIGHT: usize = 4096;
 
 /// Where a node is.
 #[derive(Debug)]
@@ -409,24 +407,5 @@ impl Place {
             Self::Alone(_) | Self::Master(_) => shared.settings.display(),
             Self::Shard(address) => shared.settings.url(address, 0),
         }
-    }
-}
-
-/// One call's place among those under way.
-struct InFlight<'a>(&'a Cell<usize>);
-
-impl<'a> InFlight<'a> {
-    fn enter(count: &'a Cell<usize>) -> Option<Self> {
-        if count.get() >= MOST_IN_FLIGHT {
-            return None;
-        }
-        count.set(count.get() + 1);
-        Some(Self(count))
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
