@@ -175,7 +175,12 @@ impl Fallback {
         }
         if let Some(cause) = cause {
             let (keys, cause, help) = (lost, cause.label(), cause.advice());
-            tracing::warn!(keys, cause, help, "what was admitted while redis was away could not be charged to these keys");
+            tracing::warn!(
+                keys,
+                cause,
+                help,
+                "what was admitted while redis was away could not be charged to these keys"
+            );
         }
     }
 

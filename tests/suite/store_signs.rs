@@ -5,16 +5,17 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::client::{Client, Request};
+use crate::support::client::{Answer, Client, Request};
 use crate::support::fault_proxy::{Fault, FaultProxy};
 use crate::support::metrics::Metrics;
 use crate::support::port::Port;
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::{RedisServer, TlsFiles};
 use crate::support::tollgate::{Tollgate, field};
 use crate::support::{eventually, within};
 
 /// More than any interval at which the program looks again.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn configuration(store: &str, more: &str) -> String {
     format!(
@@ -46,6 +47,13 @@ fn until_up(proxy: &Tollgate) {
 
 fn lines(proxy: &Tollgate, message: &str) -> Vec<String> {
     proxy.log().into_iter().filter(|line| line.contains(message)).collect()
+}
+
+/// Sets an override.
+fn put(proxy: &Tollgate) -> Answer {
+    let request = Request::new("PUT", "/api/v1/limits/one/overrides/127.0.0.1");
+    let request = request.header("content-type", "application/json").body(r#"{"rate": "8/s", "ttl": "1h"}"#);
+    Client::connect(proxy.admin()).send(&request)
 }
 
 /// The first line that begins so.
@@ -87,8 +95,8 @@ fn the_set_of_living_proxies_is_written_and_given_an_end_in_one_step() {
     monitor.write_all(b"MONITOR\r\n").expect("sent");
     monitor.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
     let proxy = proxy(&at(redis.port()));
-    let seen = BufReader::new(monitor).lines().map_while(Result::ok).map(|line| line.to_ascii_lowercase());
-    let written = seen.filter(|line| line.contains("\"zadd\"")).next().expect("the proxy tells that it lives");
+    let mut seen = BufReader::new(monitor).lines().map_while(Result::ok).map(|line| line.to_ascii_lowercase());
+    let written = seen.find(|line| line.contains("\"zadd\"")).expect("the proxy tells that it lives");
     assert!(written.contains(" lua]"), "by itself: {written}");
     let key = "tollgate:{~proxies}";
     eventually("it has an end", || redis.cli(&["PTTL", key]).parse::<i64>().is_ok_and(|ttl| ttl > 0).then_some(()));
@@ -245,15 +253,10 @@ fn an_override_that_cannot_be_set_is_answered_with_the_true_cause() {
     let mut redis = RedisServer::not_started();
     let proxy = Tollgate::start(&configuration(&at(redis.port()), OVERRIDABLE));
     line(&proxy, "redis is away");
-    let set = || {
-        let request = Request::new("PUT", "/api/v1/limits/one/overrides/127.0.0.1");
-        let request = request.header("content-type", "application/json").body(r#"{"rate": "8/s", "ttl": "1h"}"#);
-        Client::connect(proxy.admin()).send(&request)
-    };
-    let refused = set();
+    let refused = put(&proxy);
     assert!(refused.status == 503 && refused.text().contains("refused"), "{}", refused.text());
     redis.restart();
-    eventually("it is set", || (set().status == 200).then_some(()));
+    eventually("it is set", || (put(&proxy).status == 200).then_some(()));
 }
 
 #[test]
@@ -295,4 +298,35 @@ fn a_sentinels_own_password_is_named_and_read_again() {
     assert!(field(&told, "help").contains("store.redis.sentinel"), "{told}");
     std::fs::write(&file, "right\n").expect("written");
     until_up(&proxy);
+}
+
+#[test]
+fn another_master_is_one_line_whatever_the_number_of_workers() {
+    let masters = [RedisServer::start(), RedisServer::start()];
+    let mut sentinel = RedisServer::not_started_with(&["--sentinel"], None);
+    sentinel.configure(&format!("sentinel monitor main 127.0.0.1 {} 1\n", masters[0].port()));
+    sentinel.restart();
+    let proxy = proxy(&format!("sentinel: {{ master: main, nodes: ['127.0.0.1:{}'] }}", sentinel.port()));
+    until_up(&proxy);
+    sentinel.cli(&["SENTINEL", "REMOVE", "main"]);
+    sentinel.cli(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &masters[1].port().to_string(), "1"]);
+    let connected = || masters[1].cli(&["CLIENT", "LIST"]).matches("name=tollgate").count();
+    eventually("both workers have moved", || (connected() == 2).then_some(()));
+    until_up(&proxy);
+    let told = line(&proxy, "the master is another server now");
+    assert!(field(&told, "to").ends_with(&masters[1].port().to_string()), "{told}");
+    assert_eq!(lines(&proxy, "the master is another server now").len(), 1, "{:#?}", proxy.log());
+}
+
+#[test]
+fn overrides_are_kept_in_a_cluster_that_keeps_its_clock_to_itself() {
+    let cluster = RedisCluster::of_masters();
+    for node in &cluster.nodes {
+        node.cli(&["ACL", "SETUSER", "default", "-time"]);
+    }
+    let seed = format!("cluster: ['127.0.0.1:{}']", cluster.nodes[0].port());
+    let proxy = Tollgate::start(&configuration(&seed, OVERRIDABLE));
+    until_up(&proxy);
+    let set = put(&proxy);
+    assert_eq!(set.status, 200, "{}", set.text());
 }

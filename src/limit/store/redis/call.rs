@@ -11,7 +11,7 @@ use super::script::{error_kind, refuses_time};
 use super::{RedisStore, Topology};
 use crate::limit::stats::StoreErrorKind;
 
-/// Until the reply.
+/// Until the reply; longer where decisions have more.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl RedisStore {
@@ -28,7 +28,7 @@ impl RedisStore {
         (tag, key): (&str, &str),
         words: &[&str],
     ) -> Result<Value, StoreErrorKind> {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + TIMEOUT.max(self.shared.settings.timeout);
         let node = match &self.topology {
             Topology::One(kept) => Rc::clone(kept.node()),
             Topology::Cluster(cluster) => cluster.owner_of(tag.as_bytes(), deadline).await?,

@@ -137,7 +137,9 @@ impl ConnectError {
     /// The same error, met at a sentinel, which has settings of its own.
     pub(super) fn of_sentinel(self) -> Self {
         let help = match self.kind {
-            StoreErrorKind::Noauth => "correct store.redis.sentinel.username and its password: sentinels have their own",
+            StoreErrorKind::Noauth => {
+                "correct store.redis.sentinel.username and its password: sentinels have their own"
+            }
             StoreErrorKind::Refused | StoreErrorKind::Reset | StoreErrorKind::Timeout => {
                 "start the sentinels, or correct store.redis.sentinel: its nodes, its master"
             }
@@ -152,7 +154,7 @@ impl ConnectError {
 
 /// Whether a connection failed because one side does not trust the other, or does not speak TLS.
 pub(super) fn is_of_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 impl From<io::Error> for ConnectError {

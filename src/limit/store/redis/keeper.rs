@@ -16,8 +16,9 @@ use super::super::Ask;
 use super::super::settings::ServerAddress;
 use super::connection::{CONNECT_TIMEOUT, ConnectError, Connection, Driver};
 use super::keys::KeyForm;
-use super::node::{Node, Place};
+use super::node::Node;
 use super::order::{Asking, Order, Told};
+use super::place::Place;
 use super::redirect::Redirect;
 use super::script::Script;
 

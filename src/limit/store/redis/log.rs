@@ -124,7 +124,10 @@ impl StoreLog {
         match quality.hear(now, counts) {
             Some(Judgement::Poor { failed, calls, seconds, cause }) => {
                 let (cause, help) = (cause.label(), cause.advice());
-                warn!(store, failed, calls, seconds, cause, help, "calls to redis fail, on_store_error applies to them");
+                warn!(
+                    store,
+                    failed, calls, seconds, cause, help, "calls to redis fail, on_store_error applies to them"
+                );
             }
             Some(Judgement::Well) => info!(store, "calls to redis do not fail any more"),
             None => {}
@@ -135,10 +138,7 @@ impl StoreLog {
     pub(super) fn keeps_clock(&self, store: &str) {
         let mut servers = self.servers.lock();
         if !std::mem::replace(&mut servers.entry(store.into()).or_default().keeps_clock, true) {
-            warn!(
-                store,
-                "redis does not let scripts read its clock: this proxy's clock is used, keep it synchronised"
-            );
+            warn!(store, "redis does not let scripts read its clock: this proxy's clock is used, keep it synchronised");
         }
     }
 

@@ -22,6 +22,7 @@ mod node;
 mod order;
 mod permit;
 mod pipeline;
+mod place;
 mod quality;
 mod redirect;
 mod refund;
@@ -41,8 +42,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use self::cluster::Cluster;
-use self::node::{Kept, Place};
+use self::node::Kept;
 use self::order::{Asking, Order, Told};
+use self::place::Place;
 use self::sentinel::Sentinels;
 use self::shared::Shared;
 use super::super::stats::{LimitStats, StoreErrorKind};

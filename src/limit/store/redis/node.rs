@@ -20,21 +20,11 @@ use super::keys::KeyForm;
 use super::log::{Outage, Said};
 use super::order::{Asking, Order, Told};
 use super::permit::InFlight;
-use super::sentinel::{self, Sentinels};
+use super::place::Place;
+use super::sentinel;
 use super::shared::{Absence, Shared};
 use super::silence::Silence;
 use super::{keeper, script};
-
-/// Where a node is.
-#[derive(Debug)]
-pub(super) enum Place {
-    /// Here.
-    Alone(ServerAddress),
-    /// Wherever the sentinels say.
-    Master(Rc<Sentinels>),
-    /// Here; a part of a Cluster.
-    Shard(ServerAddress),
-}
 
 /// A node with its background tasks, which end when this is dropped.
 #[derive(Debug)]
@@ -398,14 +388,5 @@ impl Node {
     /// For the log.
     pub(super) fn name(&self) -> &str {
         &self.name
-    }
-}
-
-impl Place {
-    fn name(&self, shared: &Shared) -> String {
-        match self {
-            Self::Alone(_) | Self::Master(_) => shared.settings.display(),
-            Self::Shard(address) => shared.settings.url(address, 0),
-        }
     }
 }

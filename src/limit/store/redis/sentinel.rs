@@ -125,7 +125,12 @@ pub(super) async fn watch(node: Rc<Node>, sentinels: Rc<Sentinels>) {
 
 /// Tells the keeper whenever this sentinel names another master, for as long as it answers; why it does not
 /// any more.
-async fn listen_to(sentinel: &ServerAddress, node: &Node, sentinels: &Sentinels, hearing: &mut Hearing) -> ConnectError {
+async fn listen_to(
+    sentinel: &ServerAddress,
+    node: &Node,
+    sentinels: &Sentinels,
+    hearing: &mut Hearing,
+) -> ConnectError {
     let opened = match node.shared.tls.config().await {
         Ok(tls) => sentinels.open(sentinel, tls).await,
         Err(error) => Err(error),
