@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::jwt::{Keys, TokenKind};
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
-use crate::limit::store::settings::Backend;
+use crate::limit::store::settings::{Backend, Servers};
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
 use crate::telemetry::{AccessLog, WorkerStats, logging};
@@ -131,6 +131,17 @@ impl Sources {
             let coalesced = |stats: &LimitStats| stats.coalesced.get(policy.index).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(coalesced));
         }
+        out.family("tollgate_limit_blocked", Kind::Counter, "Denied requests whose key a penalty blocks.");
+        for policy in &self.config.policies {
+            let blocked = |stats: &LimitStats| stats.blocked.get(policy.index).map_or(0, Counter::value);
+            out.value(&[("limit", &policy.name)], self.limit_sum(blocked));
+        }
+        out.family("tollgate_in_flight_requests", Kind::Gauge, "Requests that have a place of a limit of such.");
+        out.value(&[], self.limit_sum(|stats| stats.in_flight.load(Ordering::Relaxed)));
+        out.family("tollgate_lease_calls", Kind::Counter, "Store calls that took leases.");
+        out.value(&[], self.limit_sum(|stats| stats.lease_calls.value()));
+        out.family("tollgate_lease_tokens", Kind::Counter, "Tokens that leases took for requests to come.");
+        out.value(&[], self.limit_sum(|stats| stats.lease_tokens.value()));
         out.family("tollgate_limit_keys", Kind::Gauge, "States kept in this process.");
         out.value(&[], self.fallback.memory.len() as u64);
         out.family("tollgate_held_requests", Kind::Gauge, "Requests held until their turn.");
@@ -147,6 +158,7 @@ impl Sources {
         out.family("tollgate_store_own_clock", Kind::Gauge, "Servers that are given this machine's clock.");
         let own_clock = self.workers.iter().map(|(_, stats)| stats.own_clock.load(Ordering::Relaxed)).max();
         out.value(&[], own_clock.unwrap_or(0));
+        self.sentinels(out);
         out.family(
             "tollgate_proxies",
             Kind::Gauge,
@@ -157,6 +169,10 @@ impl Sources {
         for (kind, label) in StoreErrorKind::ALL {
             out.value(&[("kind", label)], self.limit_sum(|stats| stats.errors[kind as usize].value()));
         }
+        out.family("tollgate_store_made_up", Kind::Counter, "Cost admitted without the store, once it was back.");
+        for (index, result) in ["charged", "lost"].into_iter().enumerate() {
+            out.value(&[("result", result)], self.limit_sum(|stats| stats.made_up[index].value()));
+        }
         out.family("tollgate_store_calls", Kind::Counter, "Calls sent to the store.");
         out.value(&[], self.limit_sum(|stats| stats.store_calls.value()));
         out.family("tollgate_limit_check_seconds", Kind::Histogram, "From asking the store to its answer, by request.");
@@ -166,6 +182,16 @@ impl Sources {
         };
         if let Some(checks) = self.workers.iter().map(|(_, stats)| checks(stats)).reduce(Distribution::merge) {
             out.histogram(&[("store", store)], &checks);
+        }
+    }
+
+    /// Who watches the store, where somebody does.
+    fn sentinels(&self, out: &mut Exposition) {
+        let Backend::Redis(settings) = &self.config.store.backend else { return };
+        if matches!(settings.servers, Servers::Sentinel(_)) {
+            let up = self.workers.iter().all(|(_, stats)| stats.sentinel_up.load(Ordering::Relaxed) != 0);
+            out.family("tollgate_store_sentinel_up", Kind::Gauge, "1 when a sentinel answers every worker.");
+            out.value(&[], u64::from(up));
         }
     }
 

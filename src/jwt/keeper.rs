@@ -18,6 +18,8 @@ const FILE_PAUSE: Duration = Duration::from_secs(2);
 const EARLY_PAUSE: Duration = Duration::from_secs(10);
 /// After the first failure; twice as long after each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Reasons of one outage that are told; a server may make up new ones without end.
+const MOST_REASONS: usize = 8;
 /// At most this long after a failure.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -37,7 +39,7 @@ enum SourceError {
 /// # Errors
 /// Never; it ends with its thread.
 pub async fn keep(keys: Arc<Keys>) -> io::Result<()> {
-    let mut keeper = Keeper { failing: false, keys: &keys };
+    let mut keeper = Keeper { failing: false, reasons: Vec::new(), keys: &keys };
     match &keys.settings().source {
         KeySource::Url(url) => keeper.follow_url(url).await,
         KeySource::File(path) | KeySource::Pem(path) => keeper.follow_file(path).await,
@@ -49,6 +51,8 @@ struct Keeper<'a> {
     keys: &'a Keys,
     /// Whether the last attempt failed; the log tells changes of this.
     failing: bool,
+    /// Why it did since it last succeeded, as the log was told.
+    reasons: Vec<String>,
 }
 
 impl Keeper<'_> {
@@ -101,15 +105,30 @@ impl Keeper<'_> {
                     tracing::info!(%source, keys = count, "keys of tokens can be loaded again");
                 }
                 self.failing = false;
+                self.reasons.clear();
             }
             Err(error) => {
                 self.keys.fail();
-                if !std::mem::replace(&mut self.failing, true) {
-                    let keys = self.keys.status().keys;
-                    tracing::warn!(%source, %error, keys, "keys of tokens cannot be loaded, those there are stay");
-                }
+                self.failing = true;
+                self.tell(&error.to_string());
             }
         }
+    }
+
+    /// Logs why there are no new keys: the first reason of an outage, and each further one once.
+    fn tell(&mut self, error: &str) {
+        if self.reasons.len() >= MOST_REASONS || self.reasons.iter().any(|told| told == error) {
+            return;
+        }
+        let (source, keys) = (&self.keys.settings().source, self.keys.status().keys);
+        match (self.reasons.is_empty(), keys) {
+            (false, _) => tracing::info!(%source, error, keys, "keys of tokens still cannot be loaded"),
+            (true, 0) => {
+                tracing::warn!(%source, error, keys, "keys of tokens cannot be loaded and there are none: no token is believed");
+            }
+            (true, _) => tracing::warn!(%source, error, keys, "keys of tokens cannot be loaded, those there are stay"),
+        }
+        self.reasons.push(error.to_owned());
     }
 }
 

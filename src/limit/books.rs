@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -83,7 +84,10 @@ impl Books {
     /// A request holds its slots until it is released.
     pub(super) fn hold(&self, slot: &Arc<str>, accounts: &SmallVec<[Account; 1]>) {
         let renew_at = Instant::now() + renewal(accounts);
-        self.held.borrow_mut().insert(Arc::clone(slot), Held { accounts: accounts.clone(), renew_at });
+        let held = Held { accounts: accounts.clone(), renew_at };
+        if self.held.borrow_mut().insert(Arc::clone(slot), held).is_none() {
+            self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
         if self.store.is_some() {
             self.remember(slot, accounts);
         }
@@ -92,7 +96,9 @@ impl Books {
 
     /// The request has ended, or never got its slots.
     pub(super) fn release(&self, slot: &str) {
-        self.held.borrow_mut().remove(slot);
+        if self.held.borrow_mut().remove(slot).is_some() {
+            self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
         self.idle.notify_waiters();
     }
 

@@ -229,6 +229,12 @@ impl<'a> Decision<'a> {
         self.limit.is_some_and(|limit| matches!(limit.algorithm, Algorithm::LeakyBucket { .. }))
     }
 
+    /// Whether a penalty denies.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        !self.allowed && self.limit.is_some_and(|limit| matches!(limit.algorithm, Algorithm::Penalty(_)))
+    }
+
     /// Whether it tells of a quota; a penalty tells of none.
     #[must_use]
     pub fn is_quota(&self) -> bool {

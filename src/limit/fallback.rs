@@ -163,10 +163,23 @@ impl Fallback {
             })
             .filter(|settle| settle.settlement.amount > 0)
             .collect();
+        let (mut lost, mut cause) = (0, None);
         for chunk in settles.chunks(SETTLED_AT_ONCE) {
-            if let Err(kind) = store.settle(chunk).await {
-                tracing::debug!(kind = kind.label(), keys = chunk.len(), "consumption was not settled");
+            let failed = store.settle(chunk).await.err();
+            let cost = chunk.iter().map(|settle| settle.settlement.amount.unsigned_abs()).sum();
+            store.stats().made_up[usize::from(failed.is_some())].add(cost);
+            if failed.is_some() {
+                (lost, cause) = (lost + chunk.len(), failed);
             }
+        }
+        if let Some(cause) = cause {
+            let (keys, cause, help) = (lost, cause.label(), cause.advice());
+            tracing::warn!(
+                keys,
+                cause,
+                help,
+                "what was admitted while redis was away could not be charged to these keys"
+            );
         }
     }
 

@@ -240,6 +240,9 @@ impl Limiter {
         for rates in decisions.chunk_by(|a, b| std::ptr::eq(a.policy, b.policy)) {
             if let Some(decision) = rates.iter().find(|decision| !decision.allowed).or(rates.first()) {
                 self.stats.decided(decision.policy.index, kind_of(decision, outcome));
+                if !decision.allowed && rates.iter().any(Decision::is_blocked) {
+                    self.stats.blocked(decision.policy.index);
+                }
             }
         }
         Verdict::new(outcome, decisions)

@@ -185,6 +185,8 @@ impl Remote {
                         let unspent = Unspent { remote: Rc::clone(self), account: Account::of(ask), name };
                         tokio::task::spawn_local(unspent.give_back());
                     }
+                    self.store.stats().lease_calls.increment();
+                    self.store.stats().lease_tokens.add(spare);
                 }
                 for (place, waiting) in (0..).zip(waiting) {
                     let reply = granted.reply(asks, place);

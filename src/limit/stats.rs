@@ -98,11 +98,13 @@ pub enum StoreErrorKind {
     Busy,
     /// Anything that is not an answer we know.
     Protocol,
+    /// One side does not trust the other's certificate, or does not speak TLS.
+    Tls,
 }
 
 impl StoreErrorKind {
     /// Every kind, in label order.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::Refused, "refused"),
         (Self::Reset, "reset"),
         (Self::Timeout, "timeout"),
@@ -117,6 +119,7 @@ impl StoreErrorKind {
         (Self::Misconf, "misconf"),
         (Self::Busy, "busy"),
         (Self::Protocol, "protocol"),
+        (Self::Tls, "tls"),
     ];
 
     /// What whoever runs the proxy can do about it.
@@ -143,6 +146,10 @@ impl StoreErrorKind {
             Self::Misconf => "look at redis' own log: it refuses writes while it cannot save or replicate",
             Self::Busy => "a slow script blocks redis: SCRIPT KILL ends it",
             Self::Protocol => "check that store.redis leads to a redis of version 6.2 or newer, with or without TLS",
+            Self::Tls => {
+                "let store.redis.tls.ca name the authority of redis' certificate, show redis one that it trusts \
+                 (store.redis.tls.cert and key), or write redis:// where it has no TLS"
+            }
         }
     }
 
@@ -166,10 +173,20 @@ pub struct LimitStats {
     pub remembered: Vec<Counter>,
     /// Cost units given back and charged on top after answers, by policy index.
     pub settled: Vec<[Counter; 2]>,
+    /// Requests denied by a penalty that blocks, by policy index.
+    pub blocked: Vec<Counter>,
     /// Requests answered by a call that another request of the same kind made, by policy index.
     pub coalesced: Vec<Counter>,
+    /// Calls that took leases.
+    pub lease_calls: Counter,
+    /// Tokens that these took for requests to come.
+    pub lease_tokens: Counter,
+    /// Cost admitted while the store was away that was charged there afterwards, and that could not be.
+    pub made_up: [Counter; 2],
+    /// Requests that have a place of a limit of requests in flight.
+    pub in_flight: AtomicU64,
     /// Store errors by [`StoreErrorKind`].
-    pub errors: [Counter; 14],
+    pub errors: [Counter; 15],
     /// Script calls sent to the store.
     pub store_calls: Counter,
     /// Store round trips per bucket of [`CHECK_BUCKETS`], the last for slower ones (not cumulative).
@@ -180,6 +197,8 @@ pub struct LimitStats {
     pub store_up: AtomicU64,
     /// Redis servers whose scripts are given this process' clock, because they keep their own from them.
     pub own_clock: AtomicU64,
+    /// 1 when a sentinel answers; of no meaning without sentinels.
+    pub sentinel_up: AtomicU64,
     /// Requests being held for their turn.
     pub held: AtomicU64,
     /// What was logged of the store, shared by the workers of a process.
@@ -194,6 +213,7 @@ impl LimitStats {
             decisions: (0..policies).map(|_| Default::default()).collect(),
             remembered: (0..policies).map(|_| Counter::default()).collect(),
             settled: (0..policies).map(|_| Default::default()).collect(),
+            blocked: (0..policies).map(|_| Counter::default()).collect(),
             coalesced: (0..policies).map(|_| Counter::default()).collect(),
             store_up: AtomicU64::new(1),
             ..Self::default()
@@ -204,6 +224,13 @@ impl LimitStats {
     pub fn decided(&self, policy: usize, kind: DecisionKind) {
         if let Some(kinds) = self.decisions.get(policy) {
             kinds[kind as usize].increment();
+        }
+    }
+
+    /// Counts a request that a penalty blocks.
+    pub fn blocked(&self, policy: usize) {
+        if let Some(counter) = self.blocked.get(policy) {
+            counter.increment();
         }
     }
 }

@@ -540,6 +540,22 @@ fn a_key_server_that_breaks_leaves_the_keys_and_the_log_tells_it_once() {
 }
 
 #[test]
+fn each_new_reason_of_an_outage_of_the_keys_is_a_line() {
+    let port = Port::take();
+    let proxy = proxy("'jwt:sub'", &format!("{{ jwks_url: '{}/keys' }}", port.url()));
+    let first = proxy.wait_for_log("nobody listens", |line| field(line, "message").starts_with(FAILED));
+    assert!(field(&first, "message").contains("there are none"), "no keys stay where there were none: {first}");
+    let server = KeyServer::start_on(port.number(), "<html>");
+    let second = proxy.wait_for_log("another reason", |line| field(line, "message").contains("still cannot be loaded"));
+    assert!(field(&second, "error").contains("not a JSON Web Key Set"), "{second}");
+    let before = server.requests();
+    eventually("it is asked again and again", || (server.requests() >= before + 2).then_some(()));
+    assert_eq!(proxy.log().iter().filter(|line| line.contains("cannot be loaded")).count(), 2, "{:#?}", proxy.log());
+    server.become_(Behaviour::Body(key_set(&[&Issuer::new("EdDSA", Some("ed"))])));
+    wait_for_keys(&proxy, 1);
+}
+
+#[test]
 fn a_proxy_that_waits_for_keys_ends_when_it_is_asked_to() {
     let server = KeyServer::behaving(Behaviour::Hang);
     let mut proxy = proxy("'jwt:sub'", &format!("{{ jwks_url: '{}' }}", server.url()));

@@ -291,9 +291,8 @@ fn a_thousand_overrides_fit_and_no_more() {
 
 #[test]
 fn what_an_answer_cost_is_owed_under_an_override_too() {
-    let upstream = Upstream::answering(|peer, _| {
-        peer.send("HTTP/1.1 200 OK\r\nx-cost: 110\r\ncontent-length: 0\r\n\r\n".to_owned())
-    });
+    let upstream =
+        Upstream::answering(|peer, _| peer.send("HTTP/1.1 200 OK\r\nx-cost: 110\r\ncontent-length: 0\r\n\r\n"));
     let redis = RedisServer::start();
     let owing = Tollgate::start(&format!(
         "listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\n{}\nlimits:\n\

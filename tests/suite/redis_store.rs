@@ -574,7 +574,7 @@ fn tls_with_an_authority_and_a_client_certificate_of_our_own() {
 
         settings.tls = Some(RedisTls { ca: Some("/nowhere/ca.pem".into()), client: None });
         let without = Subjected::start(&settings);
-        assert_eq!(without.take(&PLENTY, "k").await, Err(StoreErrorKind::Refused));
+        assert_eq!(without.take(&PLENTY, "k").await, Err(StoreErrorKind::Tls));
     });
 }
 

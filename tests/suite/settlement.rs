@@ -5,7 +5,7 @@ use crate::support::client::Request;
 use crate::support::eventually;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Peer, Upstream};
 
 /// An upstream that answers with the status in the path (`/401`), and the cost in `?cost=`.
 fn obedient() -> Upstream {
@@ -250,7 +250,7 @@ fn a_field_makes_nothing_free_and_repeated_ones_are_the_dearest() {
 
 #[test]
 fn what_the_upstream_never_answered_stays_charged() {
-    let silent = Upstream::start(|peer| peer.closed());
+    let silent = Upstream::start(crate::support::upstream::Peer::closed);
     let nobody = Upstream::start(|_| Ok(()));
     let limit = "rate: 3/h, count: { status: [401] }";
     let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";

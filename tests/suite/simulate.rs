@@ -174,6 +174,25 @@ fn the_logs_of_two_proxies_on_one_redis_are_one_story() {
     assert_ne!(alone["different"], 0, "one log alone does not tell the story");
 }
 
+/// One call decides many like requests at one instant; their lines come in the order of their ends.
+#[test]
+fn of_requests_of_one_instant_those_come_first_that_were_admitted() {
+    let proxy = Tollgate::start(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\naccess_log: {}\nlimits: [{ key: client_ip, rate: 2/h }]\n",
+    );
+    (0..3).for_each(|_| drop(proxy.get("/")));
+    let mut lines = proxy.access_lines(3);
+    let instant = lines[0]["decided_at"].clone();
+    lines.iter_mut().for_each(|line| line["decided_at"] = instant.clone());
+    lines.rotate_right(1);
+    assert_eq!(lines[0]["decision"], "denied");
+    let log = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let config = std::fs::read(proxy.config_path()).expect("the configuration");
+    let place = directory(&[("proxy.yaml", &config), ("access.log", log.as_bytes())]);
+    let report = json(&run(place.path(), &["simulate", "access.log", "--format", "json"], ""));
+    assert_eq!((&report["as_logged"], &report["different"]), (&3.into(), &0.into()), "{report:#}");
+}
+
 #[test]
 fn what_never_reached_a_limit_is_not_counted_again() {
     let proxy = Tollgate::start(

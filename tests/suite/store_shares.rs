@@ -162,9 +162,8 @@ fn what_is_given_back_in_an_outage_is_given_back_whole_and_never_charged_afterwa
 
 #[test]
 fn what_an_answer_cost_in_an_outage_is_charged_afterwards() {
-    let upstream = Upstream::answering(|peer, _| {
-        peer.send("HTTP/1.1 200 OK\r\nx-cost: 30\r\ncontent-length: 0\r\n\r\n".to_owned())
-    });
+    let upstream =
+        Upstream::answering(|peer, _| peer.send("HTTP/1.1 200 OK\r\nx-cost: 30\r\ncontent-length: 0\r\n\r\n"));
     let redis = RedisServer::start();
     let proxy = Tollgate::start(&format!(
         "listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\nlimits:\n\

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 use anyhow::Context as _;
 use flate2::bufread::MultiGzDecoder;
 
-use super::entry::{Entry, Unread};
+use super::entry::{Entry, Format, Logged, Unread};
 use super::fields::Fields;
 use super::line::{self, Found};
 use super::{Log, Notes, combined, json};
@@ -136,10 +136,19 @@ impl Source {
     }
 }
 
-/// The earliest first, and the first line of those at one instant.
+impl Waiting {
+    /// What comes first: the earliest and, of those at one instant, the first line. One call can decide many like
+    /// requests at one instant of the store's clock; those it admitted were the first of them, whenever they were
+    /// logged.
+    fn place(&self) -> (i64, bool, u64) {
+        let was_denied = self.entry.format == Format::Tollgate && self.entry.logged == Logged::Denied;
+        (self.at_us, was_denied, self.line)
+    }
+}
+
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.at_us, other.line).cmp(&(self.at_us, self.line))
+        other.place().cmp(&self.place())
     }
 }
 

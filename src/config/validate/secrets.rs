@@ -27,7 +27,7 @@ impl Check<'_> {
             self.error_at(setting, "this file is empty");
             return None;
         }
-        Some(Secret::new(secret))
+        setting.get().map(|path| Secret::in_file(secret, &self.path(path)))
     }
 
     /// Makes sure that a file can be read, and returns its path.

@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
 
 use super::{DynamicOverrides, Entry, Limits, MOST, Place, Refusal, Wanted};
 use crate::limit::key::Subject;
 use crate::limit::stats::{LimitStats, StoreErrorKind};
 use crate::limit::store::redis::RedisStore;
-use crate::limit::store::redis::command::Command;
 use crate::limit::store::settings::RedisSettings;
 
 /// Orders that may wait; one more waits at whoever gives it.
@@ -29,7 +27,7 @@ const PAGE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What stands in the braces of the key: it has a Cluster slot of its own.
-const TAG: &[u8] = b"~overrides";
+const TAG: &str = "~overrides";
 
 /// Reads and changes the one hash (see its head).
 const SCRIPT: &str = include_str!("../../../lua/overrides.lua");
@@ -86,18 +84,19 @@ impl DynamicOverrides {
         let Some(mut orders) = taken.lock().take() else { return };
         let mut reader = Reader {
             store: RedisStore::start(settings, stats),
-            key: format!("{}:{{~overrides}}:h1", settings.key_prefix),
+            key: format!("{}:{{{TAG}}}:h1", settings.key_prefix),
             seen: String::new(),
             failing: None,
         };
-        while reader.refresh(&self).await.is_err() {
-            tokio::time::sleep(FIRST_PERIOD).await;
-        }
-        let mut clock = tokio::time::interval(PERIOD);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut period, mut due) = (FIRST_PERIOD, tokio::time::Instant::now());
         loop {
             tokio::select! {
-                _ = clock.tick() => drop(reader.refresh(&self).await),
+                () = tokio::time::sleep_until(due) => {
+                    if reader.refresh(&self).await.is_ok() {
+                        period = PERIOD;
+                    }
+                    due = tokio::time::Instant::now() + period;
+                }
                 order = orders.recv() => match order {
                     Some(order) => reader.carry_out(&self, order).await,
                     None => return,
@@ -154,6 +153,9 @@ impl Reader {
             let (cause, help) = (cause.label(), cause.advice());
             tracing::warn!(cause, help, "dynamic overrides cannot be read: those read last go on until they end");
         }
+        if failing.is_none() && self.failing.is_some() {
+            tracing::info!("dynamic overrides are read again");
+        }
         self.failing = failing;
         read
     }
@@ -185,10 +187,7 @@ impl Reader {
     }
 
     async fn call(&self, words: &[&str]) -> Result<Value, StoreErrorKind> {
-        let now_us = self.store.clock().unsigned_abs().to_string();
-        let head = ["EVAL", SCRIPT, "1", &self.key, &now_us];
-        let words: Vec<_> = head.into_iter().chain(words.iter().copied()).collect();
-        self.store.call(TAG, &Command::of(&words)).await
+        self.store.evaluate(SCRIPT, (TAG, &self.key), words).await
     }
 }
 

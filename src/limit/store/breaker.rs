@@ -50,7 +50,8 @@ impl StoreErrorKind {
             | Self::Clusterdown
             | Self::Noauth
             | Self::Noperm
-            | Self::Misconf => true,
+            | Self::Misconf
+            | Self::Tls => true,
             Self::Timeout | Self::Noscript | Self::Moved | Self::Busy | Self::Protocol => false,
         }
     }

@@ -1,7 +1,7 @@
 //! What the configuration says about the store.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub struct RedisSettings {
     pub tls: Option<RedisTls>,
     /// ACL user; `None` is the default user.
     pub username: Option<String>,
-    /// Password, read from the environment or a file when the configuration was loaded.
+    /// Password; one that stands in a file is read again for each connection.
     pub password: Option<Secret>,
     /// First part of every key; printable ASCII without braces.
     pub key_prefix: Box<str>,
@@ -118,19 +118,34 @@ pub struct RedisTls {
 
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret {
+    text: Box<str>,
+    file: Option<Arc<Path>>,
+}
 
 impl Secret {
     /// Wraps a secret.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self(text.into())
+        Self { text: text.into(), file: None }
+    }
+
+    /// The same of one that stands in a file, where it may be replaced.
+    #[must_use]
+    pub fn in_file(text: &str, file: &Path) -> Self {
+        Self { text: text.into(), file: Some(file.into()) }
+    }
+
+    /// Where it stands, if in a file.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// The secret itself, for the one place that sends it.
     #[must_use]
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

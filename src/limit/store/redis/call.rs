@@ -1,41 +1,55 @@
 //! Commands beside decisions: rare, in nobody's path, with more time than a decision has.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use super::clock::own_clock;
 use super::command::Command;
-use super::script::error_kind;
+use super::script::{error_kind, refuses_time};
 use super::{RedisStore, Topology};
 use crate::limit::stats::StoreErrorKind;
 
-/// Until the reply.
+/// Until the reply; longer where decisions have more.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl RedisStore {
-    /// Sends one command about the key with this in its braces, once, while the breaker is closed; minus this
-    /// process' clock, or 0 for the server's, is filled in by the caller (see [`RedisStore::clock`]).
+    /// Runs a script about one key, which has this tag in its braces, once, while the breaker is closed. The
+    /// script's first argument is its clock, microseconds: 0, the server's, or this process' where the server
+    /// refuses that; `words` follow.
     ///
     /// # Errors
     /// Why there is no reply but an error. After [`StoreErrorKind::Timeout`] and [`StoreErrorKind::Reset`] it may
     /// have been executed all the same.
-    pub(in crate::limit) async fn call(&self, tag: &[u8], command: &Command) -> Result<Value, StoreErrorKind> {
-        let deadline = Instant::now() + TIMEOUT;
-        let reply = match &self.topology {
-            Topology::One(kept) => kept.node().command(command, deadline).await?,
-            Topology::Cluster(cluster) => cluster.owner_of(tag, deadline).await?.command(command, deadline).await?,
+    pub(in crate::limit) async fn evaluate(
+        &self,
+        script: &str,
+        (tag, key): (&str, &str),
+        words: &[&str],
+    ) -> Result<Value, StoreErrorKind> {
+        let deadline = Instant::now() + TIMEOUT.max(self.shared.settings.timeout);
+        let node = match &self.topology {
+            Topology::One(kept) => Rc::clone(kept.node()),
+            Topology::Cluster(cluster) => cluster.owner_of(tag.as_bytes(), deadline).await?,
         };
-        match reply {
-            Value::ServerError(error) => Err(error_kind(&error)),
-            reply => Ok(reply),
+        let eval = |now_us: i64| {
+            let now_us = now_us.unsigned_abs().to_string();
+            let head = ["EVAL", script, "1", key, &now_us];
+            Command::of(&head.into_iter().chain(words.iter().copied()).collect::<Vec<_>>())
+        };
+        let now_us = node.clock.now_us();
+        let mut reply = node.command(&eval(now_us), deadline).await?;
+        if now_us == 0 && refuses_time(&reply) {
+            reply = node.command(&eval(own_clock()), deadline).await?;
+            // Rights that are missing in general are missing with our clock as well.
+            if !matches!(reply, Value::ServerError(_)) {
+                node.use_own_clock();
+            }
         }
-    }
-
-    /// What a script is given as its clock, microseconds: 0, the server's, unless the server refuses that.
-    pub(in crate::limit) fn clock(&self) -> i64 {
-        match &self.topology {
-            Topology::One(kept) => kept.node().clock(),
-            Topology::Cluster(_) => 0,
-        }
+        let Value::ServerError(error) = &reply else { return Ok(reply) };
+        let kind = error_kind(error);
+        self.shared.count_error(kind);
+        Err(kind)
     }
 }

@@ -21,10 +21,12 @@ use super::super::super::key::Subject;
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::ServerAddress;
 use super::super::{Ask, Reply, Stray};
+use super::connection::ConnectError;
 use super::keys::{KeyForm, slot_of};
-use super::log::Said;
-use super::node::{Kept, Node, Place};
+use super::log::{Outage, Said};
+use super::node::{Kept, Node};
 use super::order::{Asking, Order, Told};
+use super::place::Place;
 use super::redirect::Redirect;
 use super::refund::Refund;
 use super::shared::{Absence, Shared};
@@ -271,20 +273,20 @@ impl Inner {
                 self.said.set(log.back(Said::Away, &self.shared.settings.display()));
             }
         } else {
-            self.unmapped(StoreErrorKind::Clusterdown, "not every slot has a node");
+            self.unmapped(&ConnectError::new(StoreErrorKind::Clusterdown, "not every slot has a node").into());
         }
         self.mapped.notify_waiters();
     }
 
     /// There is no map, or one with holes.
-    fn unmapped(&self, kind: StoreErrorKind, error: &str) {
-        self.cause.set(Some(kind));
+    fn unmapped(&self, outage: &Outage) {
+        self.cause.set(Some(outage.cause));
         if self.absence.borrow().is_none() {
             self.shared.begin_epoch();
             *self.absence.borrow_mut() = Some(Absence::begin(&self.shared));
         }
         let log = &self.shared.stats.store_log;
-        self.said.set(log.away(self.said.get(), &self.shared.settings.display(), kind, error));
+        self.said.set(log.away(self.said.get(), &self.shared.settings.display(), outage));
         self.mapped.notify_waiters();
     }
 }

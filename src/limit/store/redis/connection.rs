@@ -13,7 +13,8 @@ use super::super::super::stats::StoreErrorKind;
 use super::super::settings::{RedisSettings, ServerAddress, Servers};
 use super::command::Command;
 pub use super::dial::{ConnectError, Driver};
-use super::dial::{Login, accepted, dial, text, unexpected};
+use super::dial::{accepted, dial, text, unexpected};
+use super::login::Login;
 use super::pipeline::Pipeline;
 use super::reply::LONGEST;
 use super::script::{Script, error_kind};
@@ -92,14 +93,15 @@ async fn open(
         Servers::Sentinel(sentinel) => (sentinel.database, true),
         Servers::Cluster(_) => (0, false),
     };
-    let login = Login { username: settings.username.as_deref(), password: settings.password.as_ref() };
+    let login = Login::of_servers(settings).await;
     let hello = pipeline.send(&login.hello());
     let select = |database: i64| pipeline.send(&Command::of(&["SELECT", &database.to_string()]));
     let selected = (database != 0).then(|| select(database));
     let role = master_only.then(|| pipeline.send(&Command::of(&["ROLE"])));
     let named = pipeline.send(&Command::of(&["CLIENT", "SETNAME", "tollgate"]));
     let loading = Script::ALL.map(|script| pipeline.send(&script.load()));
-    check_version(&accepted(hello.await?, "HELLO")?)?;
+    let greeting = hello.await.map_err(|kind| pipeline.explain(kind))?;
+    check_version(&accepted(greeting, "HELLO")?)?;
     if let Some(selected) = selected {
         accepted(selected.await?, "SELECT")?;
     }
@@ -136,10 +138,10 @@ fn check_role(role: &Value) -> Result<(), ConnectError> {
     let Value::Array(items) = role else { return Err(unexpected(role, "ROLE")) };
     match items.first().and_then(text) {
         Some("master") => Ok(()),
-        Some(other) => Err(ConnectError {
-            kind: StoreErrorKind::Readonly,
-            message: format!("a sentinel names this server as the master, but its role is {other}"),
-        }),
+        Some(other) => Err(ConnectError::new(
+            StoreErrorKind::Readonly,
+            format!("a sentinel names this server as the master, but its role is {other}"),
+        )),
         None => Err(unexpected(role, "ROLE")),
     }
 }

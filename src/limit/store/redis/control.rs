@@ -9,7 +9,8 @@ use rustls::ClientConfig;
 
 use super::super::settings::ServerAddress;
 use super::command::Command;
-use super::dial::{ConnectError, Driver, Login, accepted, dial};
+use super::dial::{ConnectError, Driver, accepted, dial};
+use super::login::Login;
 use super::pipeline::Pipeline;
 
 /// Until TCP, TLS and login are done; and, again, until a question is answered.
@@ -63,6 +64,7 @@ async fn open(
     tls: Option<Arc<ClientConfig>>,
 ) -> Result<Control, ConnectError> {
     let (pipeline, driver) = dial(address, tls, LONGEST).await?;
-    accepted(pipeline.send(&login.hello()).await?, "HELLO")?;
+    let greeting = pipeline.send(&login.hello()).await.map_err(|kind| pipeline.explain(kind))?;
+    accepted(greeting, "HELLO")?;
     Ok(Control { pipeline, _driver: driver })
 }

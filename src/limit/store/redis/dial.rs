@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::super::super::stats::StoreErrorKind;
-use super::super::settings::{Secret, ServerAddress};
-use super::command::Command;
+use super::super::settings::ServerAddress;
+use super::log::Outage;
 use super::pipeline::Pipeline;
 use super::script::error_kind;
 
@@ -31,15 +31,8 @@ pub struct ConnectError {
     pub kind: StoreErrorKind,
     /// For the log; never holds a secret.
     pub message: String,
-}
-
-/// As whom to log in.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Login<'a> {
-    /// ACL user; `None` is the default user.
-    pub(super) username: Option<&'a str>,
-    /// Without one nobody logs in.
-    pub(super) password: Option<&'a Secret>,
+    /// What whoever runs the proxy can do about it.
+    pub help: &'static str,
 }
 
 /// The task that moves a connection's bytes. Dropping it ends the connection.
@@ -82,18 +75,6 @@ fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, longest: usize)
     (pipeline, Driver(tokio::task::spawn_local(driving)))
 }
 
-impl Login<'_> {
-    /// RESP3 and, with a password, the login.
-    pub(super) fn hello(self) -> Command {
-        match self.password {
-            None => Command::of(&["HELLO", "3"]),
-            Some(password) => {
-                Command::of(&["HELLO", "3", "AUTH", self.username.unwrap_or("default"), password.reveal()])
-            }
-        }
-    }
-}
-
 /// The reply to a command, unless it is an error.
 pub(super) fn accepted(reply: Value, command: &str) -> Result<Value, ConnectError> {
     match reply {
@@ -105,10 +86,10 @@ pub(super) fn accepted(reply: Value, command: &str) -> Result<Value, ConnectErro
 /// The error that an unexpected reply to a command is.
 pub(super) fn unexpected(reply: &Value, command: &str) -> ConnectError {
     match reply {
-        Value::ServerError(error) => ConnectError {
-            kind: error_kind(error),
-            message: format!("{command} was answered with {} {}", error.code(), error.details().unwrap_or_default()),
-        },
+        Value::ServerError(error) => ConnectError::new(
+            error_kind(error),
+            format!("{command} was answered with {} {}", error.code(), error.details().unwrap_or_default()),
+        ),
         _ => ConnectError::protocol(&format!("{command} was not answered as Redis does")),
     }
 }
@@ -136,30 +117,57 @@ impl Drop for Driver {
 }
 
 impl ConnectError {
+    pub(super) fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: kind.advice() }
+    }
+
     pub(super) fn protocol(message: &str) -> Self {
-        Self { kind: StoreErrorKind::Protocol, message: message.to_owned() }
+        Self::new(StoreErrorKind::Protocol, message)
     }
 
     pub(super) fn timeout(limit: Duration) -> Self {
-        Self { kind: StoreErrorKind::Timeout, message: format!("no answer within {} ms", limit.as_millis()) }
+        Self::new(StoreErrorKind::Timeout, format!("no answer within {} ms", limit.as_millis()))
     }
 
     /// The same error, said of this server.
     pub(super) fn at(self, server: &str) -> Self {
         Self { message: format!("{server}: {}", self.message), ..self }
     }
+
+    /// The same error, met at a sentinel, which has settings of its own.
+    pub(super) fn of_sentinel(self) -> Self {
+        let help = match self.kind {
+            StoreErrorKind::Noauth => {
+                "correct store.redis.sentinel.username and its password: sentinels have their own"
+            }
+            StoreErrorKind::Refused | StoreErrorKind::Reset | StoreErrorKind::Timeout => {
+                "start the sentinels, or correct store.redis.sentinel: its nodes, its master"
+            }
+            StoreErrorKind::Noperm => {
+                "give the user of store.redis.sentinel the rights of tollgate-watch in deploy/redis/users.acl"
+            }
+            _ => self.help,
+        };
+        Self { help, ..self }
+    }
+}
+
+/// Whether a connection failed because one side does not trust the other, or does not speak TLS.
+pub(super) fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         let kind = match error.kind() {
+            _ if is_of_tls(&error) => StoreErrorKind::Tls,
             io::ErrorKind::TimedOut => StoreErrorKind::Timeout,
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
                 StoreErrorKind::Reset
             }
             _ => StoreErrorKind::Refused,
         };
-        Self { kind, message: error.to_string() }
+        Self::new(kind, error.to_string())
     }
 }
 
@@ -169,6 +177,12 @@ impl From<StoreErrorKind> for ConnectError {
             StoreErrorKind::Reset => "the server closed the connection",
             _ => "the server does not answer as Redis does",
         };
-        Self { kind, message: message.to_owned() }
+        Self::new(kind, message)
+    }
+}
+
+impl From<ConnectError> for Outage {
+    fn from(error: ConnectError) -> Self {
+        Self { cause: error.kind, error: error.message, help: error.help }
     }
 }

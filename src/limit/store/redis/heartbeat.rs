@@ -6,7 +6,6 @@
 use redis::Value;
 
 use super::RedisStore;
-use super::command::Command;
 use crate::limit::stats::StoreErrorKind;
 
 /// Who was not seen for so long is gone.
@@ -15,6 +14,8 @@ const GONE_MS: u64 = 3_500;
 const FORGOTTEN_MS: u64 = 10_000;
 /// What stands in the braces of the set's key.
 const TAG: &str = "~proxies";
+/// Writes and counts in one step (see its head).
+const SCRIPT: &str = include_str!("../../../../lua/beat.lua");
 
 impl RedisStore {
     /// Tells the store that `process` lives; how many do.
@@ -22,32 +23,17 @@ impl RedisStore {
     /// # Errors
     /// Why the store did not say.
     pub async fn beat(&self, process: &str) -> Result<u64, StoreErrorKind> {
+        let beaten = self.beat_once(process).await;
+        self.shared.stats.store_log.counted(beaten.err());
+        beaten
+    }
+
+    async fn beat_once(&self, process: &str) -> Result<u64, StoreErrorKind> {
         let key = format!("{}:{{{TAG}}}", self.prefix());
-        let time = self.call(TAG.as_bytes(), &Command::of(&["TIME"])).await?;
-        let now_ms = milliseconds(&time).ok_or(StoreErrorKind::Protocol)?;
-        let (now, gone) = (now_ms.to_string(), now_ms.saturating_sub(GONE_MS).to_string());
-        for command in [
-            Command::of(&["ZADD", &key, &now, process]),
-            Command::of(&["PEXPIRE", &key, &FORGOTTEN_MS.to_string()]),
-            Command::of(&["ZREMRANGEBYSCORE", &key, "-inf", &gone]),
-        ] {
-            self.call(TAG.as_bytes(), &command).await?;
-        }
-        match self.call(TAG.as_bytes(), &Command::of(&["ZCARD", &key])).await? {
+        let words = [process, &GONE_MS.to_string(), &FORGOTTEN_MS.to_string()];
+        match self.evaluate(SCRIPT, (TAG, &key), &words).await? {
             Value::Int(count) => u64::try_from(count).map_err(|_| StoreErrorKind::Protocol),
             _ => Err(StoreErrorKind::Protocol),
         }
     }
-}
-
-/// The reply to TIME: seconds and microseconds.
-fn milliseconds(time: &Value) -> Option<u64> {
-    let Value::Array(parts) = time else { return None };
-    let number = |value: &Value| match value {
-        Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse::<u64>().ok(),
-        Value::Int(number) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    let (seconds, micros) = (number(parts.first()?)?, number(parts.get(1)?)?);
-    Some(seconds.saturating_mul(1000) + micros / 1000)
 }

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use redis::Value;
 use tracing::debug;
 
 use super::super::super::algorithm::{Algorithm, Bucket};
@@ -14,8 +15,10 @@ use super::super::super::stats::StoreErrorKind;
 use super::super::Ask;
 use super::super::settings::ServerAddress;
 use super::connection::{CONNECT_TIMEOUT, ConnectError, Connection, Driver};
-use super::node::{Node, Place};
+use super::keys::KeyForm;
+use super::node::Node;
 use super::order::{Asking, Order, Told};
+use super::place::Place;
 use super::redirect::Redirect;
 use super::script::Script;
 
@@ -25,6 +28,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// A server that refuses our credentials is asked less often.
 const LONGEST_WAIT_REFUSED: Duration = Duration::from_secs(1);
+/// A server that keeps its clock from scripts is asked for it again this often.
+const CLOCK_PAUSE: Duration = Duration::from_secs(10);
 
 /// Always admits and therefore always writes; the state expires within 2 ms.
 const PROBE: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 1_000_000, rate: 1, period: 1, tick: 1, debt: 0 });
@@ -57,8 +62,9 @@ pub(super) async fn keep(node: Rc<Node>) {
                 node.shared.tls.forget();
                 node.shared.count_error(error.kind);
                 node.lost(error.kind);
-                node.tell_away(error.kind, &error.message);
-                error.kind
+                let cause = error.kind;
+                node.tell_away(&error.into());
+                cause
             }
         };
         let pause = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -109,15 +115,24 @@ async fn tend(node: &Node, connection: &Connection, mut driver: Driver, proven: 
         let was_up = node.is_up();
         let wait = node.breaker.borrow().probe_wait(fastrand::f64());
         tokio::select! {
-            () = driver.ended() => return End::Lost(StoreErrorKind::Reset),
+            () = driver.ended() => {
+                node.shared.count_error(StoreErrorKind::Reset);
+                return End::Lost(StoreErrorKind::Reset);
+            }
             () = node.attention.notified(), if was_up => {}
             () = announcement(node) => {}
             () = tokio::time::sleep(wait), if !was_up => {}
+            () = tokio::time::sleep(CLOCK_PAUSE), if was_up && node.clock.is_own() => {
+                try_servers_clock(node, connection).await;
+            }
         }
         if let Some(next) = follow(node).await {
             return End::Moved(next);
         }
-        let failed = if was_up { look(node, connection).await } else { probe(node, connection).await };
+        let mut failed = if was_up { look(node, connection).await } else { probe(node, connection).await };
+        if node.suspected.take() && failed.is_none() {
+            failed = probe(node, connection).await;
+        }
         *proven |= node.is_up();
         if node.is_silent() {
             return End::Lost(StoreErrorKind::Timeout);
@@ -181,6 +196,9 @@ async fn probe(node: &Node, connection: &Connection) -> Option<StoreErrorKind> {
             if matches!(told, Told::Elsewhere(Redirect::Moved(_))) {
                 node.shared.changed.notify_one();
             }
+            if !node.clock.is_own() {
+                node.use_servers_clock();
+            }
             node.probed_well();
         }
         Err(kind) => {
@@ -190,6 +208,18 @@ async fn probe(node: &Node, connection: &Connection) -> Option<StoreErrorKind> {
         }
     }
     None
+}
+
+/// A probe by the server's clock, which decisions do not use at the moment.
+async fn try_servers_clock(node: &Node, connection: &Connection) {
+    let subject = node.probed();
+    let ask = Ask::new("~probe", &PROBE, &subject, 1);
+    let order = Order::Decide { now_us: Some(0), asks: &[ask] };
+    let call = order.by_sha(connection, KeyForm::of(&node.shared.settings), 0);
+    let reply = tokio::time::timeout_at(node.shared.deadline().into(), connection.send(&call)).await;
+    if matches!(reply, Ok(Ok(Value::Array(_)))) {
+        node.use_servers_clock();
+    }
 }
 
 async fn reload(node: &Node, connection: &Connection) {

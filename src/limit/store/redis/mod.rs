@@ -6,6 +6,7 @@
 //! breaker is open a decision fails without waiting; nothing is queued for later.
 
 mod call;
+mod clock;
 mod cluster;
 pub mod command;
 pub mod connection;
@@ -16,9 +17,13 @@ mod heartbeat;
 mod keeper;
 pub mod keys;
 pub mod log;
+mod login;
 mod node;
 mod order;
+mod permit;
 mod pipeline;
+mod place;
+mod quality;
 mod redirect;
 mod refund;
 mod reply;
@@ -34,20 +39,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
+
 use self::cluster::Cluster;
-use self::node::{Kept, Place};
+use self::node::Kept;
 use self::order::{Asking, Order, Told};
+use self::place::Place;
 use self::sentinel::Sentinels;
 use self::shared::Shared;
 use super::super::stats::{LimitStats, StoreErrorKind};
 use super::settings::{RedisSettings, Servers};
 use super::{Ask, Reply, Stray};
 
+/// How often a worker tells the log how its calls go.
+const REPORT: Duration = Duration::from_secs(1);
+
 /// One worker's store. Ends its background tasks when dropped.
 #[derive(Debug)]
 pub struct RedisStore {
     shared: Rc<Shared>,
     topology: Topology,
+    reporting: JoinHandle<()>,
 }
 
 /// Where the keys are.
@@ -70,7 +82,8 @@ impl RedisStore {
             Servers::Sentinel(sentinel) => Topology::One(Kept::start(&shared, Place::Master(Sentinels::new(sentinel)))),
             Servers::Cluster(seeds) => Topology::Cluster(Cluster::start(&shared, seeds)),
         };
-        Rc::new(Self { shared, topology })
+        let reporting = tokio::task::spawn_local(report(Rc::clone(&shared)));
+        Rc::new(Self { shared, topology, reporting })
     }
 
     /// Decides all of `asks` at once, by the server's clock, within the configured time.
@@ -130,6 +143,11 @@ impl RedisStore {
         }
     }
 
+    /// What the worker counts.
+    pub(in crate::limit) fn stats(&self) -> &LimitStats {
+        &self.shared.stats
+    }
+
     /// Whether decisions are asked (the breaker is closed); in a Cluster, all of them.
     #[must_use]
     pub fn up(&self) -> bool {
@@ -177,5 +195,21 @@ impl RedisStore {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.shared.epoch()
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.reporting.abort();
+    }
+}
+
+/// Tells the log how calls go, until it is aborted.
+async fn report(shared: Rc<Shared>) {
+    let store = shared.settings.display();
+    loop {
+        tokio::time::sleep(REPORT).await;
+        let counts = shared.tally.take();
+        shared.stats.store_log.hear(&store, shared.is_whole().then_some(&counts));
     }
 }

@@ -3,40 +3,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use redis::Value;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
 
 use super::super::super::key::Subject;
 use super::super::super::stats::StoreErrorKind;
 use super::super::breaker::Breaker;
 use super::super::settings::ServerAddress;
+use super::clock::{Clock, own_clock};
 use super::command::Command;
 use super::connection::Connection;
 use super::keys::KeyForm;
-use super::log::Said;
+use super::log::{Outage, Said};
 use super::order::{Asking, Order, Told};
-use super::sentinel::{self, Sentinels};
-use super::shared::{Absence, OwnClock, Shared};
+use super::permit::InFlight;
+use super::place::Place;
+use super::sentinel;
+use super::shared::{Absence, Shared};
 use super::silence::Silence;
 use super::{keeper, script};
-
-/// Decisions that may be under way at once; one more fails at once.
-const MOST_IN_FLIGHT: usize = 4096;
-
-/// Where a node is.
-#[derive(Debug)]
-pub(super) enum Place {
-    /// Here.
-    Alone(ServerAddress),
-    /// Wherever the sentinels say.
-    Master(Rc<Sentinels>),
-    /// Here; a part of a Cluster.
-    Shard(ServerAddress),
-}
 
 /// A node with its background tasks, which end when this is dropped.
 #[derive(Debug)]
@@ -63,9 +51,9 @@ pub(super) struct Node {
     pub(super) scripts_missing: Cell<bool>,
     in_flight: Cell<usize>,
     silence: Silence,
-    /// There once the server refused to read its clock inside scripts.
-    own_clock: RefCell<Option<OwnClock>>,
-    own_clock_told: Cell<bool>,
+    /// Whether a call beside decisions failed, so that a probe is to look.
+    pub(super) suspected: Cell<bool>,
+    pub(super) clock: Clock,
     /// The last error that the server itself told, in its words.
     refusal: RefCell<String>,
     absence: RefCell<Option<Absence>>,
@@ -110,8 +98,8 @@ impl Node {
             scripts_missing: Cell::new(false),
             in_flight: Cell::new(0),
             silence: Silence::default(),
-            own_clock: RefCell::new(None),
-            own_clock_told: Cell::new(false),
+            suspected: Cell::new(false),
+            clock: Clock::default(),
             refusal: RefCell::default(),
             absence: RefCell::new(Some(Absence::begin(shared))),
             said: Cell::default(),
@@ -183,7 +171,7 @@ impl Node {
         asking: Asking,
     ) -> Result<Told, StoreErrorKind> {
         let form = KeyForm::of(&self.shared.settings);
-        let mut now_us = order.now_us().unwrap_or_else(|| self.clock());
+        let mut now_us = order.now_us().unwrap_or_else(|| self.clock.now_us());
         let mut value = self.send(connection, &order.by_sha(connection, form, now_us), asking).await?;
         if script::refuses_time(&value) && now_us == 0 {
             now_us = own_clock();
@@ -241,14 +229,22 @@ impl Node {
             Ok(reply) => reply,
             Err(_) => Err(StoreErrorKind::Timeout),
         };
-        self.learn(&connection, reply.as_ref().err().copied());
+        let error = reply.as_ref().err().copied();
+        if let Some(kind) = error {
+            self.shared.count_error(kind);
+            // Such calls are too rare for the breaker to open by them.
+            self.suspected.set(true);
+            self.attention.notify_one();
+        }
+        self.silence.count(error);
+        self.learn(&connection, error);
         reply
     }
 
     /// Sends a call whose reply nobody waits for; false when there is no connection.
     pub(super) fn post(&self, order: &Order<'_>) -> bool {
         let Some(connection) = self.open_connection() else { return false };
-        let now_us = order.now_us().unwrap_or_else(|| self.clock());
+        let now_us = order.now_us().unwrap_or_else(|| self.clock.now_us());
         let call = order.by_sha(&connection, KeyForm::of(&self.shared.settings), now_us);
         drop(self.send(&connection, &call, Asking::No));
         true
@@ -264,20 +260,19 @@ impl Node {
         self.connection.borrow().as_ref().is_some_and(|connection| connection.address() == address)
     }
 
-    /// What a script is given as its clock: 0, the server's, unless the server refuses that; then minus
-    /// ours, by which no key may expire (`lua/prelude.lua`).
-    pub(super) fn clock(&self) -> i64 {
-        if self.own_clock.borrow().is_none() { 0 } else { own_clock() }
+    /// The server lets no script read its clock.
+    pub(super) fn use_own_clock(&self) {
+        if self.clock.refused(&self.shared) {
+            self.shared.stats.store_log.keeps_clock(&self.name);
+            // Wakes the keeper, which tries the server's again and again.
+            self.attention.notify_one();
+        }
     }
 
-    fn use_own_clock(&self) {
-        *self.own_clock.borrow_mut() = Some(OwnClock::begin(&self.shared));
-        if !self.own_clock_told.replace(true) {
-            warn!(
-                store = %self.name,
-                "redis does not let scripts read its clock: this proxy's clock is used, keep it synchronised"
-            );
-        }
+    /// The server's scripts read its clock.
+    pub(super) fn use_servers_clock(&self) {
+        self.clock.given();
+        self.shared.stats.store_log.gives_clock(&self.name);
     }
 
     /// What happened, for the log: the server's own words where it said any.
@@ -302,6 +297,9 @@ impl Node {
         if !self.connection.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, connection)) {
             return;
         }
+        if self.is_up() {
+            self.shared.tally.count(error);
+        }
         let now = Instant::now();
         let Some(kind) = error else { return self.breaker.borrow_mut().succeeded(now) };
         let opened = self.breaker.borrow_mut().failed(now, kind);
@@ -314,13 +312,15 @@ impl Node {
     /// A new connection is ready. What the breaker knows of another server is void.
     pub(super) fn publish(&self, connection: Rc<Connection>) {
         let before = self.last.replace(Some(connection.address().clone()));
-        if let Some(before) = before.filter(|before| before != connection.address()) {
-            info!(store = %self.name, from = %before, to = %connection.address(), "the master is another server now");
+        if before.is_some_and(|before| before != *connection.address()) {
             *self.breaker.borrow_mut() = Breaker::new(Instant::now());
             self.shared.begin_epoch();
         }
+        if matches!(self.place, Place::Master(_)) {
+            self.shared.stats.store_log.led_to(&self.name, connection.address());
+        }
         *self.connection.borrow_mut() = Some(connection);
-        *self.own_clock.borrow_mut() = None;
+        self.clock.given();
         self.silence.end();
         self.scripts_missing.set(false);
     }
@@ -368,12 +368,12 @@ impl Node {
 
     /// Logs that decisions or probes fail for this cause.
     pub(super) fn tell_failing(&self, cause: StoreErrorKind) {
-        self.tell_away(cause, &self.reason(cause));
+        self.tell_away(&Outage { cause, error: self.reason(cause), help: cause.advice() });
     }
 
     /// Logs that there is no server to decide.
-    pub(super) fn tell_away(&self, cause: StoreErrorKind, error: &str) {
-        self.said.set(self.shared.stats.store_log.away(self.said.get(), &self.name, cause, error));
+    pub(super) fn tell_away(&self, outage: &Outage) {
+        self.said.set(self.shared.stats.store_log.away(self.said.get(), &self.name, outage));
     }
 
     fn tell_back(&self) {
@@ -388,38 +388,5 @@ impl Node {
     /// For the log.
     pub(super) fn name(&self) -> &str {
         &self.name
-    }
-}
-
-impl Place {
-    fn name(&self, shared: &Shared) -> String {
-        match self {
-            Self::Alone(_) | Self::Master(_) => shared.settings.display(),
-            Self::Shard(address) => shared.settings.url(address, 0),
-        }
-    }
-}
-
-/// Minus this process' wall clock, microseconds since 1970.
-fn own_clock() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(-1, |since| -i64::try_from(since.as_micros()).unwrap_or(1))
-}
-
-/// One call's place among those under way.
-struct InFlight<'a>(&'a Cell<usize>);
-
-impl<'a> InFlight<'a> {
-    fn enter(count: &'a Cell<usize>) -> Option<Self> {
-        if count.get() >= MOST_IN_FLIGHT {
-            return None;
-        }
-        count.set(count.get() + 1);
-        Some(Self(count))
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::super::super::stats::StoreErrorKind;
 use super::command::Command;
+use super::dial::{ConnectError, is_of_tls};
 use super::reply;
 
 /// Most callers whose replies are awaited, those that have left included.
@@ -43,6 +44,8 @@ struct Shared {
     /// Told of each message that the server sent unasked.
     pushed: Notify,
     ended: Cell<bool>,
+    /// What TLS said when it ended the connection.
+    distrust: RefCell<Option<String>>,
 }
 
 impl Pipeline {
@@ -69,6 +72,16 @@ impl Pipeline {
     pub(super) fn send(&self, command: &Command) -> impl Future<Output = Answer> + use<> {
         let reply = self.0.enqueue(command);
         async move { reply?.await.unwrap_or(Err(StoreErrorKind::Reset)) }
+    }
+}
+
+impl Pipeline {
+    /// What an error of the first command means: with TLS 1.3 a server says only then that it does not trust us.
+    pub(super) fn explain(&self, kind: StoreErrorKind) -> ConnectError {
+        match &*self.0.distrust.borrow() {
+            Some(error) => ConnectError::new(StoreErrorKind::Tls, error.clone()),
+            None => kind.into(),
+        }
     }
 }
 
@@ -112,9 +125,12 @@ impl Drop for Ending {
 async fn drive<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Rc<Shared>, longest: usize) {
     let ending = Ending(shared);
     let scratch = vec![0; SCRATCH].into();
-    let mut wire = Wire { stream, incoming: BytesMut::new(), scratch, longest, flushing: false };
+    let mut wire = Wire { stream, incoming: BytesMut::new(), scratch, longest, flushing: false, broken: None };
     let ended = poll_fn(|cx| wire.poll(cx, &ending.0)).await;
     if let Err(error) = ended {
+        if is_of_tls(&error) {
+            *ending.0.distrust.borrow_mut() = Some(error.to_string());
+        }
         tracing::debug!(%error, "connection to redis ended");
     }
 }
@@ -126,19 +142,28 @@ struct Wire<S> {
     scratch: Box<[u8]>,
     longest: usize,
     flushing: bool,
+    /// Why nothing can be written any more. What the peer said before it closed is still read: it may say why.
+    broken: Option<io::Error>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Writes what is to be written and reads what is there; ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<io::Result<()>> {
         shared.driver.replace(Some(cx.waker().clone()));
-        if let Poll::Ready(Err(error)) = self.poll_write(cx, shared) {
-            return Poll::Ready(Err(error));
+        if self.broken.is_none()
+            && let Poll::Ready(Err(error)) = self.poll_write(cx, shared)
+        {
+            self.broken = Some(error);
+            shared.ended.set(true);
         }
-        while ready!(self.poll_fill(cx))? > 0 {
-            self.deliver(shared)?;
+        loop {
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(self.broken.take().map_or(Ok(()), Err)),
+                Ok(_) => self.deliver(shared)?,
+                Err(said) if is_of_tls(&said) => return Poll::Ready(Err(said)),
+                Err(error) => return Poll::Ready(Err(self.broken.take().unwrap_or(error))),
+            }
         }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<io::Result<()>> {

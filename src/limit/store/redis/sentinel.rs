@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
@@ -18,9 +19,11 @@ use super::super::super::stats::StoreErrorKind;
 use super::super::settings::{SentinelSettings, ServerAddress};
 use super::connection::{ConnectError, Connection, Driver};
 use super::control::Control;
-use super::dial::{Login, text, unexpected};
+use super::dial::{text, unexpected};
 use super::keeper;
+use super::login::Login;
 use super::node::Node;
+use super::shared::Shared;
 
 /// A sentinel is asked this often even when it announces nothing: its word may have been lost.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -69,7 +72,7 @@ impl Sentinels {
                         tried.push(address);
                     }
                 },
-                Ok(Err(error)) => of_sentinels = Some(error),
+                Ok(Err(error)) => of_sentinels = Some(error.of_sentinel()),
                 Ok(Ok(_)) | Err(_) => {}
             }
         }
@@ -82,7 +85,7 @@ impl Sentinels {
         for sentinel in &self.settings.nodes {
             let (this, sentinel, tls) = (Rc::clone(self), sentinel.clone(), tls.cloned());
             answers.spawn_local(async move {
-                let control = Control::open(&sentinel, this.login(), tls).await?;
+                let control = this.open(&sentinel, tls).await?;
                 this.ask(&control).await.map_err(|error| error.at(&sentinel.to_string()))
             });
         }
@@ -104,29 +107,46 @@ impl Sentinels {
         Ok(ServerAddress::new(host, port))
     }
 
-    /// The sentinels have users of their own.
-    fn login(&self) -> Login<'_> {
-        Login { username: self.settings.username.as_deref(), password: self.settings.password.as_ref() }
+    /// A connection to this sentinel.
+    async fn open(&self, sentinel: &ServerAddress, tls: Option<Arc<ClientConfig>>) -> Result<Control, ConnectError> {
+        Control::open(sentinel, Login::of_sentinels(&self.settings).await, tls).await
     }
 }
 
 /// Listens to one sentinel after the other, until it is aborted.
 pub(super) async fn watch(node: Rc<Node>, sentinels: Rc<Sentinels>) {
+    let mut hearing = Hearing::new(&node.shared, sentinels.settings.nodes.len());
     for sentinel in sentinels.settings.nodes.iter().cycle() {
-        if let Ok(tls) = node.shared.tls.config().await
-            && let Ok(control) = Control::open(sentinel, sentinels.login(), tls).await
-        {
-            listen(&node, &sentinels, &control).await;
-        }
+        let error = listen_to(sentinel, &node, &sentinels, &mut hearing).await;
+        hearing.failed(&error);
         tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     }
 }
 
-/// Tells the keeper whenever this sentinel names another master, for as long as it answers.
-async fn listen(node: &Node, sentinels: &Sentinels, control: &Control) {
+/// Tells the keeper whenever this sentinel names another master, for as long as it answers; why it does not
+/// any more.
+async fn listen_to(
+    sentinel: &ServerAddress,
+    node: &Node,
+    sentinels: &Sentinels,
+    hearing: &mut Hearing,
+) -> ConnectError {
+    let opened = match node.shared.tls.config().await {
+        Ok(tls) => sentinels.open(sentinel, tls).await,
+        Err(error) => Err(error),
+    };
+    let control = match opened {
+        Ok(control) => control,
+        Err(error) => return error,
+    };
     // Who may not subscribe hears of a switch when it asks next.
     let _ = control.ask(&["SUBSCRIBE", "+switch-master"]).await;
-    while let Ok(address) = sentinels.ask(control).await {
+    loop {
+        let address = match sentinels.ask(&control).await {
+            Ok(address) => address,
+            Err(error) => return error.at(&sentinel.to_string()),
+        };
+        hearing.answered();
         if !node.is_connected_to(&address) {
             *sentinels.announced.borrow_mut() = Some(address);
             sentinels.heard.notify_one();
@@ -135,6 +155,38 @@ async fn listen(node: &Node, sentinels: &Sentinels, control: &Control) {
     }
 }
 
+/// Whether any sentinel answers this worker.
+struct Hearing {
+    shared: Rc<Shared>,
+    sentinels: usize,
+    /// In a row, each at another sentinel.
+    failures: usize,
+    is_silent: bool,
+}
+
+impl Hearing {
+    fn new(shared: &Rc<Shared>, sentinels: usize) -> Self {
+        Self { shared: Rc::clone(shared), sentinels, failures: 0, is_silent: false }
+    }
+
+    fn answered(&mut self) {
+        self.failures = 0;
+        self.shared.stats.sentinel_up.store(1, Ordering::Relaxed);
+        if std::mem::take(&mut self.is_silent) {
+            self.shared.stats.store_log.heard(&self.shared.settings.display());
+        }
+    }
+
+    fn failed(&mut self, error: &ConnectError) {
+        self.failures += 1;
+        if self.failures < self.sentinels || std::mem::replace(&mut self.is_silent, true) {
+            return;
+        }
+        self.shared.stats.sentinel_up.store(0, Ordering::Relaxed);
+        self.shared.stats.store_log.unheard(&self.shared.settings.display(), &error.message);
+    }
+}
+
 fn refused(message: &str) -> ConnectError {
-    ConnectError { kind: StoreErrorKind::Refused, message: message.to_owned() }
+    ConnectError::new(StoreErrorKind::Refused, message)
 }

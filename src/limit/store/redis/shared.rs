@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::super::super::stats::{LimitStats, StoreErrorKind};
 use super::super::settings::RedisSettings;
+use super::quality::Tally;
 use super::tls::Tls;
 
 /// Settings, statistics, and what concerns all servers.
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) tls: Tls,
     /// Tells whoever keeps the map of a Cluster that it may be out of date.
     pub(super) changed: Notify,
+    /// How calls went while the store was there, for the log.
+    pub(super) tally: Tally,
     epoch: Cell<u64>,
     away: Cell<usize>,
 }
@@ -31,6 +34,7 @@ impl Shared {
             stats,
             tls: Tls::new(settings.tls.as_ref()),
             changed: Notify::new(),
+            tally: Tally::default(),
             epoch: Cell::new(0),
             away: Cell::new(0),
         })
@@ -69,6 +73,8 @@ impl Absence {
     pub(super) fn begin(shared: &Rc<Shared>) -> Self {
         shared.away.set(shared.away.get() + 1);
         shared.stats.store_up.store(0, Ordering::Relaxed);
+        // What led to it is told as an outage.
+        let _ = shared.tally.take();
         Self(Rc::clone(shared))
     }
 }
@@ -77,22 +83,5 @@ impl Drop for Absence {
     fn drop(&mut self) {
         self.0.away.set(self.0.away.get() - 1);
         self.0.stats.store_up.store(u64::from(self.0.is_whole()), Ordering::Relaxed);
-    }
-}
-
-/// A server's scripts are given this process' clock, as long as this lives.
-#[derive(Debug)]
-pub(super) struct OwnClock(Rc<Shared>);
-
-impl OwnClock {
-    pub(super) fn begin(shared: &Rc<Shared>) -> Self {
-        shared.stats.own_clock.fetch_add(1, Ordering::Relaxed);
-        Self(Rc::clone(shared))
-    }
-}
-
-impl Drop for OwnClock {
-    fn drop(&mut self) {
-        self.0.stats.own_clock.fetch_sub(1, Ordering::Relaxed);
     }
 }

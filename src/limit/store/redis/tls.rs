@@ -9,7 +9,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::super::super::stats::StoreErrorKind;
 use super::super::settings::RedisTls;
+use super::dial::ConnectError;
 
 /// The rustls configuration of a store's connections. The files are read when it is first wanted, and
 /// again after an attempt to connect failed: they may have been replaced.
@@ -28,7 +30,7 @@ impl Tls {
     ///
     /// # Errors
     /// Names the file that could not be used.
-    pub(super) async fn config(&self) -> io::Result<Option<Arc<ClientConfig>>> {
+    pub(super) async fn config(&self) -> Result<Option<Arc<ClientConfig>>, ConnectError> {
         let Some(wanted) = &self.wanted else { return Ok(None) };
         let read = self.read.borrow().clone();
         if read.is_some() {
@@ -36,7 +38,8 @@ impl Tls {
         }
         let wanted = wanted.clone();
         let read = tokio::task::spawn_blocking(move || client_config(&wanted)).await;
-        let read = Arc::new(read.map_err(io::Error::other)??);
+        let read = read.map_err(io::Error::other).flatten();
+        let read = Arc::new(read.map_err(|error| ConnectError::new(StoreErrorKind::Tls, error.to_string()))?);
         *self.read.borrow_mut() = Some(Arc::clone(&read));
         Ok(Some(read))
     }

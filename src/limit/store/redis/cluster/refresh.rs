@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::super::connection::ConnectError;
 use super::super::control::Control;
-use super::super::dial::Login;
+use super::super::login::Login;
 use super::{Inner, MOST_NODES, map};
 use crate::limit::store::settings::ServerAddress;
 use map::Range;
@@ -27,7 +27,7 @@ pub(super) async fn refresh(inner: Rc<Inner>) {
     for round in 0.. {
         match read(&inner, round).await {
             Ok(ranges) => inner.install(&ranges),
-            Err(error) => failed(&inner, &error),
+            Err(error) => failed(&inner, error),
         }
         pause(&inner).await;
     }
@@ -46,11 +46,11 @@ fn between((least, most): (Duration, Duration)) -> Duration {
 }
 
 /// An old map is better than none.
-fn failed(inner: &Inner, error: &ConnectError) {
+fn failed(inner: &Inner, error: ConnectError) {
     inner.shared.count_error(error.kind);
     inner.shared.tls.forget();
     if inner.nodes.borrow().is_empty() {
-        inner.unmapped(error.kind, &error.message);
+        inner.unmapped(&error.into());
     } else {
         debug!(%error, "the map of slots could not be read");
     }
@@ -96,7 +96,7 @@ fn candidates(inner: &Inner, round: usize) -> Vec<ServerAddress> {
 
 async fn read_from(inner: &Inner, address: &ServerAddress) -> Result<Vec<Range>, ConnectError> {
     let settings = &inner.shared.settings;
-    let login = Login { username: settings.username.as_deref(), password: settings.password.as_ref() };
+    let login = Login::of_servers(settings).await;
     let control = Control::open(address, login, inner.shared.tls.config().await?).await?;
     let answer = control.ask(&["CLUSTER", "SLOTS"]).await.map_err(|error| error.at(&address.to_string()))?;
     let ranges = map::read(&answer, address)?;
