@@ -5,7 +5,7 @@ use crate::support::client::Request;
 use crate::support::eventually;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::{Peer, Upstream};
+use crate::support::upstream::Upstream;
 
 /// An upstream that answers with the status in the path (`/401`), and the cost in `?cost=`.
 fn obedient() -> Upstream {

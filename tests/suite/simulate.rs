@@ -183,7 +183,9 @@ fn of_requests_of_one_instant_those_come_first_that_were_admitted() {
     (0..3).for_each(|_| drop(proxy.get("/")));
     let mut lines = proxy.access_lines(3);
     let instant = lines[0]["decided_at"].clone();
-    lines.iter_mut().for_each(|line| line["decided_at"] = instant.clone());
+    for line in &mut lines {
+        line["decided_at"] = instant.clone();
+    }
     lines.rotate_right(1);
     assert_eq!(lines[0]["decision"], "denied");
     let log = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
