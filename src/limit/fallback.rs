@@ -2,7 +2,7 @@
 //! its share of every limit.
 //!
 //! It starts from what the store last answered of a key, and keeps an account of what it admitted
-//! ([`super::owed`]); when the store is back that is charged there. When there is no room for another key, keys that
+//! (`owed.rs`); when the store is back that is charged there. When there is no room for another key, keys that
 //! nothing is known of share one state per limit.
 
 use std::collections::HashMap;
