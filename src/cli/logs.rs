@@ -32,7 +32,7 @@ use source::{Source, Waiting};
 pub(in crate::cli) struct LogArgs {
     /// Access logs, `-` for standard input; .gz is inflated; several are merged by their times
     #[arg(required = true, value_name = "LOG")]
-    logs: Vec<PathBuf>,
+    pub(in crate::cli) logs: Vec<PathBuf>,
     /// The host of requests whose log does not name one
     #[arg(long, value_name = "HOST", value_parser = host)]
     pub(in crate::cli) host: Option<String>,

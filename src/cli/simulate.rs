@@ -139,7 +139,7 @@ impl<'c> Report<'c> {
         let mut other = other.map(|(name, config)| Other::new(name, config));
         let wanted = other.iter().flat_map(|other| other.simulation.wanted());
         let mut logs = Logs::open(&args.logs, simulation.wanted().into_iter().chain(wanted))?;
-        let mut verdicts = args.verdicts.as_deref().map(Verdicts::create).transpose()?;
+        let mut verdicts = args.verdicts.as_deref().map(|path| Verdicts::create(path, &args.logs.logs)).transpose()?;
         let host = args.logs.host.as_deref();
         while let Some(placed) = logs.next()? {
             let fate = simulation.take(&placed, host);

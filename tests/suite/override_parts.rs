@@ -156,3 +156,38 @@ fn an_override_that_was_set_for_another_part_holds_no_more_once_the_key_is_anoth
     assert_eq!(admitted(&after, &get().header("x-device", "acme")), 3);
     assert_eq!(listed(&after), Vec::<Value>::new());
 }
+
+#[test]
+fn what_was_meant_for_an_address_or_another_part_is_no_value() {
+    let with = |key: &str| {
+        format!(
+            "listen: :8080\nupstream: echo\nlimits:\n  - key: header:x-id | client_ip\n    rate: 3/d\n    \
+             overrides: [{{ key: '{key}', rate: unlimited }}]\n"
+        )
+    };
+    for key in
+        ["10.20.0.0/33", "client_ip=10.20.0.300", "10.0.0.5-10.0.0.9", "[::1]", "jwt:tenant=acme", "header:x-idd=a"]
+    {
+        let report = parse(&with(key), &Origin::Arguments, &|_| None).expect_err(key);
+        let text = report.render(tollgate::config::frames::Colour::Plain);
+        assert!(text.contains("6:24") && text.contains(&format!("header:x-id={key}")), "{text}");
+    }
+    let proxy = limited("'header:x-id | client_ip'", "dynamic_overrides: { max_rate: unlimited }", "");
+    for key in ["10.20.0.0%2F16", "client_ip=10.20.0.300", "10.20.0.7%20", "header:x-apikey=acme"] {
+        let answer = api(&proxy, "PUT", key);
+        assert_eq!(answer.status, 422, "{key}: {}", answer.text());
+        assert!(answer.text().contains("header:x-id="), "{key}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_block_of_mapped_addresses_is_one_of_ipv4() {
+    for block in ["::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
+        let proxy = Tollgate::start(&format!(
+            "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\ntrusted_proxies: ['{block}']\n\
+             limits: [{{ key: client_ip, rate: 3/d, overrides: [{{ key: '{block}', rate: 0/s }}] }}]\n"
+        ));
+        assert_eq!(proxy.get("/").status, 429, "{block}");
+        assert_eq!(proxy.client().send(&get().from("192.0.2.1")).status, 200, "{block}: the proxy is trusted");
+    }
+}

@@ -174,6 +174,16 @@ fn the_logs_of_two_proxies_on_one_redis_are_one_story() {
     assert_ne!(alone["different"], 0, "one log alone does not tell the story");
 }
 
+#[test]
+fn verdicts_are_never_written_over_a_log() {
+    let log = five();
+    let place = directory(&[("proxy.yaml", THREE.as_bytes()), ("a.log", log.as_bytes())]);
+    let refused = run(place.path(), &["simulate", "a.log", "--verdicts", "./a.log"], "");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.errors.contains("is a log that is read"), "{}", refused.errors);
+    assert_eq!(std::fs::read_to_string(place.path().join("a.log")).expect("the log"), log);
+}
+
 /// One call decides many like requests at one instant; their lines come in the order of their ends.
 #[test]
 fn of_requests_of_one_instant_those_come_first_that_were_admitted() {

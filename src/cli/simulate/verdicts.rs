@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -15,8 +15,15 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
-    /// Creates the file, or empties it.
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+    /// Creates the file, or empties it; never one of the logs.
+    pub(super) fn create(path: &Path, logs: &[PathBuf]) -> anyhow::Result<Self> {
+        let same =
+            |log: &PathBuf| matches!((log.canonicalize(), path.canonicalize()), (Ok(log), Ok(path)) if log == path);
+        anyhow::ensure!(
+            !logs.iter().any(same),
+            "{} is a log that is read: write the verdicts elsewhere",
+            path.display()
+        );
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { file: BufWriter::new(file) })
     }

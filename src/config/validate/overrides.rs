@@ -78,7 +78,7 @@ impl Check<'_> {
             }
             return Some(OverrideMatch::Network(block));
         }
-        if let Some((part, begin)) = key::part_of(&naming.parts, text.as_bytes()) {
+        if let Some((part, begin)) = key::part_of(&naming.parts, naming.by_address, text.as_bytes()) {
             return Some(OverrideMatch::Value { part: part.clone(), value: text[begin..].into() });
         }
         let (message, help) = naming.problem(text);
@@ -105,6 +105,11 @@ impl Naming {
                 "all requests are one key here, and no override names it".to_owned(),
                 "leave `overrides` out, or count by a key that tells requests apart",
             ),
+            ([only], _) => {
+                let help =
+                    format!("write `{only}={text}` if it is one, else an address or a block such as 10.20.0.0/16");
+                return (format!("`{text}` does not look like a value of `{only}`"), help);
+            }
             (parts, _) => {
                 let help = format!("say of which part: write {}", key::spellings(parts, text));
                 return (format!("`{text}` could be the value of several parts of this limit's key"), help);

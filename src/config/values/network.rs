@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value as Json, json};
 
 use crate::config::shape::{Problem, Word};
@@ -68,9 +68,15 @@ impl Word for Blocks {
     }
 }
 
-/// An address or an address block, as written.
+/// An address or an address block, as written; IPv4 where it is mapped into IPv6, as clients' addresses are.
 pub(in crate::config) fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let block = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    match (block.addr().to_canonical(), block.prefix_len()) {
+        (IpAddr::V4(address), length) if length >= 96 && block.addr().is_ipv6() => {
+            Ipv4Net::new(address, length - 96).ok().map(IpNet::V4)
+        }
+        _ => Some(block),
+    }
 }
 
 /// A block names its first address: whoever writes another may have meant that address alone.

@@ -27,7 +27,7 @@ impl Naming {
         if let (Some(address), Some(prefix)) = (address, self.ipv6_prefix) {
             return Ok(of_address(address, prefix));
         }
-        match key::part_of(&self.parts, key) {
+        match key::part_of(&self.parts, self.ipv6_prefix.is_some(), key) {
             Some((part, begin)) if begin < key.len() => Ok(of_part(part, &key[begin..], hashing)),
             Some(_) => Err(Wrong::NoKey),
             None if key.is_empty() => Err(Wrong::NoKey),
