@@ -27,15 +27,9 @@ local function judge_penalty(l, state, p)
   end
 end
 
--- A limit beside it denied for `retry` (-1: for ever): perhaps a strike, perhaps a block.
-local function strike(l, state, retry)
-  if l.ok == 0 or l.cost == 0 then return end
-  local ends = now + (retry < 0 and l.longest or retry)
-  if state.till > now then -- of the last strike's round, which ends when the cheapest of it is told to come
-    if ends < state.till then state.till, state.anchor = ends, state end
-    return
-  end
-  state.strikes, state.till, state.anchor = state.strikes + 1, ends, state
+-- One strike more, and a block when that was the last of so many.
+local function struck(l, state)
+  state.strikes, state.anchor = state.strikes + 1, state
   if state.strikes >= l.full then
     l.blocks_anew = state.length == 0
     local length = l.blocks_anew and l.first or state.length * 2
@@ -43,6 +37,22 @@ local function strike(l, state, retry)
     state.strikes, state.length, state.blocked = 0, length, now + length
     l.ok, l.retry = 0, length
   end
+end
+
+-- A limit beside it denied for `retry` (-1: for ever): perhaps a strike, perhaps a block.
+local function strike(l, state, retry)
+  if l.ok == 0 or l.cost == 0 then return end
+  if l.watches == 0 then -- of a network: strikes count for the longest block from the first of them
+    if state.strikes == 0 or state.till + l.longest <= now then state.strikes, state.till = 0, now end
+    return struck(l, state)
+  end
+  local ends = now + (retry < 0 and l.longest or retry)
+  if state.till > now then -- of the last strike's round, which ends when the cheapest of it is told to come
+    if ends < state.till then state.till, state.anchor = ends, state end
+    return
+  end
+  state.till = ends
+  struck(l, state)
 end
 
 local function write_penalty(key, state)

@@ -121,7 +121,9 @@ impl Books {
     pub(super) fn change(&self, account: &Account, stands: &Stands, amount: i64) {
         if let Some(Local { account: here, at_us, is_owed }) = &stands.local {
             self.memory.settle(&[owed(here, amount, *at_us).settle()]);
-            if *is_owed && !self.fallback.change(account, amount, *at_us) {
+            // Of a call whose fate is unknown the estimate may stand in the store. What is beyond it surely does not.
+            let is_beyond = !*is_owed && stands.store_at_us.is_none() && amount > 0;
+            if is_beyond || (*is_owed && !self.fallback.change(account, amount, *at_us)) {
                 self.queue(owed(account, amount, *at_us));
             }
         }

@@ -140,9 +140,10 @@ impl Fallback {
     /// What is owed for an admission turned out to be another amount; false when the store was told already.
     pub(super) fn change(&self, account: &Account, amount: i64, charged_at_us: i64) -> bool {
         let key = (Box::from(&*account.state_id), account.subject.clone());
+        let now_us = self.memory.now_us();
         let mut owed = self.owed.lock();
         let entry = owed.get_mut(&key);
-        entry.map(|owed| owed.change(amount, charged_at_us)).is_some()
+        entry.map(|owed| owed.change(amount, charged_at_us, now_us)).is_some()
     }
 
     /// Takes all accounts.

@@ -1,7 +1,7 @@
 //! Leases: tokens of a limit that a worker takes in advance and spends without asking, for a short while.
 //!
 //! A lease lasts L from the instant at which the call that took it was *sent*, so each of its tokens is
-//! spent at most L after the store charged it; what is left then is given back. In any interval of length Δ
+//! spent at most L after the store charged it; what is left then is dropped. In any interval of length Δ
 //! so many tokens are spent as were charged in `Δ + L` at most: the store's bucket holds `ceil(R·L/P)` less than
 //! the limit promises, and T1 holds as it stands. How many are taken follows what was spent last, at
 //! most twice as many as before, and never more than an eighth of what the store had left: near empty
@@ -26,10 +26,6 @@ pub(super) struct Leases {
 pub(super) struct Lease {
     /// Not yet spent.
     left: u64,
-    /// Left of earlier ones.
-    unspent: u64,
-    /// Whether somebody looks what is left, to give it back.
-    is_watched: bool,
     /// When they end.
     until: Instant,
     /// When the last call was sent.
@@ -108,8 +104,6 @@ impl Lease {
         let Brought { spare, taken, next, sent } = *brought;
         Self {
             left: spare,
-            unspent: 0,
-            is_watched: false,
             until: sent + length,
             sent,
             taken,
@@ -149,34 +143,17 @@ impl Leases {
         self.by_state.borrow().get(&name).map_or(0, |lease| lease.worth(waited_for, now, length))
     }
 
-    /// Keeps what a call brought. Whether somebody is to look from now on what is left of it, and give that back.
-    #[must_use]
-    pub(super) fn keep(&self, name: u128, brought: &Brought, length: Duration) -> bool {
+    /// Keeps what a call brought; what was left of an earlier one is dropped.
+    pub(super) fn keep(&self, name: u128, brought: &Brought, length: Duration) {
         let mut leases = self.by_state.borrow_mut();
         if leases.len() >= MOST_LEASES && !leases.contains_key(&name) {
             // Of what was not asked for since, the demand is not worth remembering either.
             leases.retain(|_, lease| brought.sent.saturating_duration_since(lease.until) < length);
             if leases.len() >= MOST_LEASES {
-                return false;
+                return;
             }
         }
-        let lease = leases.entry(name).or_insert_with(|| Lease::new(brought, length));
-        let (unspent, is_watched) =
-            (lease.unspent + if lease.sent == brought.sent { 0 } else { lease.left }, lease.is_watched);
-        *lease = Lease { unspent, is_watched: true, ..Lease::new(brought, length) };
-        !is_watched
-    }
-
-    /// What nobody may spend any more, to be given back; `None` when there will be nothing more of that either,
-    /// and nobody need look until the next call.
-    pub(super) fn take_unspent(&self, name: u128, now: Instant) -> Option<u64> {
-        let mut leases = self.by_state.borrow_mut();
-        let lease = leases.get_mut(&name)?;
-        let is_over = now >= lease.until;
-        let left = if is_over { std::mem::take(&mut lease.left) } else { 0 };
-        let unspent = std::mem::take(&mut lease.unspent) + left;
-        lease.is_watched = unspent > 0 || !is_over;
-        lease.is_watched.then_some(unspent)
+        leases.insert(name, Lease::new(brought, length));
     }
 }
 

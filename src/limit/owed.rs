@@ -78,14 +78,17 @@ impl Owed {
         }
     }
 
-    /// An admission of `charged_at_us` turned out to cost so much more or, below 0, less.
-    pub(super) fn change(&mut self, amount: i64, charged_at_us: i64) {
+    /// An admission of `charged_at_us` turned out to cost so much more or, below 0, less. What is beyond the debt that
+    /// the limit allows is forgiven, as in the store.
+    pub(super) fn change(&mut self, amount: i64, charged_at_us: i64, now_us: i64) {
         let width = self.share.window_us().cast_signed();
-        let changed = |count: u64| count.saturating_add_signed(amount);
+        let most = self.share.capacity().saturating_add(self.share.debt());
+        let changed = |count: u64| count.saturating_add_signed(amount).min(most.max(count));
         match &mut self.used {
             Used::Bucket { base_us, until_us } => {
                 let price = price_us(&self.share, amount.unsigned_abs());
-                *until_us = (*until_us + if amount < 0 { -price } else { price }).max(*base_us);
+                let lowest_us = (now_us + price_us(&self.share, most)).max(*until_us);
+                *until_us = (*until_us + if amount < 0 { -price } else { price }).min(lowest_us).max(*base_us);
             }
             Used::Fixed { since_us, spent, .. } if charged_at_us >= *since_us => *spent = changed(*spent),
             Used::Sliding { index, current, previous } => match *index - charged_at_us.div_euclid(width.max(1)) {
@@ -174,12 +177,14 @@ mod tests {
         owed.add(1, (START, START + 20 * SECOND));
         owed.add(1, (START, START + 40 * SECOND));
         assert_eq!(owed.amount(START), 2);
-        owed.change(-1, START);
+        owed.change(-1, START, START);
         assert_eq!(owed.amount(START), 1);
-        owed.change(-5, START);
+        owed.change(-5, START, START);
         assert_eq!(owed.amount(START), 0);
-        owed.change(3, START);
+        owed.change(3, START, START);
         assert_eq!((owed.amount(START), owed.amount(START + 41 * SECOND)), (3, 1));
+        owed.change(1000, START, START);
+        assert_eq!(owed.amount(START), 5, "no more than the share, which has no debt");
     }
 
     #[test]
@@ -198,7 +203,7 @@ mod tests {
             let now_us = START + 13 * SECOND;
             let before = owed.amount(now_us);
             assert!((4..=most).contains(&before), "{before} of {algorithm:?}");
-            owed.change(-1, now_us);
+            owed.change(-1, now_us, now_us);
             assert_eq!(owed.amount(now_us), before - 1, "{algorithm:?}");
             assert_eq!(owed.amount(now_us + 10 * SECOND), 0, "{algorithm:?}");
         }

@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::Receiver;
 
-use super::bill::Account;
-use super::books::owed;
 use super::coalesce::{Place, Question, Queues, Shared, Waiting, Word, told};
 use super::decision::Source;
 use super::denials::{Denials, Permit, Recall};
@@ -170,7 +168,7 @@ impl Remote {
     }
 
     /// One call for all of these and for the lease.
-    async fn lease_for(self: &Rc<Self>, waiting: Vec<Waiting>, asks: &[Ask<'_>], length: Duration) {
+    async fn lease_for(&self, waiting: Vec<Waiting>, asks: &[Ask<'_>], length: Duration) {
         let Some(ask) = asks.first() else { return };
         let (sent, name, count) = (Instant::now(), self.leases.name_of(ask), waiting.len() as u64);
         let spare = self.leases.worth(name, count.saturating_mul(ask.cost), sent, length) / ask.cost.max(1);
@@ -181,10 +179,7 @@ impl Remote {
                     let tokens = |requests: u64| requests.saturating_mul(ask.cost);
                     let spare = tokens(granted.count.saturating_sub(count));
                     let brought = Brought { spare, taken: tokens(granted.count), next: left.next, sent };
-                    if self.leases.keep(name, &brought, length) {
-                        let unspent = Unspent { remote: Rc::clone(self), account: Account::of(ask), name };
-                        tokio::task::spawn_local(unspent.give_back());
-                    }
+                    self.leases.keep(name, &brought, length);
                     self.store.stats().lease_calls.increment();
                     self.store.stats().lease_tokens.add(spare);
                 }
@@ -236,31 +231,6 @@ impl Remote {
                 for waiting in waiting {
                     waiting.tell(Word::Failed(kind));
                 }
-            }
-        }
-    }
-}
-
-/// Tokens of one state's leases that were not spent in time.
-struct Unspent {
-    remote: Rc<Remote>,
-    account: Account,
-    name: u128,
-}
-
-/// How often tokens are given back: it is no hurry, and leases are there to spare calls.
-const GIVE_BACK: Duration = Duration::from_millis(500);
-
-impl Unspent {
-    /// Gives back what leases leave, until they leave nothing more.
-    async fn give_back(self) {
-        loop {
-            tokio::time::sleep(GIVE_BACK).await;
-            let Some(tokens) = self.remote.leases.take_unspent(self.name, Instant::now()) else { return };
-            if tokens > 0 {
-                let owed = owed(&self.account, -tokens.cast_signed(), 0);
-                // What fails is lost: the tokens stay charged.
-                let _ = self.remote.store.settle(&[owed.settle()]).await;
             }
         }
     }

@@ -169,3 +169,30 @@ fn the_networks_stand_in_the_configuration_as_it_is_printed_and_explained() {
     let explained = tollgate(&["explain", "-c", file, "GET", "/", "--ip", "2001:db8::1"]);
     assert!(explained.output.contains("2 blocked parts of a /56 block all of it"), "{}", explained.output);
 }
+
+/// Parts are counted as different ones, however long two of them go on.
+#[test]
+fn two_parts_that_take_turns_never_block_a_network_of_four() {
+    let penalty = "block: 1s, max: 2s, widen_after: 4";
+    let proxies = [Tollgate::start(&yaml("client_ip", penalty, "").replace("rate: 1/m", "rate: 5/s, burst: 1"))];
+    let mut stage = Stage::of(&proxies);
+    for round in 0..7 {
+        let part = 1 + round % 2;
+        for _ in 0..3 {
+            stage.ask(&format!("2001:db8:1:10{part}::1"));
+        }
+        std::thread::sleep(Duration::from_millis(1_560));
+    }
+    stage.admitted("2001:db8:1:1aa::1");
+}
+
+#[test]
+fn addresses_of_their_own_block_their_64_first() {
+    let yaml = yaml("client_ip", PENALTY, "").replace("limits:", "client_ip: { ipv6_prefix: 128 }\nlimits:");
+    let proxies = [Tollgate::start(&yaml)];
+    let mut stage = Stage::of(&proxies);
+    stage.misbehaves("2001:db8:1:100::1");
+    stage.misbehaves("2001:db8:1:100::2");
+    stage.blocked("2001:db8:1:100::3");
+    stage.admitted("2001:db8:1:101::1");
+}

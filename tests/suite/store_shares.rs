@@ -184,6 +184,33 @@ fn what_an_answer_cost_in_an_outage_is_charged_afterwards() {
     });
 }
 
+/// A call that got no answer may have charged what was estimated, and no more: the difference is charged.
+#[test]
+fn what_an_answer_cost_is_charged_although_the_decision_timed_out() {
+    let upstream =
+        Upstream::answering(|peer, _| peer.send("HTTP/1.1 200 OK\r\nx-cost: 50\r\ncontent-length: 0\r\n\r\n"));
+    let redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\nlimits:\n\
+         \x20 - {{ name: shared, key: 'header:x-client', rate: 1000/366d, cost: {{ default: 1, response_header: x-cost }} }}\n\
+         store:\n  redis: {{ url: '{}', timeout: 250ms }}\n  on_store_error: local\n",
+        upstream.url(),
+        redis.url()
+    ));
+    until_seen(&[&proxy]);
+    redis.stop();
+    send(&proxy, "a", 1);
+    redis.resume();
+    eventually("the store is asked", || {
+        let answer = proxy.client().send(&Request::get("/").header("x-client", "b"));
+        (answer.status == 200 && redis.keys().iter().any(|key| key.contains(":shared:"))).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let left = || proxy.client().send(&Request::get("/").header("x-client", "a")).remaining("shared");
+    let first = left();
+    assert!(first < 1000 - 49, "{first} left");
+}
+
 #[test]
 fn a_blocked_key_stays_blocked_in_an_outage_on_every_worker() {
     let mut redis = RedisServer::start();

@@ -21,6 +21,7 @@ pub use bucket::Bucket;
 pub use fixed_window::FixedWindow;
 pub use in_flight::InFlight;
 pub use penalty::Penalty;
+use penalty::Watches;
 pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;
 
@@ -257,7 +258,10 @@ impl Evaluation {
             && self.allowed
             && self.cost > 0
         {
-            self.retry_us = penalty.strike(reading, retry_us, self.now_us);
+            self.retry_us = match penalty.watches {
+                Watches::Denials(_) => penalty.strike(reading, retry_us, self.now_us),
+                Watches::Parts => penalty.part_blocked(reading, self.now_us),
+            };
             self.allowed = self.retry_us == 0;
         }
     }

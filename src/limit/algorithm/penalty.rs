@@ -18,7 +18,9 @@
 //!    belongs to the last strike, whose round it may shorten: `until = min(until, now + r)`, so that one dear request
 //!    does not hide what cheap ones do. Else one strike more, `until = now + r`. The last of so many blocks: for `block`, or twice the last time, at
 //!    most `max`; strikes begin anew. Then the penalty denies this request too, until the block's end.
-//!    In a network's penalty the same happens, with r = 0, when the penalty before it blocked for the first time.
+//!    In a network's penalty a strike is a first block of the penalty before it; there `until` is the first strike of
+//!    those that count, and strikes count for `max` from that. A part that is blocked again and again is known of
+//!    for longer than that, so each of the strikes is another part's.
 
 use super::{Algorithm, TOLERANCE_US};
 
@@ -110,6 +112,16 @@ impl Penalty {
         State { forgotten_at_us: last + self.max_us.cast_signed(), ..state }
     }
 
+    /// A part of this network was blocked that no block was known of (step 3).
+    pub(super) fn part_blocked(&self, reading: &mut Reading, now_us: i64) -> i64 {
+        let state = &mut reading.state;
+        if state.strikes == 0 || state.until_us + self.max_us.cast_signed() <= now_us {
+            (state.strikes, state.until_us) = (0, now_us);
+        }
+        state.strikes += 1;
+        self.after_strike(reading, now_us)
+    }
+
     /// A limit beside it denied (step 3). Microseconds until the block's end; 0 when that blocks nothing.
     pub(super) fn strike(&self, reading: &mut Reading, retry_us: i64, now_us: i64) -> i64 {
         let state = &mut reading.state;
@@ -123,6 +135,12 @@ impl Penalty {
         }
         state.strikes += 1;
         state.until_us = ends_us;
+        self.after_strike(reading, now_us)
+    }
+
+    /// Blocks when that was the last of so many. Microseconds until the block's end; 0 when it blocks nothing.
+    fn after_strike(&self, reading: &mut Reading, now_us: i64) -> i64 {
+        let state = &mut reading.state;
         let mut blocked_us = 0;
         if state.strikes >= self.after {
             reading.blocked_anew = state.length_us == 0;

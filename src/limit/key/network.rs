@@ -7,7 +7,7 @@
 use super::{AmbiguousKey, Facts, Found, Hashing, Key, KeyPart, Subject, client_subject};
 
 /// Prefix lengths of the networks around a client, the narrowest first.
-const PREFIXES: [u8; 2] = [56, 48];
+const PREFIXES: [u8; 3] = [64, 56, 48];
 
 /// A network that holds many keys of a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -64,6 +64,9 @@ impl History {
 impl Penalty {
     /// A limit that it watches denied, for so long (`None`: for ever). Whether that changed anything.
     pub(super) fn denied(&self, mut history: History, retry: Option<i64>, now: i64) -> (History, bool) {
+        if self.watches.is_none() {
+            return (self.part_blocked(history, now), true);
+        }
         let ends = now + retry.unwrap_or(self.longest);
         let last = history.0.iter_mut().rev().find_map(|event| match event {
             Event::Strike { until } => Some(until),
@@ -78,11 +81,32 @@ impl Penalty {
             }
             _ => history.0.push(Event::Strike { until: ends }),
         }
+        self.block_if_due(&mut history, now);
+        (history, true)
+    }
+
+    /// Strikes of a network all end with the first of them, and only those count that are not older than the
+    /// longest block.
+    fn part_blocked(&self, mut history: History, now: i64) -> History {
+        let first = match history.0.last() {
+            Some(Event::Strike { until }) if until + self.longest > now => Some(*until),
+            _ => None,
+        };
+        if first.is_none() {
+            while matches!(history.0.last(), Some(Event::Strike { .. })) {
+                history.0.pop();
+            }
+        }
+        history.0.push(Event::Strike { until: first.unwrap_or(now) });
+        self.block_if_due(&mut history, now);
+        history
+    }
+
+    fn block_if_due(&self, history: &mut History, now: i64) {
         if history.strikes() >= self.after {
             let length = history.last_block().map_or(self.first, |(length, _)| 2 * length).min(self.longest);
             history.0.push(Event::Block { length, until: now + length });
         }
-        (history, true)
     }
 }
 
