@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
@@ -115,7 +115,7 @@ fn t1_holds_with_equality_over_proxies_whose_clocks_are_wrong() {
 #[test]
 fn where_a_server_keeps_its_clock_from_scripts_no_more_than_the_skew_is_earned() {
     let redis = RedisServer::start();
-    let secretive = Secretive::before(&redis);
+    let (secretive, begun) = (Secretive::before(&redis), Instant::now());
     let yaml =
         configuration(&format!("store:\n  redis: {{ url: 'redis://127.0.0.1:{}', timeout: 2s }}\n", secretive.port));
     let skews = [skew("-0.05", -50), skew("+0.05", 50)];
@@ -137,7 +137,9 @@ fn where_a_server_keeps_its_clock_from_scripts_no_more_than_the_skew_is_earned()
     // store's clock would see if the proxies' clocks were used there.
     assert!(-short >= earned / 2.0, "{short} less was admitted than one clock allows");
     let refusals = secretive.refusals.load(Ordering::SeqCst);
-    assert!((2..=4).contains(&refusals), "each worker asks for the clock once: {refusals}");
+    // Each worker asks at first, and then once in ten seconds whether it may by now.
+    let most = 4 * (1 + usize::try_from(begun.elapsed().as_secs() / 10).unwrap());
+    assert!((2..=most).contains(&refusals), "{refusals} of at most {most}");
 }
 
 /// A Redis whose scripts may not call TIME: a call that would is answered by the real server as one that
