@@ -52,15 +52,13 @@ impl Limiter {
         let local: SmallVec<[(usize, &Planned<'a>); 2]> =
             plan.counted.iter().enumerate().filter(|(_, planned)| is_local(planned)).collect();
         let asks: Asks<'_> = local.iter().map(|(_, planned)| planned.ask(slot.map_or("", |slot| slot))).collect();
-        let (reply, mut charged) = self.fallback.decide(&asks, |place| failed.is_owed(local[place].0, local[place].1));
+        let (reply, charged) = self.fallback.decide(&asks, |place| failed.is_owed(local[place].0, local[place].1));
         if !reply.granted {
             self.take_back(failed, plan);
         }
         let bill = if reply.granted { self.bill(plan, slot.cloned()) } else { None };
-        let stands = |place: usize| Stands {
-            store_at_us: failed.stray.at(local[place].0),
-            local: charged.get_mut(place).map(|local| local.clone()),
-        };
+        let stands =
+            |place: usize| Stands { store_at_us: failed.stray.at(local[place].0), local: charged.get(place).cloned() };
         let mut bill = settled(bill, local.iter().map(|(_, planned)| *planned), &reply, stands);
         for (position, planned) in plan.counted.iter().enumerate().filter(|(_, planned)| !is_local(planned)) {
             if let (Some(at_us), Some(bill), true) = (failed.stray.at(position), &mut bill, planned.is_settled()) {
