@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use super::contract::{
-    Terms, assert_no_window_of_the_store, redis_store, saturate, short_by_the_store, spilled_by_the_store,
+    Terms, assert_no_window_of_the_store, count, redis_store, saturate, short_by_the_store, spilled_by_the_store,
 };
 use super::redis_replies::{number, word};
 use crate::support::client::{Client, Request};
@@ -56,27 +57,59 @@ fn started(yaml: &str, skew: Skew) -> Tollgate {
     let library = library.expect("faketime must be installed (Debian: apt-get install faketime)").stdout;
     let library = String::from_utf8(library).expect("a path");
     let monotonic = [("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("DONT_FAKE_MONOTONIC", "1")];
-    Tollgate::start_with(
+    let proxy = Tollgate::start_with(
         yaml,
         &[("LD_PRELOAD", library.trim()), ("FAKETIME", skew.seconds), monotonic[0], monotonic[1]],
-    )
+    );
+    // A process that is killed would leave them behind.
+    for file in [format!("faketime_shm_{}", proxy.pid()), format!("sem.faketime_sem_{}", proxy.pid())] {
+        let _ = std::fs::remove_file(Path::new("/dev/shm").join(file));
+    }
+    proxy
 }
 
-/// What the proxy takes for the time of a request lies between its sending and its answer, shifted.
+/// What the proxy takes for the time of a request lies between its sending and its answer, shifted. Returns
+/// by how many milliseconds.
 fn assert_skewed(proxy: &Tollgate, skew: Skew) -> f64 {
+    let readings: Vec<_> = (0..5).map(|n| reading(proxy, &format!("/clock{n}"))).collect();
+    let shifted = readings.iter().filter(|reading| reading.is_shifted_by(skew.millis)).count();
+    // The library has been seen to leave out one reading of many.
+    assert!(shifted + 1 >= readings.len(), "{skew:?}: {readings:?}");
+    let mut apart: Vec<_> = readings.iter().map(Reading::apart).collect();
+    apart.sort_unstable_by(f64::total_cmp);
+    apart[apart.len() / 2]
+}
+
+/// A look at a proxy's clock, milliseconds since 1970.
+#[derive(Debug)]
+struct Reading {
+    sent: i64,
+    logged: i64,
+    answered: i64,
+}
+
+impl Reading {
+    fn is_shifted_by(&self, millis: i64) -> bool {
+        (self.sent + millis - 1..=self.answered + millis).contains(&self.logged)
+    }
+
+    fn apart(&self) -> f64 {
+        f64::from(i32::try_from(2 * self.logged - self.sent - self.answered).expect("a short time")) / 2.0
+    }
+}
+
+fn reading(proxy: &Tollgate, path: &str) -> Reading {
     let millis = |time: SystemTime| Timestamp::try_from(time).expect("a date").as_millisecond();
     let sent = millis(SystemTime::now());
-    proxy.client().send(&Request::get("/clock"));
+    proxy.client().send(&Request::get(path));
     let answered = millis(SystemTime::now());
     let logged = eventually("the line of this request", || {
         let lines = proxy.output();
-        let line = lines.iter().find(|line| line.contains("\"/clock\""))?;
+        let line = lines.iter().find(|line| line.contains(&format!("\"{path}\"")))?;
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         Some(field(&line, "time").parse::<Timestamp>().expect("a time").as_millisecond())
     });
-    let (least, most) = (sent + skew.millis - 1, answered + skew.millis);
-    assert!(least <= logged && logged <= most, "{logged} is not between {least} and {most}: {skew:?}");
-    f64::from(i32::try_from(2 * logged - sent - answered).expect("a short time")) / 2.0
+    Reading { sent, logged, answered }
 }
 
 /// Empties the bucket through the slow clock, then lets both proxies take what each thinks is there.
@@ -90,10 +123,27 @@ fn under_pressure(behind: &Tollgate, ahead: &Tollgate, redis: &RedisServer) -> V
     let samples = saturate(&[behind, ahead, ahead, ahead]);
     assert!(samples.iter().all(|sample| matches!(sample.status(), 200 | 429)), "only 200 and 429");
     let admitted = burst + samples.iter().filter(|sample| sample.status() == 200).count();
-    let charges = monitor.writes(redis, ":everyone:");
-    // At times one admission is missing here where scripts may not read the clock: open, see the issue.
-    let unseen = admitted.checked_sub(charges.len());
-    assert!(unseen.is_some_and(|unseen| unseen <= 1), "{admitted} admitted, {} written", charges.len());
+    let charges = one_by_one(monitor.writes(redis, ":everyone:"));
+    assert_eq!(admitted, charges.len(), "every admission is charged once, nothing else is");
+    charges
+}
+
+/// Clients of the proxy that is ahead, the most that one write can charge.
+const WAITING: usize = 3;
+
+/// Requests that wait in one worker at the same time are charged in one write: so often it stands here.
+fn one_by_one(writes: Vec<Charge>) -> Vec<Charge> {
+    let mut full_at = 0.0;
+    let mut charges = Vec::with_capacity(writes.len());
+    for write in writes {
+        let before = std::mem::replace(&mut full_at, write.full_at());
+        // A bucket that was not full before is full later by what was charged. While it could be full by
+        // some clock, one client asked, one request after the other.
+        let charged = if before > write.at + 1.0 { (full_at - before) * EVERYONE.rate } else { 1.0 };
+        let times = (1..=WAITING).find(|&times| (charged - count(times)).abs() < 0.01);
+        let times = times.unwrap_or_else(|| panic!("{charged} requests charged: {write:?}"));
+        charges.extend(std::iter::repeat_n(write, times));
+    }
     charges
 }
 

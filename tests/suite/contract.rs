@@ -156,14 +156,10 @@ pub(crate) fn short_by_the_store(writes: &[Write], terms: &Terms, spilled: &[f64
 }
 
 /// What the full bucket could not take before each write: the time since the instant at which the
-/// write before it says that the bucket is full (its value: microseconds, and thirds of one).
+/// write before it says that the bucket is full.
 pub(crate) fn spilled_by_the_store(writes: &[Write], rate: f64) -> Vec<f64> {
-    let full_at = |write: &Write| {
-        let (at, thirds) = write.value.split_once(':').unwrap_or((&write.value, "0"));
-        (at.parse::<f64>().expect("an instant") + thirds.parse::<f64>().expect("a remainder") / 3.0) / 1e6
-    };
     let mut sum = 0.0;
-    let idle = writes.windows(2).map(|pair| (pair[1].at - full_at(&pair[0])).max(0.0) * rate);
+    let idle = writes.windows(2).map(|pair| (pair[1].at - pair[0].full_at()).max(0.0) * rate);
     std::iter::once(0.0)
         .chain(idle)
         .map(|spilled| {

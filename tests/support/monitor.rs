@@ -15,7 +15,7 @@ pub(crate) struct Monitor {
 }
 
 /// A SET that a script made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Write {
     /// Seconds on the server's clock.
     pub(crate) at: f64,
@@ -32,6 +32,15 @@ pub(crate) struct Call {
     pub(crate) command: String,
     /// Its keys.
     pub(crate) keys: Vec<String>,
+}
+
+impl Write {
+    /// When the bucket whose state this is will be full, in seconds of the clock that decided (the value:
+    /// microseconds, and thirds of one).
+    pub(crate) fn full_at(&self) -> f64 {
+        let (at, thirds) = self.value.split_once(':').unwrap_or((&self.value, "0"));
+        (at.parse::<f64>().expect("an instant") + thirds.parse::<f64>().expect("a remainder") / 3.0) / 1e6
+    }
 }
 
 impl Monitor {
