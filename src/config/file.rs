@@ -24,7 +24,7 @@ pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Shutdown,
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
-pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
+pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UpstreamTls};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
@@ -33,7 +33,7 @@ keys! {
     File {
         /// Short form: the one address to listen on, such as `:8080` (every address, IPv4 and IPv6), `127.0.0.1:8080` or `[::1]:8080`.
         listen: Address,
-        /// Short form: where every request goes: `http://host:port`, the name of an upstream, or `echo` (built in; answers with the request it received).
+        /// Short form: where every request goes: a server's address (`http://host:port`, `https://host:port` or `unix:/path`), the name of an upstream, or `echo` (built in; answers with the request it received).
         upstream: String,
         /// Where clients connect, by name.
         listeners: Named<Short<Address, Listener>>,
@@ -117,23 +117,47 @@ keys! {
 keys! {
     /// A group of servers.
     Upstream {
-        /// Its servers, `http://host:port`. Required.
+        /// Its servers: `http://host:port`, `https://host:port` or `unix:/path`. Required.
         servers: OneOrMany<Short<Server, ServerKeys>>,
         /// How requests are spread: `round_robin`.
         balance: Balance,
-        /// How long a connection to a server may take. Default: 2s.
+        /// What is spoken with its servers: `auto` (default: HTTP/1.1 in clear text, what the server prefers over TLS), `h1`, or `h2` (in clear text by prior knowledge).
+        protocol: UpstreamProtocol,
+        /// TLS towards servers whose address begins with https.
+        tls: UpstreamTls,
+        /// How long a connection to a server may take, its TLS handshake included. Default: 2s.
         connect_timeout: Duration,
         /// How long the response head may take; a route's `timeout` comes first. Default: 30s.
         response_timeout: Duration,
         /// Idle connections kept per server and worker. Default: 128.
         max_idle_connections: u64,
+        /// How long a connection is kept without a request; shorter than the servers keep theirs. Default: 4s.
+        idle_timeout: Duration,
+        /// How long a connection takes requests. Default: 1h.
+        max_connection_age: Duration,
     }
+}
+
+words! {
+    /// What is spoken with servers.
+    UpstreamProtocol {
+        /// HTTP/1.1 in clear text; over TLS what the server prefers.
+        Auto = "auto",
+        /// HTTP/1.1.
+        H1 = "h1",
+        /// HTTP/2.
+        H2 = "h2",
+    }
+    instead of "h2c": "write `h2`: in clear text it is spoken by prior knowledge"
+    instead of "http1": "write `h1`"
+    instead of "http2": "write `h2`"
+    instead of "grpc": "write `h2`: gRPC is spoken over it"
 }
 
 keys! {
     /// One server.
     ServerKeys {
-        /// `http://host:port`. Required.
+        /// `http://host:port`, `https://host:port` or `unix:/path`. Required.
         url: Server,
     }
 }
@@ -153,7 +177,7 @@ keys! {
         name: LimitName,
         /// What it matches; all conditions must hold. Default: everything.
         r#match: Match,
-        /// The name of an upstream, `http://host:port`, or `echo`. Required.
+        /// The name of an upstream, a server's address, or `echo`. Required.
         upstream: String,
         /// Until the response head. Default: the upstream's `response_timeout`.
         timeout: Duration,

@@ -8,6 +8,7 @@ mod routes;
 mod store;
 mod terms;
 mod trials;
+mod upstreams;
 mod variants;
 
 use std::fmt::Write as _;
@@ -17,7 +18,6 @@ use crate::jwt::settings::KeySource;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::store::settings::Backend;
 use crate::units::DurationText;
-use crate::upstream::{Address, Upstream};
 
 /// The configuration as YAML with nothing left to defaults. Secrets show as `"***"`.
 #[must_use]
@@ -25,7 +25,7 @@ pub fn expanded(config: &Config) -> String {
     let mut out = Lines::default();
     listeners::listeners(&mut out, &config.listeners);
     clients(&mut out, config);
-    upstreams(&mut out, &config.upstreams);
+    upstreams::upstreams(&mut out, &config.upstreams);
     routes::routes(&mut out, config);
     out.pair(
         0,
@@ -85,29 +85,6 @@ fn clients(out: &mut Lines, config: &Config) {
         );
     }
     out.pair(2, "ipv6_prefix", config.client_ip.ipv6_prefix);
-}
-
-fn upstreams(out: &mut Lines, upstreams: &[std::sync::Arc<Upstream>]) {
-    // The built-in upstream cannot be declared, only named.
-    let declared: Vec<_> = upstreams.iter().filter(|upstream| &*upstream.name != "echo").collect();
-    if !declared.is_empty() {
-        out.line(0, "upstreams:");
-    }
-    for upstream in declared {
-        out.line(2, format_args!("{}:", quoted(&upstream.name)));
-        out.list(
-            4,
-            "servers",
-            upstream.endpoints.iter().map(|endpoint| match endpoint.address {
-                Address::Tcp { .. } => format!("http://{}", endpoint.label),
-                Address::Echo => "echo".to_owned(),
-            }),
-        );
-        out.pair(4, "balance", "round_robin");
-        out.pair(4, "connect_timeout", DurationText(upstream.connect_timeout));
-        out.pair(4, "response_timeout", DurationText(upstream.response_timeout));
-        out.pair(4, "max_idle_connections", upstream.max_idle_connections);
-    }
 }
 
 fn store(out: &mut Lines, config: &Config) {

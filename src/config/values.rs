@@ -6,6 +6,7 @@ mod key;
 mod network;
 mod quantity;
 mod request;
+mod server;
 mod short;
 mod status;
 mod time;
@@ -23,11 +24,12 @@ pub(super) use key::KeyChoice;
 pub(super) use network::{Address, Blocks, OverrideKey, network, without_host_bits};
 pub(super) use quantity::{Allowance, Share};
 pub(super) use request::HeaderText;
+pub(super) use server::{Scheme, Server, ServerNameText};
 pub(super) use short::{InMemory, Off};
 pub(super) use status::{Status, StatusRange};
 pub(super) use time::{Alignment, DaySpan, Hour, ZoneName};
 pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
-pub(super) use url::{RedisNode, RedisUrl, Server};
+pub(super) use url::{RedisNode, RedisUrl};
 
 impl Word for String {
     fn parse(text: &str) -> Result<Self, Problem> {

@@ -6,23 +6,27 @@
 //! answers of upstreams are read over by hyper and not passed on (RFC 9110 §15.2 allows a proxy
 //! that it was not asked by the client: 100 is ours to give).
 
+use std::error::Error as _;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
+use super::dialect;
 use super::headers;
-use super::pool::{ConnectError, Lease};
+use super::patience::Patience;
+use super::pool::{Lease, Sent};
 use super::record::Record;
 use super::rejection::{Blame, Rejection};
 use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
 use super::upgrade::Protocol;
+use crate::upstream::connect::{ConnectError, Wanted};
 use crate::upstream::{Endpoint, Upstream};
 
 /// An upstream's answer and the connection its body comes from.
@@ -42,24 +46,23 @@ enum HeadError {
     Failed(Rejection<'static>),
 }
 
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
-
 impl Proxy {
     /// Sends `request` to the first endpoint of `upstream` that takes it, and waits for the head of
-    /// its response for `limit` after the request was sent.
+    /// its response for as long as `patience` lasts after the request was sent.
     pub(super) async fn forward(
         &self,
         upstream: &Upstream,
         mut request: Request<RequestBody>,
-        limit: Duration,
+        patience: Patience,
         record: &mut Record,
     ) -> Result<Answer, Rejection<'static>> {
         let upload = request.body().upload();
         let asked = request.extensions().get::<Protocol>().copied();
+        let wanted = if asked.is_some() { Wanted::Http1 } else { Wanted::Any };
         let mut rejection = Rejection::NoEndpoint;
         for endpoint in upstream.in_turn() {
             record.sent_to(endpoint);
-            let mut lease = self.pool.checkout(upstream, endpoint).await;
+            let mut lease = self.pool.checkout(upstream, endpoint, wanted).await;
             // At most twice: what is not reused cannot be stale.
             loop {
                 let mut taken = match lease {
@@ -70,8 +73,8 @@ impl Proxy {
                         break;
                     }
                 };
-                let sent = taken.sender().try_send_request(request);
-                match head(sent, upload.as_deref(), limit).await {
+                speak(&mut request, &taken, endpoint)?;
+                match head(taken.send(request), upload.as_deref(), patience).await {
                     Ok(response) => return self.accept(upstream, endpoint, Answer { response, lease: taken }, asked),
                     Err(HeadError::Failed(rejection)) => {
                         if rejection.blame() == Blame::Upstream {
@@ -89,7 +92,7 @@ impl Proxy {
                 if !taken.reused() {
                     break;
                 }
-                lease = self.pool.connect(upstream, endpoint).await;
+                lease = self.pool.connect(upstream, endpoint, wanted).await;
             }
         }
         Err(rejection)
@@ -117,6 +120,16 @@ impl Proxy {
     }
 }
 
+/// Puts the request into the form that its connection speaks.
+fn speak(request: &mut Request<RequestBody>, lease: &Lease, endpoint: &Endpoint) -> Result<(), Rejection<'static>> {
+    if lease.is_http2() {
+        let scheme = if endpoint.security.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        return dialect::to_http2(request, scheme);
+    }
+    dialect::to_http1(request);
+    Ok(())
+}
+
 /// Whether a response's head means what the client will take it for.
 fn understand(response: &Response<Incoming>, asked: Option<Protocol>) -> Result<(), Rejection<'static>> {
     let understood = match asked {
@@ -134,8 +147,9 @@ fn understand(response: &Response<Incoming>, asked: Option<Protocol>) -> Result<
 async fn head(
     sent: impl Future<Output = Sent>,
     upload: Option<&Upload>,
-    limit: Duration,
+    patience: Patience,
 ) -> Result<Response<Incoming>, HeadError> {
+    let limit = patience.limit;
     let mut sent = pin!(sent);
     let mut deadline = Instant::now() + limit;
     let mut seen = None;
@@ -146,7 +160,7 @@ async fn head(
         let progress = upload.map_or(Progress::Ended(None), Upload::progress);
         match progress {
             Progress::Ended(Some(at)) if at + limit > deadline => deadline = at + limit,
-            Progress::Ended(_) => return Err(HeadError::Failed(Rejection::ResponseTimeout)),
+            Progress::Ended(_) => return Err(HeadError::Failed(patience.lost())),
             Progress::Taken(_) if seen == Some(progress) => return Err(HeadError::Failed(Rejection::UploadStalled)),
             Progress::Taken(_) | Progress::WaitsForClient => {
                 seen = Some(progress);
@@ -169,8 +183,15 @@ fn broken(error: &hyper::Error) -> Rejection<'static> {
         Some(RequestBodyError::Broken(_)) => Rejection::BadBody,
         Some(RequestBodyError::Stalled) => Rejection::SlowBody,
         None if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() => Rejection::Garbage,
+        None if is_malformed_http2(error) => Rejection::Garbage,
         None => Rejection::Reset,
     }
+}
+
+/// Whether what the upstream sent was no HTTP/2.
+fn is_malformed_http2(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() || cause.reason() == Some(h2::Reason::PROTOCOL_ERROR))
 }
 
 /// Why an endpoint could not be reached.
@@ -179,6 +200,9 @@ fn unreachable(error: &ConnectError) -> Rejection<'static> {
         ConnectError::Resolve(_) => Rejection::Resolve,
         ConnectError::Connect(_) => Rejection::Connect,
         ConnectError::Timeout => Rejection::ConnectTimeout,
+        ConnectError::Certificate(_) => Rejection::Certificate,
+        ConnectError::Tls(_) => Rejection::Tls,
+        ConnectError::Protocol => Rejection::Protocol,
         ConnectError::NoEcho => Rejection::NoEndpoint,
     }
 }

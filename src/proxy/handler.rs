@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 
 use super::client::Client;
+use super::dialect;
 use super::forward::Answer;
 use super::headers::{self, Belief, Forwarded};
 use super::inbound::Pace;
+use super::patience::Patience;
 use super::record::Record;
 use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
@@ -29,6 +30,8 @@ use crate::limit::bill::Answered;
 use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
+use crate::upstream::Upstream;
+use crate::upstream::stream::Stream;
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -53,7 +56,7 @@ struct Exchange<'a> {
     /// The protocol the client wants the connection to change to.
     upgrade: Option<Protocol>,
     /// The upstream's connection, when it has changed to that, and what came on it since.
-    switched: Option<(TcpStream, Bytes)>,
+    switched: Option<(Stream, Bytes)>,
     /// How long the request waited for its turn.
     held: Duration,
     /// Who answered.
@@ -160,14 +163,16 @@ impl Proxy {
         if let Some(endpoint) = upstream.endpoints.first() {
             head.headers.entry(HOST).or_insert_with(|| endpoint.host.clone());
         }
-        exchange.prepare(&mut head.headers, &body);
+        exchange.prepare(&mut head.headers);
         head.version = Version::HTTP_11;
         head.extensions = Extensions::default();
         if let Some(protocol) = exchange.upgrade {
             head.extensions.insert(protocol);
         }
-        let request = Request::from_parts(head, body);
-        let answer = self.forward(upstream, request, route.timeout, &mut exchange.record).await?;
+        let limit = exchange.patience(route, upstream, &head.headers);
+        let mut request = Request::from_parts(head, body);
+        dialect::frame(&mut request);
+        let answer = self.forward(upstream, request, limit, &mut exchange.record).await?;
         exchange.record.upstream_answered();
         match exchange.upgrade {
             Some(protocol) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -206,7 +211,7 @@ impl Exchange<'_> {
     }
 
     /// Makes the client's fields, sanitised, those of the upstream's request.
-    fn prepare(&self, headers: &mut HeaderMap, body: &RequestBody) {
+    fn prepare(&self, headers: &mut HeaderMap) {
         headers::complete_request(
             headers,
             &Forwarded {
@@ -219,11 +224,6 @@ impl Exchange<'_> {
         );
         if let Some(protocol) = self.upgrade {
             protocol.write(headers);
-        }
-        if body.is_unsized() {
-            // hyper sends no body with GET unless told so.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            headers.remove(CONTENT_LENGTH);
         }
     }
 
@@ -283,6 +283,15 @@ impl Exchange<'_> {
     /// How long event streams, gRPC and tunnels may be silent.
     fn stream_idle(&self) -> Duration {
         self.config.listeners.get(self.downstream.listener).map_or(BODY_IDLE, |listener| listener.stream_idle_timeout)
+    }
+
+    /// How long the head of the response may take. A gRPC stream may answer late: only what its route or
+    /// its client says bounds it.
+    fn patience(&self, route: &Route, upstream: &Upstream, headers: &HeaderMap) -> Patience {
+        if !self.grpc {
+            return Patience::new(route.timeout.unwrap_or(upstream.response_timeout));
+        }
+        Patience::of_call(route.timeout.unwrap_or_else(|| self.stream_idle()), headers)
     }
 
     /// Our own answer.

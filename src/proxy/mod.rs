@@ -4,12 +4,14 @@
 pub mod body;
 pub mod client;
 pub mod connection;
+mod dialect;
 pub mod forward;
 pub mod handler;
 pub mod handshake;
 pub mod headers;
 pub mod inbound;
 pub mod listener;
+mod patience;
 pub mod pool;
 mod record;
 pub mod rejection;

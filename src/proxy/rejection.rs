@@ -20,6 +20,9 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 static GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
+/// The gRPC status of a call that took longer than its client gives it.
+const DEADLINE_EXCEEDED: u16 = 4;
+
 /// Why a request is answered by us.
 #[derive(Debug, Clone)]
 pub enum Rejection<'a> {
@@ -55,6 +58,12 @@ pub enum Rejection<'a> {
     Connect,
     /// The upstream did not accept in time.
     ConnectTimeout,
+    /// The upstream's certificate cannot be believed.
+    Certificate,
+    /// The TLS handshake with the upstream failed otherwise.
+    Tls,
+    /// The upstream does not speak the protocol that the request needs.
+    Protocol,
     /// The upstream has no server to ask.
     NoEndpoint,
     /// The upstream closed or reset the connection before its response.
@@ -65,6 +74,8 @@ pub enum Rejection<'a> {
     Upgrade,
     /// The upstream's response did not begin in time.
     ResponseTimeout,
+    /// It did not begin within the time that the client of a gRPC call gives it.
+    Deadline,
     /// The upstream took no more of the request's body.
     UploadStalled,
 }
@@ -172,11 +183,15 @@ impl Rejection<'_> {
             Self::Resolve => (502, Upstream, "dns", "dns_error", "The upstream server could not be found."),
             Self::Connect => (502, Upstream, "connect", "connection_refused", "The upstream server does not accept connections."),
             Self::ConnectTimeout => (504, Upstream, "connect_timeout", "connection_timeout", "The upstream server did not accept the connection in time."),
+            Self::Certificate => (502, Upstream, "certificate", "tls_certificate_error", "The upstream server's certificate cannot be believed."),
+            Self::Tls => (502, Upstream, "tls", "tls_protocol_error", "No secure connection to the upstream server could be made."),
+            Self::Protocol => (502, Upstream, "protocol", "http_protocol_error", "The upstream server does not speak the protocol that the request needs."),
             Self::NoEndpoint => (503, Upstream, "no_endpoint", "destination_unavailable", "No upstream server is available."),
             Self::Reset => (502, Upstream, "reset", "connection_terminated", "The upstream server closed the connection before it answered."),
             Self::Garbage => (502, Upstream, "garbage", "http_protocol_error", "The upstream server's answer is not valid."),
             Self::Upgrade => (502, Upstream, "upgrade", "http_upgrade_failed", "The upstream server changed to a protocol that was not asked for."),
             Self::ResponseTimeout => (504, Upstream, "response_timeout", "http_response_timeout", "The upstream server did not answer in time."),
+            Self::Deadline => (504, Upstream, "deadline", "http_response_timeout", "The call's deadline passed before the upstream server answered."),
             Self::UploadStalled => (504, Upstream, "upload_stalled", "connection_write_timeout", "The upstream server stopped taking the request's body."),
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -261,7 +276,8 @@ impl Rejection<'_> {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(GRPC_STATUS.clone(), HeaderValue::from(grpc_status(status)));
+        let code = if matches!(self, Self::Deadline) { DEADLINE_EXCEEDED } else { grpc_status(status) };
+        headers.insert(GRPC_STATUS.clone(), HeaderValue::from(code));
         headers.insert(GRPC_MESSAGE.clone(), grpc_message(detail));
         if let Self::Limited(limited) = self {
             // A negative number tells clients not to retry.

@@ -18,11 +18,11 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValu
 use http::request::Parts;
 use http::{Method, Version};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 
 use super::body::IdleClock;
 use super::record::Record;
 use super::transport::Transport;
+use crate::upstream::stream::Stream;
 use flow::Flow;
 
 /// Longest silence of a tunnel that one side has closed its half of.
@@ -85,7 +85,7 @@ fn is(token: &[u8], name: &str) -> bool {
 /// it. Dropping it closes the one and completes the other.
 #[derive(Debug)]
 pub struct Tunnel {
-    upstream: TcpStream,
+    upstream: Stream,
     up: Flow,
     down: Flow,
     idle: IdleClock,
@@ -108,7 +108,7 @@ enum End {
 
 impl Tunnel {
     /// A tunnel to `upstream`, which has sent `early` behind its 101; it may be silent for `limit`.
-    pub(super) fn new((upstream, early): (TcpStream, Bytes), limit: Duration, record: Record) -> Self {
+    pub(super) fn new((upstream, early): (Stream, Bytes), limit: Duration, record: Record) -> Self {
         let (up, down) = (Flow::default(), Flow::beginning_with(early));
         Self { upstream, up, down, idle: IdleClock::new(limit), limit, record }
     }

@@ -37,8 +37,8 @@ pub struct Route {
     pub upstream: Option<Arc<Upstream>>,
     /// Global limits first, then the route's own, in file order.
     pub policies: Box<[Arc<Policy>]>,
-    /// Until the response head; the upstream's own when the route gives none.
-    pub timeout: Duration,
+    /// Until the response head; `None`: as long as the upstream says.
+    pub timeout: Option<Duration>,
     /// Whether `%2F`, `%5C`, `%00` and `%25` in the path are refused (400) or kept encoded.
     pub encoded_path: EncodedPath,
 }

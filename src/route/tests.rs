@@ -11,7 +11,7 @@ fn route(index: usize, name: &str, matches: Match) -> Arc<Route> {
         matches,
         upstream: None,
         policies: Box::default(),
-        timeout,
+        timeout: Some(timeout),
         encoded_path,
     })
 }

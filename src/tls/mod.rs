@@ -1,10 +1,12 @@
-//! TLS towards clients: which certificate a name gets, and whose certificates are believed. What is
-//! made here is checked when the configuration is loaded, so that nothing of it can fail later.
+//! TLS towards clients: which certificate a name gets, and whose certificates are believed; and towards
+//! upstream servers. What is made here is checked when the configuration is loaded, so that nothing of it
+//! can fail later.
 
 mod certificate;
 mod clients;
 mod der;
 mod names;
+mod servers;
 mod subject;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 pub use certificate::{Certificate, CertificateError, Validity};
 pub use clients::{Authorities, AuthoritiesError, ClientAuth};
 use names::Names;
+pub use servers::{Offer, ServerTls, ServerTlsError, Trust};
 pub use subject::subject;
 
 /// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).

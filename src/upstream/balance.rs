@@ -26,13 +26,14 @@ mod tests {
     use http::HeaderValue;
 
     use super::super::outage::Outage;
-    use super::super::{Address, EndpointId};
+    use super::super::{Address, EndpointId, Protocol};
     use super::*;
 
     fn upstream(servers: usize) -> Upstream {
         let endpoint = |id| Endpoint {
             id: EndpointId(id),
             address: Address::Echo,
+            security: None,
             label: "echo".into(),
             host: HeaderValue::from_static("echo"),
             outage: Outage::default(),
@@ -40,9 +41,13 @@ mod tests {
         Upstream {
             name: "web".into(),
             endpoints: (0..servers).map(endpoint).map(Arc::new).collect(),
+            protocol: Protocol::Auto,
+            tls: None,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(30),
             max_idle_connections: 8,
+            idle_timeout: Duration::from_secs(4),
+            max_connection_age: Duration::from_hours(1),
             next: AtomicUsize::new(0),
         }
     }

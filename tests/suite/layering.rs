@@ -40,7 +40,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Limits ask for claims, and do not know where they come from.
     ("jwt", &["limit::key", "limit::stats"]),
     ("limit", &[]),
-    ("upstream", &[]),
+    // Servers may speak TLS.
+    ("upstream", &["tls"]),
     // How logs look is configured.
     ("telemetry", &["config"]),
     ("signal", &[]),

@@ -61,3 +61,4 @@ mod tls;
 mod tls_clients;
 mod trials;
 mod upgrade;
+mod upstream_http2;

@@ -1,8 +1,9 @@
-//! The keys of TLS on listeners.
+//! The keys of TLS on listeners, and towards upstreams.
 
 use std::path::PathBuf;
 
 use crate::config::shape::{OneOrMany, keys, words};
+use crate::config::values::ServerNameText;
 
 keys! {
     /// TLS of a listener.
@@ -55,5 +56,23 @@ words! {
         Request = "request",
         /// They must.
         Require = "require",
+    }
+}
+
+keys! {
+    /// TLS towards the servers of an upstream.
+    UpstreamTls {
+        /// PEM file of the authorities whose server certificates are believed, instead of the system's.
+        ca: PathBuf,
+        /// PEM file: the certificate that is shown to servers that ask for one.
+        cert: PathBuf,
+        /// PEM file: its private key.
+        key: PathBuf,
+        /// The name that the servers' certificates must have, sent as SNI. Default: the host in the server's address.
+        server_name: ServerNameText,
+        /// The oldest version that is spoken: `"1.2"` (default) or `"1.3"`.
+        min_version: MinVersion,
+        /// `true` believes any certificate: whoever is in between reads and changes everything. Default: false.
+        insecure_skip_verify: bool,
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn routes(out: &mut Lines, config: &Config) {
         out.line(2, format_args!("- name: {}", quoted(&route.name)));
         conditions(out, route);
         out.pair(4, "upstream", quoted(&upstream.name));
-        out.pair(4, "timeout", DurationText(route.timeout));
+        if let Some(timeout) = route.timeout {
+            out.pair(4, "timeout", DurationText(timeout));
+        }
         out.pair(
             4,
             "encoded_path",

@@ -13,6 +13,7 @@ mod rates;
 mod routes;
 mod schedules;
 mod secrets;
+mod server_tls;
 mod servers;
 mod store;
 mod terms;

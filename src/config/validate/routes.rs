@@ -134,7 +134,7 @@ impl Check<'_> {
             name: "default".into(),
             index: 0,
             matches: Match::default(),
-            timeout: upstream.response_timeout,
+            timeout: None,
             upstream: Some(upstream),
             policies: progress.global.clone().into(),
             encoded_path: EncodedPath::Reject,
@@ -153,8 +153,8 @@ impl Check<'_> {
             }
         };
         let default = upstream.as_ref().map_or(RESPONSE_TIMEOUT, |upstream| upstream.response_timeout);
-        let timeout = self.time(&route.timeout, default);
-        let scope = Scope { name: &name, paths: Some(&matches.paths), timeout };
+        let timeout = route.timeout.spanned().map(|_| self.time(&route.timeout, default));
+        let scope = Scope { name: &name, paths: Some(&matches.paths), timeout: timeout.unwrap_or(default) };
         let own = self.limits(&route.limits, &scope, &mut progress_parts(progress));
         let index = progress.routes.len();
         let name: Arc<str> = name.into();
@@ -254,7 +254,7 @@ fn unmatched(progress: &Progress) -> Arc<Route> {
         matches: Match { paths: Vec::<PathTemplate>::new(), ..Match::default() },
         upstream: None,
         policies: progress.global.clone().into(),
-        timeout: RESPONSE_TIMEOUT,
+        timeout: None,
         encoded_path: EncodedPath::Reject,
     })
 }

@@ -1,6 +1,7 @@
 //! TLS of listeners. Everything is read and checked here: a listener whose certificates or authorities
 //! cannot be used does not open.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -59,8 +60,17 @@ impl Check<'_> {
         if item.cert.is_absent() || item.key.is_absent() {
             self.error(item.span, "a certificate needs its key, and a key its certificate", "give `cert` and `key`");
         }
-        let (cert, key) = (self.contents(&item.cert), self.contents(&item.key));
-        let (cert_file, key_file) = (item.cert.spanned()?, item.key.spanned()?);
+        self.read_certificate(&item.cert, &item.key)
+    }
+
+    /// A certificate and its key, from their files.
+    pub(super) fn read_certificate(
+        &mut self,
+        cert_setting: &Setting<PathBuf>,
+        key_setting: &Setting<PathBuf>,
+    ) -> Option<Certificate> {
+        let (cert, key) = (self.contents(cert_setting), self.contents(key_setting));
+        let (cert_file, key_file) = (cert_setting.spanned()?, key_setting.spanned()?);
         let files = (self.path(cert_file), self.path(key_file));
         match Certificate::read(files, &cert?, &key?) {
             Ok(certificate) => {

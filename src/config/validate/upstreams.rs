@@ -7,12 +7,13 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::Check;
+use super::server_tls::Offers;
 use crate::config::file::{self, File, ServerKeys};
 use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
 use crate::upstream::outage::Outage;
-use crate::upstream::{Endpoint, EndpointId, Upstream};
+use crate::upstream::{Endpoint, EndpointId, Protocol, Upstream};
 
 /// How long a response head may take unless the file says otherwise.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,12 +79,25 @@ impl Check<'_> {
     }
 
     fn upstream(&mut self, name: &str, servers: Vec<Server>, keys: &file::Upstream, endpoints: &mut usize) -> Upstream {
+        let protocol = match keys.protocol.or(file::UpstreamProtocol::Auto) {
+            file::UpstreamProtocol::Auto => Protocol::Auto,
+            file::UpstreamProtocol::H1 => Protocol::Http1,
+            file::UpstreamProtocol::H2 => Protocol::Http2,
+        };
+        let (tls, offers) = self.server_tls(keys, &servers, protocol).unzip();
         Upstream {
             name: Arc::from(name),
-            endpoints: servers.into_iter().map(|server| Arc::new(endpoint(server, endpoints))).collect(),
+            endpoints: servers
+                .into_iter()
+                .map(|server| Arc::new(endpoint(server, offers.as_ref(), endpoints)))
+                .collect(),
+            protocol,
+            tls,
             connect_timeout: self.time(&keys.connect_timeout, Duration::from_secs(2)),
             response_timeout: self.time(&keys.response_timeout, RESPONSE_TIMEOUT),
             max_idle_connections: self.number(&keys.max_idle_connections, 128, 0..=100_000),
+            idle_timeout: self.time(&keys.idle_timeout, Duration::from_secs(4)),
+            max_connection_age: self.time(&keys.max_connection_age, Duration::from_hours(1)),
             next: AtomicUsize::new(0),
         }
     }
@@ -132,11 +146,12 @@ impl Check<'_> {
     }
 }
 
-fn endpoint(server: Server, endpoints: &mut usize) -> Endpoint {
+fn endpoint(server: Server, offers: Option<&Offers>, endpoints: &mut usize) -> Endpoint {
     let id = EndpointId(*endpoints);
     *endpoints += 1;
     Endpoint {
         id,
+        security: offers.and_then(|offers| offers.security(&server)),
         address: server.address,
         label: server.label.into(),
         host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),

@@ -1,69 +1,10 @@
-//! The addresses of servers and of Redis.
+//! The addresses of Redis.
 
 use serde_json::{Value as Json, json};
 
 use crate::config::shape::{Problem, Word};
 use crate::limit::store::settings::ServerAddress;
 use crate::route::target::canonical_host;
-use crate::upstream::Address;
-
-/// One server of an upstream, `http://host:port` or `echo`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) struct Server {
-    pub(in crate::config) address: Address,
-    /// `host:port` as Host is written: without the default port.
-    pub(in crate::config) host: String,
-    pub(in crate::config) label: String,
-}
-
-const SERVER: &str = "write http://host:port, such as http://127.0.0.1:3000, or `echo`";
-
-impl Word for Server {
-    fn parse(text: &str) -> Result<Self, Problem> {
-        if text == "echo" {
-            return Ok(Self { address: Address::Echo, host: "echo".into(), label: "echo".into() });
-        }
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err(not_http(text));
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let wrong = |what: &str| Problem::new(format!("`{text}` {what}"), SERVER);
-        if authority.contains('@') {
-            return Err(wrong("carries credentials, which a server's address cannot"));
-        }
-        if authority.contains(['/', '?', '#']) {
-            return Err(wrong("has a path; a server has only a host and a port"));
-        }
-        let host = canonical_host(authority).map_err(|_| wrong("has no valid host and port"))?;
-        if host.name.is_empty() || host.port == Some(0) || authority.ends_with(':') {
-            return Err(wrong("has no valid host and port"));
-        }
-        let port = host.port.unwrap_or(80);
-        let shown = if port == 80 { host.name.to_string() } else { format!("{}:{port}", host.name) };
-        Ok(Self {
-            address: Address::Tcp { host: host.name.trim_matches(['[', ']']).into(), port },
-            host: shown,
-            label: format!("{}:{port}", host.name),
-        })
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^(echo|http://.*|.*\\$\\{.*)$" })
-    }
-}
-
-fn not_http(text: &str) -> Problem {
-    if text.starts_with("https://") {
-        return Problem::new(
-            format!("`{text}`: TLS to upstreams is not supported in this version"),
-            "use http://, over a network you trust",
-        );
-    }
-    if !text.contains("://") && text.contains([':', '.']) {
-        return Problem::new(format!("`{text}` has no scheme"), format!("did you mean `http://{text}`?"));
-    }
-    Problem::new(format!("`{text}` is not the address of a server"), SERVER)
-}
 
 /// Where Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,31 +107,6 @@ fn split_credentials(text: &str) -> Result<(Option<String>, Option<String>), Pro
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers_are_host_and_port() {
-        let server = <Server as Word>::parse("http://[::1]:3000/").unwrap();
-        assert_eq!(server.address, Address::Tcp { host: "::1".into(), port: 3000 });
-        assert_eq!(server.host, "[::1]:3000");
-        let server = <Server as Word>::parse("http://Example.com").unwrap();
-        assert_eq!((server.host.as_str(), server.label.as_str()), ("example.com", "example.com:80"));
-    }
-
-    #[test]
-    fn what_is_no_server_says_what_to_write() {
-        for (text, expected) in [
-            ("127.0.0.1:3000", "did you mean `http://127.0.0.1:3000`?"),
-            ("https://a", "use http://"),
-            ("http://a/b", "write http://host:port"),
-            ("http://u:p@a", "write http://host:port"),
-            ("http://", "write http://host:port"),
-            ("http://a:99999", "write http://host:port"),
-            ("ftp://a", "write http://host:port"),
-        ] {
-            let problem = <Server as Word>::parse(text).unwrap_err();
-            assert!(problem.help.as_ref().unwrap().contains(expected), "{text}: {problem:?}");
-        }
-    }
 
     #[test]
     fn nodes_are_host_and_port() {

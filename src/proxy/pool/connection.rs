@@ -1,0 +1,167 @@
+//! One connection to an endpoint, and the task that drives it.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::JoinHandle;
+
+use super::RequestBody;
+use crate::upstream::stream::Stream;
+
+/// Bound of what is buffered of a response, head included, bytes.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Most streams of one connection of HTTP/2, whatever the server allows: beyond, another one is opened.
+const MAX_STREAMS: usize = 128;
+
+/// What came of sending a request: a head, or an error and, if nothing was written, the request.
+pub type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// A connection of HTTP/1; closed when dropped.
+#[derive(Debug)]
+pub(super) struct Single {
+    sender: http1::SendRequest<RequestBody>,
+    task: JoinHandle<()>,
+    born: Instant,
+}
+
+/// A connection of HTTP/2. It ends by itself when it is dropped and its last request has been answered.
+#[derive(Debug)]
+pub(super) struct Multiplexed {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Cell<usize>,
+    driven: Rc<Driven>,
+    born: Instant,
+}
+
+/// What the task of a connection of HTTP/2 polls: it also knows how many streams the server allows.
+type Driven = RefCell<http2::Connection<TokioIo<Stream>, RequestBody, LocalExecutor>>;
+
+/// One request's part of a connection of HTTP/2.
+#[derive(Debug)]
+pub(super) struct Share {
+    connection: Rc<Multiplexed>,
+    sender: http2::SendRequest<RequestBody>,
+}
+
+impl Single {
+    pub(super) async fn open(stream: Stream) -> io::Result<Self> {
+        let handshake = http1::Builder::new().writev(false).max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+        let task = tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(Self { sender, task, born: Instant::now() })
+    }
+
+    /// Where requests are sent into.
+    pub(super) fn sender(&mut self) -> &mut http1::SendRequest<RequestBody> {
+        &mut self.sender
+    }
+
+    /// Whether it could take a request at once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Multiplexed {
+    pub(super) async fn open(stream: Stream) -> io::Result<Self> {
+        let handshake = builder().handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+        let driven = Rc::new(RefCell::new(connection));
+        tokio::task::spawn_local(drive(Rc::clone(&driven)));
+        Ok(Self { sender, streams: Cell::new(0), driven, born: Instant::now() })
+    }
+
+    /// Whether it takes another request.
+    pub(super) fn has_room(&self) -> bool {
+        let allowed = self.driven.borrow().current_max_send_streams();
+        !self.sender.is_closed() && self.streams.get() < allowed.min(MAX_STREAMS)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether it answers no request at present.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+}
+
+impl Share {
+    pub(super) fn of(connection: &Rc<Multiplexed>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self { connection: Rc::clone(connection), sender: connection.sender.clone() }
+    }
+
+    pub(super) fn sender(&mut self) -> &mut http2::SendRequest<RequestBody> {
+        &mut self.sender
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.connection.streams.set(self.connection.streams.get() - 1);
+    }
+}
+
+fn builder() -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_header_list_size(64 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .keep_alive_while_idle(true);
+    builder
+}
+
+/// Drives a connection of HTTP/2 to its end.
+async fn drive(connection: Rc<Driven>) {
+    if let Err(error) = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await {
+        tracing::debug!(%error, "upstream connection ended");
+    }
+}
+
+/// Runs the streams of a connection on this worker's thread.
+#[derive(Debug, Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(stream);
+    }
+}
