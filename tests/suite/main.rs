@@ -62,3 +62,4 @@ mod tls_clients;
 mod trials;
 mod upgrade;
 mod upstream_http2;
+mod upstream_tls;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -91,14 +91,6 @@ impl H2Upstream {
             runtime.block_on(accept(listener, service, seen, script));
         });
         Self { address, shared }
-    }
-
-    /// Answers every request with this text.
-    pub(crate) fn answering(service: Service, text: &'static str) -> Self {
-        Self::start(service, move |mut exchange| async move {
-            let mut stream = exchange.respond.send_response(Response::new(()), false).expect("sent");
-            stream.send_data(Bytes::from_static(text.as_bytes()), true).expect("sent");
-        })
     }
 
     /// Its address with this scheme.

@@ -14,6 +14,7 @@ pub(crate) mod redis_cluster;
 pub(crate) mod redis_sentinel;
 pub(crate) mod redis_server;
 pub(crate) mod redis_stub;
+pub(crate) mod tls_front;
 pub(crate) mod tokens;
 pub(crate) mod tollgate;
 pub(crate) mod upstream;

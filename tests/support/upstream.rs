@@ -109,6 +109,11 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Requests that arrived whole so far.
     pub(crate) fn seen(&self) -> Vec<Arrived> {
         self.seen.lock().expect("no script panics").clone()
