@@ -125,8 +125,8 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 /// Whether the built-in echo server is somebody's upstream.
 #[must_use]
 pub fn uses_echo(config: &Config) -> bool {
-    let mut endpoints = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
-    endpoints.any(|endpoint| endpoint.address == Address::Echo)
+    let mut servers = config.upstreams.iter().flat_map(|upstream| &upstream.servers);
+    servers.any(|server| server.address == Address::Echo)
 }
 
 /// Runs the built-in echo server until dropped.
@@ -181,7 +181,7 @@ impl Worker {
         alive: &mpsc::Sender<Infallible>,
     ) -> Self {
         let config = shared.config.load();
-        let endpoints = config.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        let endpoints = config.upstreams.iter().map(|upstream| upstream.servers.len()).sum();
         let store_log = Arc::clone(&shared.store_log);
         let limit_stats = LimitStats { store_log, ..LimitStats::new(config.policies.len()) };
         let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);

@@ -297,9 +297,10 @@ impl Sources {
 
     /// Upstream name, label and id of every endpoint.
     fn endpoints(&self) -> impl Iterator<Item = (&str, &str, usize)> {
-        self.config.upstreams.iter().flat_map(|upstream| {
-            upstream.endpoints.iter().map(|endpoint| (&*upstream.name, &*endpoint.label, endpoint.id.0))
-        })
+        self.config
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.servers.iter().map(|server| (&*upstream.name, &*server.label, server.index)))
     }
 
     /// A sum over all workers' limiters.

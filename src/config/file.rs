@@ -7,6 +7,7 @@ mod process;
 mod store;
 mod tls;
 mod trial;
+mod upstream;
 mod variants;
 
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub(in crate::config) use process::{
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UpstreamTls};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
+pub(in crate::config) use upstream::{
+    ActiveHealth, Balance, CheckType, PassiveHealth, RetryKeys, RetryReason, ServerKeys, Upstream, UpstreamProtocol,
+};
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
 keys! {
@@ -115,62 +119,6 @@ keys! {
 }
 
 keys! {
-    /// A group of servers.
-    Upstream {
-        /// Its servers: `http://host:port`, `https://host:port` or `unix:/path`. Required.
-        servers: OneOrMany<Short<Server, ServerKeys>>,
-        /// How requests are spread: `round_robin`.
-        balance: Balance,
-        /// What is spoken with its servers: `auto` (default: HTTP/1.1 in clear text, what the server prefers over TLS), `h1`, or `h2` (in clear text by prior knowledge).
-        protocol: UpstreamProtocol,
-        /// TLS towards servers whose address begins with https.
-        tls: UpstreamTls,
-        /// How long a connection to a server may take, its TLS handshake included. Default: 2s.
-        connect_timeout: Duration,
-        /// How long the response head may take; a route's `timeout` comes first. Default: 30s.
-        response_timeout: Duration,
-        /// Idle connections kept per server and worker. Default: 128.
-        max_idle_connections: u64,
-        /// How long a connection is kept without a request; shorter than the servers keep theirs. Default: 4s.
-        idle_timeout: Duration,
-        /// How long a connection takes requests. Default: 1h.
-        max_connection_age: Duration,
-    }
-}
-
-words! {
-    /// What is spoken with servers.
-    UpstreamProtocol {
-        /// HTTP/1.1 in clear text; over TLS what the server prefers.
-        Auto = "auto",
-        /// HTTP/1.1.
-        H1 = "h1",
-        /// HTTP/2.
-        H2 = "h2",
-    }
-    instead of "h2c": "write `h2`: in clear text it is spoken by prior knowledge"
-    instead of "http1": "write `h1`"
-    instead of "http2": "write `h2`"
-    instead of "grpc": "write `h2`: gRPC is spoken over it"
-}
-
-keys! {
-    /// One server.
-    ServerKeys {
-        /// `http://host:port`, `https://host:port` or `unix:/path`. Required.
-        url: Server,
-    }
-}
-
-words! {
-    /// How requests are spread over servers.
-    Balance {
-        /// One after the other.
-        RoundRobin = "round_robin",
-    }
-}
-
-keys! {
     /// What is forwarded where, and under which limits.
     Route {
         /// Its name; unique. Required.
@@ -181,6 +129,8 @@ keys! {
         upstream: String,
         /// Until the response head. Default: the upstream's `response_timeout`.
         timeout: Duration,
+        /// Which requests are sent again. Default: those of which nothing was written, to the next server.
+        retries: RetryKeys,
         /// Percent-encoded separators in the path (`%2F`, `%5C`, `%00`, `%25`): `reject` (default, 400) or `keep`.
         encoded_path: EncodedPath,
         /// Its limits, beside the global ones.

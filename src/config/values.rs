@@ -11,6 +11,7 @@ mod short;
 mod status;
 mod time;
 mod trial;
+mod upstream;
 mod url;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(super) use short::{InMemory, Off};
 pub(super) use status::{Status, StatusRange};
 pub(super) use time::{Alignment, DaySpan, Hour, ZoneName};
 pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
+pub(super) use upstream::{CookieName, Nothing, RequestPath};
 pub(super) use url::{RedisNode, RedisUrl};
 
 impl Word for String {

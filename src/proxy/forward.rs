@@ -1,208 +1,205 @@
-//! From a prepared request to an upstream's response head: which endpoint, which connection, how
-//! long, and whose fault it is when there is none.
+//! From a prepared request to an upstream's response head: which endpoint, how often, how long, and whose
+//! fault it is when there is none.
 //!
-//! A request is sent a second time only when nothing of the first was written: no connection could
-//! be had, or hyper gave the request back because a pooled connection had ended meanwhile. 1xx
-//! answers of upstreams are read over by hyper and not passed on (RFC 9110 §15.2 allows a proxy
-//! that it was not asked by the client: 100 is ours to give).
+//! A request goes to another endpoint when nothing of it was written: no connection could be had, or hyper
+//! gave it back because a kept connection had ended meanwhile. Whatever may have been seen is sent again
+//! only where the route says so, and only if that is safe: an idempotent method (RFC 9110 §9.2.2), no body,
+//! and the budget not spent. 1xx answers of upstreams are read over by hyper and not passed on (RFC 9110
+//! §15.2 allows a proxy that it was not asked by the client: 100 is ours to give).
 
-use std::error::Error as _;
-use std::fmt::Display;
-use std::future::Future;
-use std::pin::pin;
-
-use http::uri::Scheme;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use tokio::time::{Instant, timeout_at};
+use http::Request;
+use tokio::time::Instant;
 
 use super::Proxy;
-use super::dialect;
-use super::headers;
+use super::attempt::{Answer, Miss, copy};
 use super::patience::Patience;
-use super::pool::{Lease, Sent};
 use super::record::Record;
 use super::rejection::{Blame, Rejection};
-use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
-use super::upgrade::Protocol;
-use crate::upstream::connect::{ConnectError, Wanted};
+use super::request_body::RequestBody;
+use crate::upstream::breaker::{Passed, Switched};
+use crate::upstream::load::Slot;
+use crate::upstream::retry::{Retries, RetryOn};
+use crate::upstream::selection::{Nobody, Selection, Wish};
 use crate::upstream::{Endpoint, Upstream};
 
-/// An upstream's answer and the connection its body comes from.
-#[derive(Debug)]
-pub struct Answer {
-    /// Head, and the body still to be read.
-    pub response: Response<Incoming>,
-    /// The connection.
-    pub lease: Lease,
+/// Where a request goes, and how much is done for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Journey<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) wish: Wish,
+    pub(super) patience: Patience,
+    pub(super) retries: Option<&'a Retries>,
 }
 
-/// A response head that did not come.
-enum HeadError {
-    /// Nothing was written; the request can go elsewhere.
-    Unsent(Box<Request<RequestBody>>),
-    /// It may have been seen: the end.
-    Failed(Rejection<'static>),
+/// What may be sent again of one request.
+struct Again<'a> {
+    retries: Option<&'a Retries>,
+    spare: Option<Request<RequestBody>>,
+    attempts: u32,
+    begun: Instant,
+    patience: Patience,
 }
 
 impl Proxy {
-    /// Sends `request` to the first endpoint of `upstream` that takes it, and waits for the head of
-    /// its response for as long as `patience` lasts after the request was sent.
+    /// Sends `request` to an endpoint of its upstream that takes it, and waits for the head of the response.
     pub(super) async fn forward(
         &self,
-        upstream: &Upstream,
-        mut request: Request<RequestBody>,
-        patience: Patience,
+        journey: &Journey<'_>,
+        request: Request<RequestBody>,
         record: &mut Record,
     ) -> Result<Answer, Rejection<'static>> {
-        let upload = request.body().upload();
-        let asked = request.extensions().get::<Protocol>().copied();
-        let wanted = if asked.is_some() { Wanted::Http1 } else { Wanted::Any };
-        let mut rejection = Rejection::NoEndpoint;
-        for endpoint in upstream.in_turn() {
-            record.sent_to(endpoint);
-            let mut lease = self.pool.checkout(upstream, endpoint, wanted).await;
-            // At most twice: what is not reused cannot be stale.
-            loop {
-                let mut taken = match lease {
-                    Ok(taken) => taken,
-                    Err(error) => {
-                        self.failed(upstream, endpoint, &error);
-                        rejection = unreachable(&error);
-                        break;
-                    }
-                };
-                speak(&mut request, &taken, endpoint)?;
-                match head(taken.send(request), upload.as_deref(), patience).await {
-                    Ok(response) => return self.accept(upstream, endpoint, Answer { response, lease: taken }, asked),
-                    Err(HeadError::Failed(rejection)) => {
-                        if rejection.blame() == Blame::Upstream {
-                            self.failed(upstream, endpoint, rejection.label());
-                        } else {
-                            self.stats.upstream(endpoint.id.0, None);
-                        }
-                        return Err(rejection);
-                    }
-                    Err(HeadError::Unsent(returned)) => request = *returned,
-                }
-                record.retried();
-                self.stats.retried(endpoint.id.0);
-                rejection = Rejection::Reset;
-                if !taken.reused() {
-                    break;
-                }
-                lease = self.pool.connect(upstream, endpoint, wanted).await;
-            }
-        }
-        Err(rejection)
+        let Some(breaker) = &journey.upstream.breaker else { return self.travel(journey, request, record).await };
+        let passed = breaker.pass().map_err(Rejection::BreakerOpen)?;
+        let answer = self.travel(journey, request, record).await;
+        judge(journey.upstream, passed, &answer);
+        answer
     }
 
-    fn failed(&self, upstream: &Upstream, endpoint: &Endpoint, error: impl Display) {
-        self.stats.upstream(endpoint.id.0, None);
-        endpoint.outage.failed(&upstream.name, &endpoint.label, error);
-    }
-
-    fn accept(
+    async fn travel(
         &self,
-        upstream: &Upstream,
-        endpoint: &Endpoint,
-        answer: Answer,
-        asked: Option<Protocol>,
+        journey: &Journey<'_>,
+        mut request: Request<RequestBody>,
+        record: &mut Record,
     ) -> Result<Answer, Rejection<'static>> {
-        if let Err(rejection) = understand(&answer.response, asked) {
-            self.failed(upstream, endpoint, rejection.label());
-            return Err(rejection);
+        let upstream = journey.upstream;
+        let mut selection = Selection::new(upstream, journey.wish);
+        let mut again = Again::new(journey, &request);
+        let mut last = None;
+        loop {
+            let slot = match selection.next().await {
+                Ok(slot) => slot,
+                Err(Nobody::Left) if last.is_some() && again.may(&RetryOn::ConnectError) => {
+                    again.pause().await;
+                    selection.start_over();
+                    continue;
+                }
+                Err(nobody) => return Err(last.unwrap_or_else(|| alone(nobody))),
+            };
+            record.sent_to(&slot.endpoint.server);
+            let attempted = self.pool.attempt((upstream, &slot.endpoint), request, again.patience(), record).await;
+            self.note(upstream, &slot.endpoint, &attempted);
+            let copy = match attempted {
+                Ok(answer) => match again.after_answer(&answer) {
+                    None => return Ok(answer.holding(slot)),
+                    Some(copy) => copy,
+                },
+                Err(Miss::Lost(rejection)) => match again.after_loss(&rejection) {
+                    None => return Err(rejection),
+                    Some(copy) => copy,
+                },
+                Err(Miss::Unsent(unsent, returned)) => {
+                    (request, last) = (*returned, Some(unsent.rejection()));
+                    self.sent_again(&slot, record);
+                    continue;
+                }
+            };
+            request = copy;
+            self.sent_again(&slot, record);
+            drop(slot);
+            again.pause().await;
+            selection.start_over();
         }
-        endpoint.outage.answered(&upstream.name, &endpoint.label);
-        self.stats.upstream(endpoint.id.0, Some(answer.response.status()));
-        Ok(answer)
     }
-}
 
-/// Puts the request into the form that its connection speaks.
-fn speak(request: &mut Request<RequestBody>, lease: &Lease, endpoint: &Endpoint) -> Result<(), Rejection<'static>> {
-    if lease.is_http2() {
-        let scheme = if endpoint.security.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        return dialect::to_http2(request, scheme);
+    fn sent_again(&self, slot: &Slot, record: &mut Record) {
+        record.retried();
+        self.stats.retried(slot.endpoint.server.index);
     }
-    dialect::to_http1(request);
-    Ok(())
-}
 
-/// Whether a response's head means what the client will take it for.
-fn understand(response: &Response<Incoming>, asked: Option<Protocol>) -> Result<(), Rejection<'static>> {
-    let understood = match asked {
-        _ if response.status() != StatusCode::SWITCHING_PROTOCOLS => headers::is_coded_as_asked(response.headers()),
-        Some(protocol) if protocol.is_granted(response.headers()) => true,
-        Some(_) => return Err(Rejection::Upgrade),
-        // It answers nothing we said.
-        None => false,
-    };
-    if understood { Ok(()) } else { Err(Rejection::Garbage) }
-}
-
-/// Waits for a response head. The clock starts when the request was sent; while its body is under
-/// way, the upstream must go on taking it.
-async fn head(
-    sent: impl Future<Output = Sent>,
-    upload: Option<&Upload>,
-    patience: Patience,
-) -> Result<Response<Incoming>, HeadError> {
-    let limit = patience.limit;
-    let mut sent = pin!(sent);
-    let mut deadline = Instant::now() + limit;
-    let mut seen = None;
-    loop {
-        if let Ok(sent) = timeout_at(deadline, sent.as_mut()).await {
-            return sent.map_err(failed);
-        }
-        let progress = upload.map_or(Progress::Ended(None), Upload::progress);
-        match progress {
-            Progress::Ended(Some(at)) if at + limit > deadline => deadline = at + limit,
-            Progress::Ended(_) => return Err(HeadError::Failed(patience.lost())),
-            Progress::Taken(_) if seen == Some(progress) => return Err(HeadError::Failed(Rejection::UploadStalled)),
-            Progress::Taken(_) | Progress::WaitsForClient => {
-                seen = Some(progress);
-                deadline = Instant::now() + limit;
+    /// Remembers how an endpoint did.
+    fn note(&self, upstream: &Upstream, endpoint: &Endpoint, attempted: &Result<Answer, Miss>) {
+        let server = &endpoint.server;
+        match attempted {
+            Ok(answer) => {
+                let status = answer.response.status();
+                endpoint.outage.answered(&upstream.name, &server.label);
+                self.stats.upstream(server.index, Some(status));
+                if upstream.health.is_failure(status) {
+                    upstream.suspect(endpoint);
+                }
+            }
+            Err(miss) => {
+                self.stats.upstream(server.index, None);
+                if miss.rejection().blame() == Blame::Upstream {
+                    endpoint.outage.failed(&upstream.name, &server.label, miss.why());
+                    upstream.suspect(endpoint);
+                }
             }
         }
     }
 }
 
-fn failed(mut error: TrySendError<Request<RequestBody>>) -> HeadError {
-    match error.take_message() {
-        Some(request) => HeadError::Unsent(Box::new(request)),
-        None => HeadError::Failed(broken(error.error())),
+impl<'a> Again<'a> {
+    fn new(journey: &Journey<'a>, request: &Request<RequestBody>) -> Self {
+        if let Some(retries) = journey.retries {
+            retries.budget.earn();
+        }
+        // Nothing is copied where nothing can be sent again.
+        let repeatable = journey.retries.is_some() && request.method().is_idempotent();
+        let spare = if repeatable { copy(request) } else { None };
+        Self { retries: journey.retries, spare, attempts: 0, begun: Instant::now(), patience: journey.patience }
+    }
+
+    /// Whether there is another attempt after this; then it is counted.
+    fn may(&mut self, what: &RetryOn) -> bool {
+        self.retries.is_some_and(|retries| retries.covers(what)) && self.begin()
+    }
+
+    fn begin(&mut self) -> bool {
+        let begins = self.retries.is_some_and(|retries| {
+            self.attempts < retries.attempts && self.begun.elapsed() < self.patience.limit && retries.budget.spend()
+        });
+        self.attempts += u32::from(begins);
+        begins
+    }
+
+    /// The request once more, if this answer is not the one to give.
+    fn after_answer(&mut self, answer: &Answer) -> Option<Request<RequestBody>> {
+        let status = answer.response.status().as_u16();
+        let covered = self.spare.is_some() && self.retries.is_some_and(|retries| retries.covers_status(status));
+        if covered && self.begin() { self.spare.as_ref().and_then(copy) } else { None }
+    }
+
+    /// The request once more, if what happened to it allows that.
+    fn after_loss(&mut self, rejection: &Rejection<'_>) -> Option<Request<RequestBody>> {
+        let what = match rejection {
+            Rejection::Reset | Rejection::Garbage => RetryOn::Reset,
+            Rejection::ResponseTimeout => RetryOn::Timeout,
+            _ => return None,
+        };
+        if self.spare.is_some() && self.may(&what) { self.spare.as_ref().and_then(copy) } else { None }
+    }
+
+    /// How long the head of the next response is waited for.
+    fn patience(&self) -> Patience {
+        let Some(retries) = self.retries else { return self.patience };
+        let left = self.patience.limit.saturating_sub(self.begun.elapsed());
+        self.patience.at_most(retries.per_try_timeout.unwrap_or(left).min(left))
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(Retries::pause(self.attempts)).await;
     }
 }
 
-/// Why a request that was sent got no response.
-fn broken(error: &hyper::Error) -> Rejection<'static> {
-    match RequestBodyError::behind(error) {
-        Some(RequestBodyError::Broken(_)) => Rejection::BadBody,
-        Some(RequestBodyError::Stalled) => Rejection::SlowBody,
-        None if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() => Rejection::Garbage,
-        None if is_malformed_http2(error) => Rejection::Garbage,
-        None => Rejection::Reset,
+/// Why there is no endpoint to ask.
+fn alone(nobody: Nobody) -> Rejection<'static> {
+    match nobody {
+        Nobody::Left => Rejection::NoEndpoint,
+        Nobody::Busy => Rejection::Busy,
     }
 }
 
-/// Whether what the upstream sent was no HTTP/2.
-fn is_malformed_http2(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_library() || cause.reason() == Some(h2::Reason::PROTOCOL_ERROR))
-}
-
-/// Why an endpoint could not be reached.
-fn unreachable(error: &ConnectError) -> Rejection<'static> {
-    match error {
-        ConnectError::Resolve(_) => Rejection::Resolve,
-        ConnectError::Connect(_) => Rejection::Connect,
-        ConnectError::Timeout => Rejection::ConnectTimeout,
-        ConnectError::Certificate(_) => Rejection::Certificate,
-        ConnectError::Tls(_) => Rejection::Tls,
-        ConnectError::Protocol => Rejection::Protocol,
-        ConnectError::NoEcho => Rejection::NoEndpoint,
+/// Tells the breaker how it went; what the client is to blame for says nothing.
+fn judge(upstream: &Upstream, passed: Passed<'_>, answer: &Result<Answer, Rejection<'_>>) {
+    let failed = match answer {
+        Ok(answer) => answer.response.status().is_server_error(),
+        Err(rejection) if rejection.blame() == Blame::Upstream => true,
+        Err(_) => return,
+    };
+    match if failed { passed.failed() } else { passed.succeeded() } {
+        Some(Switched::Opened) => tracing::warn!(upstream = &*upstream.name, "circuit breaker opened"),
+        Some(Switched::Closed) => tracing::info!(upstream = &*upstream.name, "circuit breaker closed"),
+        None => {}
     }
 }

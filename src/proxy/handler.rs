@@ -4,19 +4,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, SET_COOKIE};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::attempt::Answer;
+use super::balancing;
 use super::client::Client;
 use super::dialect;
-use super::forward::Answer;
+use super::forward::Journey;
 use super::headers::{self, Belief, Forwarded};
 use super::inbound::Pace;
 use super::patience::Patience;
+use super::pool::Switched;
 use super::record::Record;
 use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
@@ -31,7 +33,7 @@ use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 use crate::upstream::Upstream;
-use crate::upstream::stream::Stream;
+use crate::upstream::selection::Wish;
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -56,7 +58,9 @@ struct Exchange<'a> {
     /// The protocol the client wants the connection to change to.
     upgrade: Option<Protocol>,
     /// The upstream's connection, when it has changed to that, and what came on it since.
-    switched: Option<(Stream, Bytes)>,
+    switched: Option<Switched>,
+    /// Which of the upstream's endpoints it would rather go to.
+    wish: Wish,
     /// How long the request waited for its turn.
     held: Duration,
     /// Who answered.
@@ -82,6 +86,7 @@ impl Proxy {
             body: Some(body),
             upload: None,
             switched: None,
+            wish: Wish::default(),
             held: Duration::ZERO,
             answered: Answered::Ourselves,
         };
@@ -128,9 +133,14 @@ impl Proxy {
         let mut verdict = self.limiter.check(&route.policies, overrides.as_deref(), &facts).await;
         exchange.record.decided(&verdict, asking);
         exchange.record.owes(verdict.take_bill());
+        let wish = balancing::wish(route, &facts);
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
+                exchange.wish = match wish {
+                    Ok(wish) => wish,
+                    Err(rejection) => return exchange.reject(&rejection),
+                };
                 let forwarded = forwarded_uri(&uri, &path.text);
                 let answered = self.pass_on(exchange, route, head, forwarded).await;
                 answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
@@ -160,8 +170,8 @@ impl Proxy {
         let upstream = route.upstream.as_ref().ok_or(Rejection::NoRoute)?;
         let body = exchange.request_body();
         exchange.record.forwarding(exchange.held, exchange.upload.clone());
-        if let Some(endpoint) = upstream.endpoints.first() {
-            head.headers.entry(HOST).or_insert_with(|| endpoint.host.clone());
+        if let Some(server) = upstream.servers.first() {
+            head.headers.entry(HOST).or_insert_with(|| server.host.clone());
         }
         exchange.prepare(&mut head.headers);
         head.version = Version::HTTP_11;
@@ -169,16 +179,26 @@ impl Proxy {
         if let Some(protocol) = exchange.upgrade {
             head.extensions.insert(protocol);
         }
-        let limit = exchange.patience(route, upstream, &head.headers);
+        let journey = Journey {
+            upstream,
+            wish: exchange.wish,
+            patience: exchange.patience(route, upstream, &head.headers),
+            retries: route.retries.as_deref(),
+        };
         let mut request = Request::from_parts(head, body);
         dialect::frame(&mut request);
-        let answer = self.forward(upstream, request, limit, &mut exchange.record).await?;
+        let answer = self.forward(&journey, request, &mut exchange.record).await?;
         exchange.record.upstream_answered();
         match exchange.upgrade {
             Some(protocol) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 exchange.switch(answer, protocol).await
             }
-            _ => Ok(exchange.relay(answer)),
+            _ => {
+                let cookie = balancing::cookie(upstream, exchange.wish, answer.endpoint(), exchange.scheme());
+                let mut response = exchange.relay(answer);
+                response.headers_mut().extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
+                Ok(response)
+            }
         }
     }
 }
@@ -191,6 +211,11 @@ impl Downstream {
 }
 
 impl Exchange<'_> {
+    /// What the client speaks.
+    fn scheme(&self) -> &'static str {
+        if self.downstream.secured.is_some() { "https" } else { "http" }
+    }
+
     /// The body to forward.
     fn request_body(&mut self) -> RequestBody {
         let Some(incoming) = self.body.take() else { return RequestBody::default() };
@@ -219,7 +244,7 @@ impl Exchange<'_> {
                 peer_text: &self.downstream.peer_text,
                 request_id: &self.client.request_id,
                 version: self.version,
-                scheme: if self.downstream.secured.is_some() { "https" } else { "http" },
+                scheme: self.scheme(),
             },
         );
         if let Some(protocol) = self.upgrade {

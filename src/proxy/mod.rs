@@ -1,6 +1,8 @@
 //! The request's path: listener → handshake → inbound → connection → handler → client → forward → response body,
 //! upgrade or rejection.
 
+mod attempt;
+mod balancing;
 pub mod body;
 pub mod client;
 pub mod connection;

@@ -31,6 +31,11 @@ impl Patience {
         }
     }
 
+    /// The same, but not longer than this.
+    pub(super) fn at_most(self, limit: Duration) -> Self {
+        if limit < self.limit { Self::new(limit) } else { self }
+    }
+
     /// What is said when it is lost.
     pub(super) fn lost(self) -> Rejection<'static> {
         if self.of_client { Rejection::Deadline } else { Rejection::ResponseTimeout }

@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 
 use super::request_body::RequestBody;
 use crate::upstream::connect::{ConnectError, Wanted};
+use crate::upstream::load::Slot;
 use crate::upstream::stream::Stream;
 use crate::upstream::{Endpoint, EndpointId, Protocol, Upstream};
 pub use connection::Sent;
@@ -55,6 +56,17 @@ pub struct Lease {
     endpoint: EndpointId,
     keep: Keep,
     origin: Origin,
+    slot: Option<Slot>,
+}
+
+/// A connection that has changed its protocol, and its place at the endpoint.
+#[derive(Debug)]
+pub struct Switched {
+    /// The connection.
+    pub stream: Stream,
+    /// What the upstream has sent behind its response.
+    pub early: Bytes,
+    _slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -124,7 +136,7 @@ impl Pool {
 
     fn lease(&self, connection: Leased, upstream: &Upstream, endpoint: &Endpoint, origin: Origin) -> Lease {
         let (shared, keep) = (Rc::clone(&self.shared), Keep::of(upstream));
-        Lease { connection, shared, endpoint: endpoint.id, keep, origin }
+        Lease { connection, shared, endpoint: endpoint.id, keep, origin, slot: None }
     }
 }
 
@@ -135,6 +147,17 @@ impl Lease {
             Leased::Http1(single) => single.sender().try_send_request(request).await,
             Leased::Http2(share) => share.sender().try_send_request(request).await,
         }
+    }
+
+    /// Keeps the request's place at the endpoint until the connection is not used by it any more.
+    pub fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
+    /// Where its connection goes, once it [holds](Self::hold) a place there.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.slot.as_ref().map(|slot| &*slot.endpoint)
     }
 
     /// Whether requests are to be those of HTTP/2.
@@ -149,13 +172,12 @@ impl Lease {
         self.origin == Origin::Kept
     }
 
-    /// The connection itself, once `response` has changed its protocol, and what the upstream has sent
-    /// behind that response. It is never used for another request.
-    pub async fn into_stream(self, response: &mut Response<Incoming>) -> Option<(Stream, Bytes)> {
+    /// The connection itself, once `response` has changed its protocol. It is never used for another request.
+    pub async fn into_stream(self, response: &mut Response<Incoming>) -> Option<Switched> {
         // The task that drives the connection hands it over as soon as it has read the head.
         let upgraded = hyper::upgrade::on(response).await.ok()?;
         let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some(Switched { stream: parts.io.into_inner(), early: parts.read_buf, _slot: self.slot })
     }
 
     /// The response was read to its end: keeps the connection for the next request if it can take
@@ -199,7 +221,8 @@ impl Shared {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => {
-                endpoint.security.is_some() && self.kept.borrow().get(&endpoint.id).is_some_and(Kept::spoke_http2)
+                endpoint.server.security.is_some()
+                    && self.kept.borrow().get(&endpoint.id).is_some_and(Kept::spoke_http2)
             }
         }
     }

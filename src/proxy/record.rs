@@ -20,7 +20,7 @@ use crate::limit::bill::Answered;
 use crate::limit::{Bill, Decision, Outcome, Source, Verdict};
 use crate::route::Route;
 use crate::telemetry::access_log::Line;
-use crate::upstream::Endpoint;
+use crate::upstream::Server;
 
 /// The client left before there was an answer (nginx's number).
 const CLIENT_LEFT: u16 = 499;
@@ -150,10 +150,10 @@ impl Record {
         self.upload = upload;
     }
 
-    /// An endpoint was chosen.
-    pub(super) fn sent_to(&mut self, endpoint: &Endpoint) {
+    /// A server was chosen.
+    pub(super) fn sent_to(&mut self, server: &Server) {
         if let Some(entry) = &mut self.entry {
-            entry.server = Some(Arc::clone(&endpoint.label));
+            entry.server = Some(Arc::clone(&server.label));
         }
     }
 

@@ -66,6 +66,10 @@ pub enum Rejection<'a> {
     Protocol,
     /// The upstream has no server to ask.
     NoEndpoint,
+    /// Every server has as many requests as it may have, and too many are waiting, or waited for too long.
+    Busy,
+    /// So many of the upstream's answers failed that it is left alone for so long.
+    BreakerOpen(Duration),
     /// The upstream closed or reset the connection before its response.
     Reset,
     /// The upstream's response is no HTTP.
@@ -187,6 +191,8 @@ impl Rejection<'_> {
             Self::Tls => (502, Upstream, "tls", "tls_protocol_error", "No secure connection to the upstream server could be made."),
             Self::Protocol => (502, Upstream, "protocol", "http_protocol_error", "The upstream server does not speak the protocol that the request needs."),
             Self::NoEndpoint => (503, Upstream, "no_endpoint", "destination_unavailable", "No upstream server is available."),
+            Self::Busy => (503, Proxy, "upstream_busy", "connection_limit_reached", "The upstream servers have as many requests as they may have."),
+            Self::BreakerOpen(_) => (503, Proxy, "breaker_open", "destination_unavailable", "The upstream servers failed too often and are left alone for a while."),
             Self::Reset => (502, Upstream, "reset", "connection_terminated", "The upstream server closed the connection before it answered."),
             Self::Garbage => (502, Upstream, "garbage", "http_protocol_error", "The upstream server's answer is not valid."),
             Self::Upgrade => (502, Upstream, "upgrade", "http_upgrade_failed", "The upstream server changed to a protocol that was not asked for."),
@@ -217,7 +223,8 @@ impl Rejection<'_> {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(limited) => limited.retry_after,
-            Self::StoreUnavailable | Self::Overflow => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable | Self::Overflow | Self::Busy => Some(Duration::from_secs(1)),
+            Self::BreakerOpen(left) => Some(*left),
             _ => None,
         }
     }
@@ -249,7 +256,7 @@ impl Rejection<'_> {
                 ("https://iana.org/assignments/http-problem-types#abnormal-usage-detected", "Abnormal usage detected")
             }
             Self::Limited(_) => ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded"),
-            Self::StoreUnavailable | Self::Overflow => (
+            Self::StoreUnavailable | Self::Overflow | Self::Busy | Self::BreakerOpen(_) => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Temporary reduced capacity",
             ),

@@ -20,9 +20,9 @@ use http::{Method, Version};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::body::IdleClock;
+use super::pool::Switched;
 use super::record::Record;
 use super::transport::Transport;
-use crate::upstream::stream::Stream;
 use flow::Flow;
 
 /// Longest silence of a tunnel that one side has closed its half of.
@@ -85,7 +85,7 @@ fn is(token: &[u8], name: &str) -> bool {
 /// it. Dropping it closes the one and completes the other.
 #[derive(Debug)]
 pub struct Tunnel {
-    upstream: Stream,
+    upstream: Switched,
     up: Flow,
     down: Flow,
     idle: IdleClock,
@@ -107,8 +107,9 @@ enum End {
 }
 
 impl Tunnel {
-    /// A tunnel to `upstream`, which has sent `early` behind its 101; it may be silent for `limit`.
-    pub(super) fn new((upstream, early): (Stream, Bytes), limit: Duration, record: Record) -> Self {
+    /// A tunnel to `upstream`, which may be silent for `limit`.
+    pub(super) fn new(mut upstream: Switched, limit: Duration, record: Record) -> Self {
+        let early = std::mem::take(&mut upstream.early);
         let (up, down) = (Flow::default(), Flow::beginning_with(early));
         Self { upstream, up, down, idle: IdleClock::new(limit), limit, record }
     }
@@ -128,8 +129,8 @@ impl Tunnel {
 
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut Transport) -> Poll<End> {
         let before = self.moved();
-        let up = self.up.poll(cx, client, &mut self.upstream);
-        let down = self.down.poll(cx, &mut self.upstream, client);
+        let up = self.up.poll(cx, client, &mut self.upstream.stream);
+        let down = self.down.poll(cx, &mut self.upstream.stream, client);
         self.record.carried(self.up.received(), self.down.delivered());
         match (up, down) {
             (Poll::Ready(Err(_)), _) => return Poll::Ready(End::Client),

@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 use self::index::Index;
 use crate::limit::policy::Policy;
 use crate::upstream::Upstream;
+use crate::upstream::retry::Retries;
 pub use alternative::{Alternative, Considered};
 pub use pattern::{HostPattern, PathTemplate};
 
@@ -39,6 +40,8 @@ pub struct Route {
     pub policies: Box<[Arc<Policy>]>,
     /// Until the response head; `None`: as long as the upstream says.
     pub timeout: Option<Duration>,
+    /// Which requests are sent again.
+    pub retries: Option<Box<Retries>>,
     /// Whether `%2F`, `%5C`, `%00` and `%25` in the path are refused (400) or kept encoded.
     pub encoded_path: EncodedPath,
 }

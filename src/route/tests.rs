@@ -12,6 +12,7 @@ fn route(index: usize, name: &str, matches: Match) -> Arc<Route> {
         upstream: None,
         policies: Box::default(),
         timeout: Some(timeout),
+        retries: None,
         encoded_path,
     })
 }

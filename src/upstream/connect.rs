@@ -65,7 +65,7 @@ impl Upstream {
     ) -> Result<Stream, ConnectError> {
         let connecting = async {
             let stream = dial(&endpoint.address, echo).await?;
-            match (&endpoint.security, stream) {
+            match (&endpoint.server.security, stream) {
                 (Some(security), Stream::Tcp(stream)) => secure(stream, security, wanted).await,
                 (_, stream) => Ok(stream),
             }

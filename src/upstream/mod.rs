@@ -1,30 +1,51 @@
-//! Where requests go: an upstream is a named group of endpoints.
+//! Where requests go: an upstream is a named group of servers, each of which has one or more endpoints.
 
 pub mod balance;
+pub mod breaker;
 pub mod connect;
 pub mod echo;
+pub mod health;
+pub mod load;
 pub mod outage;
+pub mod retry;
+pub mod selection;
+pub mod sticky;
 pub mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::tls::ServerTls;
+use balance::Balance;
+use breaker::Breaker;
+use health::{Health, HealthPolicy};
+use load::{Load, Queue};
 use outage::Outage;
+use sticky::Sticky;
+
+/// The endpoints of an upstream at one instant.
+pub type Endpoints = Vec<Arc<Endpoint>>;
 
 /// A named group of servers that answer alike.
 #[derive(Debug)]
 pub struct Upstream {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// Its servers, at least one.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Its servers as the configuration names them, at least one.
+    pub servers: Vec<Arc<Server>>,
+    /// How requests are spread over them.
+    pub balance: Balance,
+    /// Keeps clients with the endpoint they went to first.
+    pub sticky: Option<Sticky>,
+    /// When a server is not asked for a while.
+    pub health: HealthPolicy,
     /// What is spoken with them.
     pub protocol: Protocol,
     /// TLS towards those whose address begins with https, where there are any.
@@ -39,24 +60,80 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// How long a connection takes requests.
     pub max_connection_age: Duration,
+    /// Where requests wait for a server that has room.
+    pub queue: Arc<Queue>,
+    /// Turns requests away while too many fail.
+    pub breaker: Option<Breaker>,
+    /// What its servers come to at present.
+    endpoints: ArcSwap<Endpoints>,
     /// Round-robin position, shared by all workers.
-    pub next: AtomicUsize,
+    next: AtomicUsize,
 }
 
-/// One server.
+/// What an upstream is made of besides its servers.
+#[derive(Debug)]
+pub struct Settings {
+    /// How requests are spread over its servers.
+    pub balance: Balance,
+    /// See [`Upstream::sticky`].
+    pub sticky: Option<Sticky>,
+    /// When a server is not asked for a while.
+    pub health: HealthPolicy,
+    /// What is spoken with them.
+    pub protocol: Protocol,
+    /// TLS towards them.
+    pub tls: Option<ServerTls>,
+    /// See [`Upstream::connect_timeout`].
+    pub connect_timeout: Duration,
+    /// See [`Upstream::response_timeout`].
+    pub response_timeout: Duration,
+    /// See [`Upstream::max_idle_connections`].
+    pub max_idle_connections: usize,
+    /// See [`Upstream::idle_timeout`].
+    pub idle_timeout: Duration,
+    /// See [`Upstream::max_connection_age`].
+    pub max_connection_age: Duration,
+    /// See [`Upstream::queue`].
+    pub queue: Queue,
+    /// See [`Upstream::breaker`].
+    pub breaker: Option<Breaker>,
+}
+
+/// One server as the configuration names it.
+#[derive(Debug)]
+pub struct Server {
+    /// Its position among all servers of the process: what metrics count by.
+    pub index: usize,
+    /// Where it is.
+    pub address: Address,
+    /// TLS, where its address begins with https.
+    pub security: Option<Security>,
+    /// Label in logs and metrics: `host:port`, `unix:/path` or `echo`.
+    pub label: Arc<str>,
+    /// What Host would be if the client had sent none.
+    pub host: HeaderValue,
+    /// Its share of the requests, in proportion to the others' weights; at least 1.
+    pub weight: u32,
+    /// Whether it is asked only while no other server can be.
+    pub backup: bool,
+}
+
+/// One address of a server, and how it is.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Unique in the process: what connection pools are keyed by.
     pub id: EndpointId,
+    /// The server it belongs to.
+    pub server: Arc<Server>,
     /// Where to connect.
     pub address: Address,
-    /// TLS, where its address begins with https.
-    pub security: Option<Security>,
-    /// Label in logs and metrics: `host:port` or `echo`.
-    pub label: Arc<str>,
-    /// What Host would be if the client had sent none.
-    pub host: HeaderValue,
-    /// Whether it fails at present.
+    /// The same for every process that knows this address: what consistent hashing goes by.
+    pub hash: u64,
+    /// Requests it has at present.
+    pub load: Load,
+    /// Whether it is to be asked.
+    pub health: Health,
+    /// Whether it fails at present, for the log.
     pub outage: Outage,
 }
 
@@ -71,7 +148,7 @@ pub enum Protocol {
     Http2,
 }
 
-/// TLS with one endpoint, ready for handshakes.
+/// TLS with one server, ready for handshakes.
 #[derive(Debug, Clone)]
 pub struct Security {
     /// The name its certificate must have, sent as SNI.
@@ -84,9 +161,9 @@ pub struct Security {
 
 /// Identity of an endpoint for pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct EndpointId(pub usize);
+pub struct EndpointId(usize);
 
-/// Where an endpoint listens.
+/// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A host name or an IP address (IPv6 without brackets), and a port.
@@ -100,4 +177,84 @@ pub enum Address {
     Unix(Box<Path>),
     /// The built-in echo server of this process.
     Echo,
+}
+
+impl Upstream {
+    /// An upstream whose servers have one endpoint each, until their names are resolved.
+    #[must_use]
+    pub fn new(name: Arc<str>, servers: Vec<Arc<Server>>, settings: Settings) -> Self {
+        let endpoints = servers.iter().map(|server| Arc::new(Endpoint::new(server, server.address.clone())));
+        Self {
+            name,
+            endpoints: ArcSwap::from_pointee(endpoints.collect()),
+            servers,
+            balance: settings.balance,
+            sticky: settings.sticky,
+            health: settings.health,
+            protocol: settings.protocol,
+            tls: settings.tls,
+            connect_timeout: settings.connect_timeout,
+            response_timeout: settings.response_timeout,
+            max_idle_connections: settings.max_idle_connections,
+            idle_timeout: settings.idle_timeout,
+            max_connection_age: settings.max_connection_age,
+            queue: Arc::new(settings.queue),
+            breaker: settings.breaker,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// What its servers come to at present.
+    pub fn endpoints(&self) -> Guard<Arc<Endpoints>> {
+        self.endpoints.load()
+    }
+
+    /// An endpoint failed: one failure too many, and it is left alone for a while.
+    pub fn suspect(&self, endpoint: &Endpoint) {
+        let Some(passive) = &self.health.passive else { return };
+        let endpoints = self.endpoints();
+        let may_eject = || {
+            let ejected = endpoints.iter().filter(|other| other.health.is_ejected()).count();
+            passive.leaves_enough(ejected + 1, endpoints.len())
+        };
+        if endpoint.health.failed(passive, may_eject) {
+            let server = &*endpoint.server.label;
+            tracing::warn!(upstream = &*self.name, server, address = %endpoint.address, "upstream server ejected");
+        }
+    }
+
+    /// From now on these are its endpoints. Those that were there before keep what is known of them only if
+    /// they are among these.
+    pub fn set_endpoints(&self, endpoints: Endpoints) {
+        self.endpoints.store(Arc::new(endpoints));
+        self.queue.wake_all();
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is known yet.
+    #[must_use]
+    pub fn new(server: &Arc<Server>, address: Address) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Self {
+            id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            hash: balance::hash(address.to_string().as_bytes()),
+            server: Arc::clone(server),
+            address,
+            load: Load::default(),
+            health: Health::default(),
+            outage: Outage::default(),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Echo => f.write_str("echo"),
+        }
+    }
 }

@@ -40,8 +40,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Limits ask for claims, and do not know where they come from.
     ("jwt", &["limit::key", "limit::stats"]),
     ("limit", &[]),
-    // Servers may speak TLS.
-    ("upstream", &["tls"]),
+    // Servers may speak TLS, and requests may be spread by a key.
+    ("upstream", &["tls", "limit::key"]),
     // How logs look is configured.
     ("telemetry", &["config"]),
     ("signal", &[]),

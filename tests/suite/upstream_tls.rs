@@ -235,7 +235,8 @@ fn the_expanded_form_means_the_same() {
         finished.output
     };
     let printed = print(&yaml);
-    for line in ["https://a:1", "https://b:443", "http://c:80", "unix:/run/x.sock", "server_name: \"x.example\"", "10m"] {
+    for line in ["https://a:1", "https://b:443", "http://c:80", "unix:/run/x.sock", "server_name: \"x.example\"", "10m"]
+    {
         assert!(printed.contains(line), "{line}: {printed}");
     }
     assert_eq!(print(&printed), printed);

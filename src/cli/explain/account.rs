@@ -123,7 +123,7 @@ impl Chosen {
             name: route.name.to_string(),
             conditions: conditions(route, &hosts, &paths),
             upstream: upstream.name.to_string(),
-            servers: upstream.endpoints.iter().map(|endpoint| endpoint.label.to_string()).collect(),
+            servers: upstream.servers.iter().map(|server| server.label.to_string()).collect(),
             params: params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
         })
     }

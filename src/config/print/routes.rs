@@ -1,7 +1,7 @@
 //! Routes, expanded.
 
 use super::limit::limits;
-use super::{Lines, quoted};
+use super::{Lines, quoted, upstreams};
 use crate::config::Config;
 use crate::route::{EncodedPath, Route};
 use crate::units::DurationText;
@@ -18,6 +18,9 @@ pub(super) fn routes(out: &mut Lines, config: &Config) {
         out.pair(4, "upstream", quoted(&upstream.name));
         if let Some(timeout) = route.timeout {
             out.pair(4, "timeout", DurationText(timeout));
+        }
+        if let Some(retries) = &route.retries {
+            upstreams::retries(out, retries);
         }
         out.pair(
             4,

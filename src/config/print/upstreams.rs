@@ -1,12 +1,16 @@
 //! Upstreams, expanded.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{Lines, quoted};
-use crate::config::values::{Scheme, Server};
+use crate::config::values::{Scheme, Server as ServerText};
 use crate::tls::{MinVersion, Trust};
 use crate::units::DurationText;
-use crate::upstream::{Endpoint, Protocol, Upstream};
+use crate::upstream::balance::Balance;
+use crate::upstream::health::{Active, Check, HealthPolicy, Passive};
+use crate::upstream::retry::{Retries, RetryOn};
+use crate::upstream::{Protocol, Server, Upstream};
 
 pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
     // The built-in upstream cannot be declared, only named.
@@ -16,8 +20,11 @@ pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
     }
     for upstream in declared {
         out.line(2, format_args!("{}:", quoted(&upstream.name)));
-        out.list(4, "servers", upstream.endpoints.iter().map(|endpoint| address(endpoint)));
-        out.pair(4, "balance", "round_robin");
+        out.line(4, "servers:");
+        for server in &upstream.servers {
+            server_line(out, server);
+        }
+        balance(out, upstream);
         out.pair(
             4,
             "protocol",
@@ -33,12 +40,121 @@ pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
         out.pair(4, "max_idle_connections", upstream.max_idle_connections);
         out.pair(4, "idle_timeout", DurationText(upstream.idle_timeout));
         out.pair(4, "max_connection_age", DurationText(upstream.max_connection_age));
+        bounds(out, upstream);
+        health(out, &upstream.health);
     }
 }
 
-fn address(endpoint: &Endpoint) -> String {
-    let scheme = if endpoint.security.is_some() { Scheme::Https } else { Scheme::Http };
-    Server::text(&endpoint.address, &endpoint.label, scheme)
+fn server_line(out: &mut Lines, server: &Server) {
+    let scheme = if server.security.is_some() { Scheme::Https } else { Scheme::Http };
+    let url = ServerText::text(&server.address, &server.label, scheme);
+    out.line(6, format_args!("- {{ url: {}, weight: {}, backup: {} }}", quoted(&url), server.weight, server.backup));
+}
+
+fn balance(out: &mut Lines, upstream: &Upstream) {
+    let name = match &upstream.balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastRequests => "least_requests",
+        Balance::Random => "random",
+        Balance::Hash(_) => "hash",
+    };
+    out.pair(4, "balance", name);
+    if let Balance::Hash(key) = &upstream.balance {
+        let key: Vec<_> = key.parts.iter().flatten().map(ToString::to_string).collect();
+        out.pair(4, "hash_key", quoted(&key.join(" | ")));
+    }
+    if let Some(sticky) = &upstream.sticky {
+        out.line(4, "sticky:");
+        out.pair(6, "cookie", quoted(&sticky.cookie));
+        if let Some(age) = sticky.max_age {
+            out.pair(6, "max_age", DurationText(age));
+        }
+    }
+}
+
+fn bounds(out: &mut Lines, upstream: &Upstream) {
+    if let Some(most) = upstream.queue.max_requests {
+        out.pair(4, "max_requests", most);
+        let (size, timeout) = (upstream.queue.size, DurationText(upstream.queue.timeout));
+        out.line(4, format_args!("queue: {{ size: {size}, timeout: {timeout} }}"));
+    }
+    if let Some(breaker) = &upstream.breaker {
+        out.line(4, "circuit_breaker:");
+        out.pair(6, "failures", percent(breaker.settings.failures));
+        out.pair(6, "min_requests", breaker.settings.min_requests);
+        out.pair(6, "within", DurationText(breaker.settings.within));
+        out.pair(6, "open_for", DurationText(breaker.settings.open_for));
+    }
+}
+
+fn health(out: &mut Lines, policy: &HealthPolicy) {
+    out.pair(4, "slow_start", DurationText(policy.slow_start));
+    out.line(4, "health:");
+    match &policy.passive {
+        None => out.pair(6, "passive", "none"),
+        Some(policy) => passive(out, policy),
+    }
+    match &policy.active {
+        None => out.pair(6, "active", "none"),
+        Some(policy) => active(out, policy),
+    }
+}
+
+fn passive(out: &mut Lines, policy: &Passive) {
+    out.line(6, "passive:");
+    out.pair(8, "failures", policy.failures);
+    out.pair(8, "within", DurationText(policy.within));
+    out.pair(8, "eject_for", DurationText(policy.eject_for));
+    out.pair(8, "max_ejected", percent(policy.max_ejected));
+    out.list(8, "status", policy.statuses.iter().map(range));
+}
+
+fn active(out: &mut Lines, policy: &Active) {
+    out.line(6, "active:");
+    match &policy.check {
+        Check::Tcp => out.pair(8, "type", "tcp"),
+        Check::Grpc { service } => {
+            out.pair(8, "type", "grpc");
+            out.pair(8, "service", quoted(service));
+        }
+        Check::Http { path, host, statuses } => {
+            out.pair(8, "type", "http");
+            out.pair(8, "path", quoted(path));
+            if let Some(host) = host {
+                out.pair(8, "host", quoted(host));
+            }
+            out.list(8, "status", statuses.iter().map(range));
+        }
+    }
+    out.pair(8, "interval", DurationText(policy.interval));
+    out.pair(8, "timeout", DurationText(policy.timeout));
+    out.pair(8, "healthy_after", policy.healthy_after);
+    out.pair(8, "unhealthy_after", policy.unhealthy_after);
+}
+
+/// Which requests of a route are sent again.
+pub(super) fn retries(out: &mut Lines, retries: &Retries) {
+    out.line(4, "retries:");
+    out.pair(6, "attempts", retries.attempts);
+    let on = retries.on.iter().map(|on| match on {
+        RetryOn::ConnectError => "connect_error".to_owned(),
+        RetryOn::Reset => "reset".to_owned(),
+        RetryOn::Timeout => "timeout".to_owned(),
+        RetryOn::Status(statuses) => range(statuses),
+    });
+    out.list(6, "retry_on", on);
+    if let Some(timeout) = retries.per_try_timeout {
+        out.pair(6, "per_try_timeout", DurationText(timeout));
+    }
+    out.pair(6, "budget", percent(retries.budget.share));
+}
+
+fn range(range: &RangeInclusive<u16>) -> String {
+    if range.start() == range.end() { range.start().to_string() } else { format!("{}-{}", range.start(), range.end()) }
+}
+
+fn percent(share: f64) -> String {
+    format!("{}%", share * 100.0)
 }
 
 fn tls(out: &mut Lines, upstream: &Upstream) {

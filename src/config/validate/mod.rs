@@ -1,6 +1,7 @@
 //! From the file's settings to a [`Config`], with everything that is wrong reported at its place.
 
 mod admin;
+mod balancing;
 mod costs;
 mod dynamic;
 mod jwt;
@@ -66,7 +67,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let client_ip = check.client_ip(file);
     let store = check.store(file);
     let jwt = check.jwt(file);
-    let upstreams = check.upstreams(file);
+    let upstreams = check.upstreams(file, client_ip.ipv6_prefix, &store);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
     let trials = check.trials(file, &routed.places);

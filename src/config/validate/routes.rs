@@ -135,6 +135,7 @@ impl Check<'_> {
             index: 0,
             matches: Match::default(),
             timeout: None,
+            retries: None,
             upstream: Some(upstream),
             policies: progress.global.clone().into(),
             encoded_path: EncodedPath::Reject,
@@ -166,6 +167,7 @@ impl Check<'_> {
             upstream,
             policies: progress.global.iter().cloned().chain(own).collect(),
             timeout,
+            retries: self.retries(&route.retries),
             encoded_path: match route.encoded_path.or(file::EncodedPath::Reject) {
                 file::EncodedPath::Reject => EncodedPath::Reject,
                 file::EncodedPath::Keep => EncodedPath::Keep,
@@ -255,6 +257,7 @@ fn unmatched(progress: &Progress) -> Arc<Route> {
         upstream: None,
         policies: progress.global.clone().into(),
         timeout: None,
+        retries: None,
         encoded_path: EncodedPath::Reject,
     })
 }

@@ -35,7 +35,7 @@ impl Check<'_> {
     pub(super) fn server_tls(
         &mut self,
         keys: &file::Upstream,
-        servers: &[Server],
+        servers: &[&Server],
         protocol: Protocol,
     ) -> Option<(ServerTls, Offers)> {
         let is_spoken = servers.iter().any(|server| server.scheme == Scheme::Https);

@@ -1,7 +1,6 @@
 //! Where requests go.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -12,8 +11,8 @@ use crate::config::file::{self, File, ServerKeys};
 use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
-use crate::upstream::outage::Outage;
-use crate::upstream::{Endpoint, EndpointId, Protocol, Upstream};
+use crate::limit::store::settings::StoreSettings;
+use crate::upstream::{self, Protocol, Settings, Upstream};
 
 /// How long a response head may take unless the file says otherwise.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,12 +23,30 @@ pub(super) struct Upstreams {
     pub(super) all: Vec<Arc<Upstream>>,
     /// Names that stand in the file, also those whose upstream is wrong.
     declared: Vec<String>,
-    endpoints: usize,
+    servers: usize,
+    ipv6_prefix: u8,
+    /// Hides addresses in cookies.
+    secret: Vec<u8>,
+}
+
+/// One server of the file.
+#[derive(Debug, Clone)]
+struct Listed {
+    server: Server,
+    weight: u32,
+    backup: bool,
+}
+
+impl From<Server> for Listed {
+    fn from(server: Server) -> Self {
+        Self { server, weight: 1, backup: false }
+    }
 }
 
 impl Check<'_> {
-    pub(super) fn upstreams(&mut self, file: &File) -> Upstreams {
-        let mut upstreams = Upstreams::default();
+    pub(super) fn upstreams(&mut self, file: &File, ipv6_prefix: u8, store: &StoreSettings) -> Upstreams {
+        let secret = store.key_secret().map(<[u8]>::to_vec).unwrap_or_default();
+        let mut upstreams = Upstreams { ipv6_prefix, secret, ..Upstreams::default() };
         let named = file.upstreams.get().map(|named| named.0.as_slice()).unwrap_or_default();
         for (name, setting) in named {
             upstreams.declared.push(name.value.clone());
@@ -40,7 +57,7 @@ impl Check<'_> {
                 Setting::Invalid => continue,
                 Setting::Absent => (Vec::new(), file::Upstream::default()),
                 Setting::Given { value, .. } => match &value.value {
-                    Short::Short(server) => (vec![server.clone()], file::Upstream::default()),
+                    Short::Short(server) => (vec![server.clone().into()], file::Upstream::default()),
                     Short::Long(keys) => (self.servers(keys), keys.clone()),
                 },
             };
@@ -51,46 +68,61 @@ impl Check<'_> {
                     "write `servers: [http://127.0.0.1:3000]` below it",
                 );
             }
-            let upstream = self.upstream(&name.value, servers, &keys, &mut upstreams.endpoints);
+            let upstream = self.upstream(&name.value, servers, &keys, &mut upstreams);
             upstreams.all.push(Arc::new(upstream));
         }
         upstreams
     }
 
-    fn servers(&mut self, keys: &file::Upstream) -> Vec<Server> {
+    fn servers(&mut self, keys: &file::Upstream) -> Vec<Listed> {
         let listed = keys.servers.get().map(|list| list.0.as_slice()).unwrap_or_default();
-        let mut servers: Vec<Server> = Vec::new();
+        let mut servers: Vec<Listed> = Vec::new();
         for entry in listed {
-            let (server, span) = match &entry.value {
-                Short::Short(server) => (server, entry.span),
-                Short::Long(ServerKeys { url: Setting::Given { value: url, .. } }) => (&url.value, url.span),
-                Short::Long(ServerKeys { url: Setting::Invalid }) => continue,
-                Short::Long(ServerKeys { url: Setting::Absent }) => {
-                    self.error(entry.span, "this server has no address", "write `url: http://host:port`");
-                    continue;
-                }
-            };
-            if servers.contains(server) {
-                self.error(span, format!("`{}` is listed twice", server.label), "list each server once");
+            let Some((server, span)) = self.server(entry) else { continue };
+            if servers.iter().any(|other| other.server == server.server) {
+                self.error(span, format!("`{}` is listed twice", server.server.label), "list each server once");
             }
-            servers.push(server.clone());
+            servers.push(server);
+        }
+        if let (true, Some(key)) = (servers.iter().all(|server| server.backup), keys.servers.key())
+            && !servers.is_empty()
+        {
+            self.error(key, "every server is a backup, of no other one", "leave `backup` out where it is asked first");
         }
         servers
     }
 
-    fn upstream(&mut self, name: &str, servers: Vec<Server>, keys: &file::Upstream, endpoints: &mut usize) -> Upstream {
+    fn server(&mut self, entry: &Spanned<Short<Server, ServerKeys>>) -> Option<(Listed, Span)> {
+        let given = match &entry.value {
+            Short::Short(server) => return Some((server.clone().into(), entry.span)),
+            Short::Long(given) => given,
+        };
+        if given.url.is_absent() {
+            self.error(entry.span, "this server has no address", "write `url: http://host:port`");
+        }
+        let url = given.url.spanned()?;
+        let weight = u32::try_from(self.number(&given.weight, 1, 1..=1_000)).unwrap_or(1);
+        Some((Listed { server: url.value.clone(), weight, backup: given.backup.or(false) }, url.span))
+    }
+
+    fn upstream(
+        &mut self,
+        name: &str,
+        listed: Vec<Listed>,
+        keys: &file::Upstream,
+        upstreams: &mut Upstreams,
+    ) -> Upstream {
         let protocol = match keys.protocol.or(file::UpstreamProtocol::Auto) {
             file::UpstreamProtocol::Auto => Protocol::Auto,
             file::UpstreamProtocol::H1 => Protocol::Http1,
             file::UpstreamProtocol::H2 => Protocol::Http2,
         };
-        let (tls, offers) = self.server_tls(keys, &servers, protocol).unzip();
-        Upstream {
-            name: Arc::from(name),
-            endpoints: servers
-                .into_iter()
-                .map(|server| Arc::new(endpoint(server, offers.as_ref(), endpoints)))
-                .collect(),
+        let addresses: Vec<_> = listed.iter().map(|listed| &listed.server).collect();
+        let (tls, offers) = self.server_tls(keys, &addresses, protocol).unzip();
+        let settings = Settings {
+            balance: self.balance(keys, upstreams.ipv6_prefix),
+            sticky: self.sticky(keys, &upstreams.secret),
+            health: self.health(keys, listed.len()),
             protocol,
             tls,
             connect_timeout: self.time(&keys.connect_timeout, Duration::from_secs(2)),
@@ -98,8 +130,11 @@ impl Check<'_> {
             max_idle_connections: self.number(&keys.max_idle_connections, 128, 0..=100_000),
             idle_timeout: self.time(&keys.idle_timeout, Duration::from_secs(4)),
             max_connection_age: self.time(&keys.max_connection_age, Duration::from_hours(1)),
-            next: AtomicUsize::new(0),
-        }
+            queue: self.queue(keys),
+            breaker: self.breaker(keys),
+        };
+        let servers = listed.into_iter().map(|listed| Arc::new(upstreams.live(listed, offers.as_ref())));
+        Upstream::new(Arc::from(name), servers.collect(), settings)
     }
 
     /// The upstream that a route names: one of the file's, `echo`, or a URL.
@@ -139,22 +174,25 @@ impl Check<'_> {
         if let Some(found) = upstreams.all.iter().find(|upstream| *upstream.name == *label) {
             return Arc::clone(found);
         }
-        let upstream =
-            Arc::new(self.upstream(&label, vec![server], &file::Upstream::default(), &mut upstreams.endpoints));
+        let upstream = Arc::new(self.upstream(&label, vec![server.into()], &file::Upstream::default(), upstreams));
         upstreams.all.push(Arc::clone(&upstream));
         upstream
     }
 }
 
-fn endpoint(server: Server, offers: Option<&Offers>, endpoints: &mut usize) -> Endpoint {
-    let id = EndpointId(*endpoints);
-    *endpoints += 1;
-    Endpoint {
-        id,
-        security: offers.and_then(|offers| offers.security(&server)),
-        address: server.address,
-        label: server.label.into(),
-        host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),
-        outage: Outage::default(),
+impl Upstreams {
+    fn live(&mut self, listed: Listed, offers: Option<&Offers>) -> upstream::Server {
+        let Listed { server, weight, backup } = listed;
+        let index = self.servers;
+        self.servers += 1;
+        upstream::Server {
+            index,
+            security: offers.and_then(|offers| offers.security(&server)),
+            address: server.address,
+            label: server.label.into(),
+            host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),
+            weight,
+            backup,
+        }
     }
 }

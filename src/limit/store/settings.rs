@@ -17,6 +17,18 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
+    /// The secret that `key_secret_file` holds, hashed, if there is one.
+    #[must_use]
+    pub fn key_secret(&self) -> Option<&[u8]> {
+        match &self.backend {
+            Backend::Redis(redis) => match &redis.hashing {
+                Hashing::Hashed(Some(secret)) => Some(&secret[..]),
+                Hashing::Hashed(None) | Hashing::Raw => None,
+            },
+            Backend::Memory => None,
+        }
+    }
+
     /// How client-chosen values are shown to people: never as they are, they may be secrets.
     #[must_use]
     pub fn shown_hashing(&self) -> Hashing {

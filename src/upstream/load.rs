@@ -1,0 +1,132 @@
+//! How many requests a server has, and where further ones wait when it has as many as it may have.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::Endpoint;
+
+/// Requests that one endpoint has at present, over all workers. Alone on its cache line: every request
+/// changes it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Load(AtomicUsize);
+
+/// Where requests wait for room, over all workers.
+#[derive(Debug)]
+pub struct Queue {
+    /// Requests that one endpoint may have at once; `None`: any number.
+    pub max_requests: Option<usize>,
+    /// Most requests that wait.
+    pub size: usize,
+    /// How long one waits.
+    pub timeout: Duration,
+    waiting: AtomicUsize,
+    room: Notify,
+}
+
+/// A request's place at an endpoint, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    /// Whose place it is.
+    pub endpoint: Arc<Endpoint>,
+    queue: Arc<Queue>,
+}
+
+/// A request's place in the queue.
+struct Waiting<'a>(&'a Queue);
+
+/// Nobody had room in time, or too many were waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+impl Load {
+    /// Requests at present.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, unless there are `most` already.
+    fn enter(&self, most: Option<usize>) -> bool {
+        let Some(most) = most else {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then_some(count + 1)).is_ok()
+    }
+
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Queue {
+    /// A queue that nobody waits in.
+    #[must_use]
+    pub fn new(max_requests: Option<usize>, size: usize, timeout: Duration) -> Self {
+        Self { max_requests, size, timeout, waiting: AtomicUsize::new(0), room: Notify::new() }
+    }
+
+    /// Requests that wait at present.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether an endpoint may get another request.
+    pub(super) fn has_room(&self, endpoint: &Endpoint) -> bool {
+        self.max_requests.is_none_or(|most| endpoint.load.requests() < most)
+    }
+
+    /// Takes a place at an endpoint, if it still has one.
+    pub(super) fn enter(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<Slot> {
+        let entered = endpoint.load.enter(self.max_requests);
+        entered.then(|| Slot { endpoint: Arc::clone(endpoint), queue: Arc::clone(self) })
+    }
+
+    /// Asks `attempt` again whenever there may be room, first come, first served.
+    ///
+    /// # Errors
+    /// When too many wait already, or when it took too long.
+    pub(super) async fn wait<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, Busy> {
+        let _waiting = self.join().ok_or(Busy)?;
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let room = self.room.notified();
+            // Asked once more, for room that there was before this one could hear of it.
+            if let Some(found) = attempt() {
+                return Ok(found);
+            }
+            timeout_at(deadline, room).await.map_err(|_| Busy)?;
+        }
+    }
+
+    /// Everybody who waits looks again: there are other endpoints now, or others are up.
+    pub fn wake_all(&self) {
+        self.room.notify_waiters();
+    }
+
+    fn join(&self) -> Option<Waiting<'_>> {
+        let joined = |count: usize| (count < self.size).then_some(count + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, joined).ok().map(|_| Waiting(self))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.endpoint.load.leave();
+        if self.queue.waiting() > 0 {
+            self.queue.room.notify_one();
+        }
+    }
+}
