@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
 use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ShutdownSettings};
-use crate::jwt::keeper;
+use crate::jwt::keeper as jwt_keeper;
 use crate::signal::Signals;
 use crate::telemetry::{AccessLog, access_log};
+use crate::upstream::keeper;
 use crate::worker::{self, Phase, Shared, Worker};
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
@@ -196,7 +197,7 @@ impl Server {
         if let Some(keys) = &shared.keys {
             sources.show_keys(Arc::clone(keys));
             let keys = Arc::clone(keys);
-            self.thread("jwks", Some(Phase::Stopped), || keeper::keep(keys))?;
+            self.thread("jwks", Some(Phase::Stopped), || jwt_keeper::keep(keys))?;
         }
         if let Some(socket) = sockets.echo {
             self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
@@ -204,6 +205,10 @@ impl Server {
         if shared.overrides.is_some() {
             let shared = Arc::clone(&shared);
             self.thread("overrides", Some(Phase::Stopped), || worker::keep_overrides(shared))?;
+        }
+        if keeper::is_needed(&config.upstreams) {
+            let shared = Arc::clone(&shared);
+            self.thread("upstreams", Some(Phase::Stopped), || worker::keep_upstreams(shared))?;
         }
         for (index, sockets) in by_worker(sockets.listeners, config.workers).into_iter().enumerate() {
             let worker = Worker::new(&shared, sockets, self.phase.subscribe(), alive);

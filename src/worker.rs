@@ -30,7 +30,7 @@ pub use crate::proxy::listener::bind;
 use crate::proxy::pool::Pool;
 use crate::proxy::{Proxy, connection, listener};
 use crate::telemetry::{AccessLog, WorkerStats};
-use crate::upstream::{Address, echo};
+use crate::upstream::{Address, echo, keeper};
 use caps::{Caps, Permit};
 
 /// Polls of tasks between two looks at the sockets, while there are tasks to poll. A poll takes
@@ -168,6 +168,16 @@ pub async fn keep_overrides(shared: Arc<Shared>) -> io::Result<()> {
         let stats = LimitStats { store_log: Arc::clone(&shared.store_log), ..LimitStats::new(0) };
         Arc::clone(overrides).keep(settings, Arc::new(stats)).await;
     }
+    Ok(())
+}
+
+/// Resolves the names of servers and checks them, until dropped.
+///
+/// # Errors
+/// None; it is one of the server's threads.
+pub async fn keep_upstreams(shared: Arc<Shared>) -> io::Result<()> {
+    let config = shared.config.load_full();
+    keeper::keep(&config.upstreams, &config.dns, shared.echo).await;
     Ok(())
 }
 

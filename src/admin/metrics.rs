@@ -1,5 +1,7 @@
 //! A scrape: the workers' counters, summed, under the names and labels of the configuration.
 
+mod upstreams;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -211,26 +213,6 @@ impl Sources {
         }
     }
 
-    /// Answers by endpoint.
-    fn upstreams(&self, out: &mut Exposition) {
-        out.family("tollgate_upstream_requests", Kind::Counter, "Answers of servers; code is error without one.");
-        for (upstream, server, endpoint) in self.endpoints() {
-            let mut answers = BTreeMap::new();
-            for (stats, _) in &self.workers {
-                stats.each_answer(endpoint, |code, count| *answers.entry(code).or_insert(0) += count);
-            }
-            for (code, count) in answers {
-                let code = code.map_or("error".to_owned(), |code| code.to_string());
-                out.value(&[("upstream", upstream), ("server", server), ("code", &code)], count);
-            }
-        }
-        out.family("tollgate_upstream_retries", Kind::Counter, "Requests sent again on a new connection.");
-        for (upstream, server, endpoint) in self.endpoints() {
-            let retries = self.workers.iter().map(|(stats, _)| stats.retries(endpoint)).sum();
-            out.value(&[("upstream", upstream), ("server", server)], retries);
-        }
-    }
-
     /// Connections by listener.
     fn connections(&self, out: &mut Exposition) {
         out.family("tollgate_connections", Kind::Gauge, "Open connections, with or without a request.");
@@ -293,14 +275,6 @@ impl Sources {
         let mut routes: Vec<_> = self.config.router.routes().collect();
         routes.sort_by_key(|route| route.index);
         routes.into_iter().map(|route| &*route.name).collect()
-    }
-
-    /// Upstream name, label and id of every endpoint.
-    fn endpoints(&self) -> impl Iterator<Item = (&str, &str, usize)> {
-        self.config
-            .upstreams
-            .iter()
-            .flat_map(|upstream| upstream.servers.iter().map(|server| (&*upstream.name, &*server.label, server.index)))
     }
 
     /// A sum over all workers' limiters.

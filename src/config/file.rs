@@ -28,7 +28,8 @@ pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UpstreamTls};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use upstream::{
-    ActiveHealth, Balance, CheckType, PassiveHealth, RetryKeys, RetryReason, ServerKeys, Upstream, UpstreamProtocol,
+    ActiveHealth, Balance, CheckType, Dns, PassiveHealth, RetryKeys, RetryReason, ServerKeys, Upstream,
+    UpstreamProtocol,
 };
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
@@ -47,6 +48,8 @@ keys! {
         client_ip: ClientIp,
         /// Groups of servers that answer alike, by name.
         upstreams: Named<Short<Server, Upstream>>,
+        /// Who tells the addresses of servers that are given by name. Default: what the system is told to ask.
+        dns: Dns,
         /// What is forwarded where. The most specific match wins.
         routes: List<Route>,
         /// Limits of every request, unmatched paths too: one shared bucket per key.

@@ -29,6 +29,7 @@ use crate::limit::store::settings::{Secret, StoreSettings};
 use crate::route::Router;
 use crate::tls::{Certificate, ClientAuth, MinVersion};
 use crate::upstream::Upstream;
+use crate::upstream::resolve::DnsSettings;
 pub use frames::Report;
 use frames::{Diagnostic, Severity};
 pub use print::expanded;
@@ -53,6 +54,8 @@ pub struct Config {
     pub max_waits: Vec<Option<Duration>>,
     /// Every upstream, in file order.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Who tells the addresses of their servers.
+    pub dns: DnsSettings,
     /// Which rate-limit fields clients see.
     pub rate_limit_headers: HeaderStyle,
     /// Where limiter state lives.

@@ -26,6 +26,7 @@ pub fn expanded(config: &Config) -> String {
     listeners::listeners(&mut out, &config.listeners);
     clients(&mut out, config);
     upstreams::upstreams(&mut out, &config.upstreams);
+    upstreams::dns(&mut out, &config.dns);
     routes::routes(&mut out, config);
     out.pair(
         0,

@@ -30,7 +30,7 @@ pub(super) use short::{InMemory, Off};
 pub(super) use status::{Status, StatusRange};
 pub(super) use time::{Alignment, DaySpan, Hour, ZoneName};
 pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
-pub(super) use upstream::{CookieName, Nothing, RequestPath};
+pub(super) use upstream::{CookieName, NameServer, Nothing, RequestPath};
 pub(super) use url::{RedisNode, RedisUrl};
 
 impl Word for String {

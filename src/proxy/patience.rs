@@ -67,8 +67,8 @@ mod tests {
     #[test]
     fn a_deadline_is_digits_and_a_unit() {
         for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
             ("15S", Some(Duration::from_secs(15))),
             ("99999999m", Some(Duration::from_millis(99_999_999))),
             ("5u", Some(Duration::from_micros(5))),

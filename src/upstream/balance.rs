@@ -89,7 +89,7 @@ impl Upstream {
 
 /// An endpoint's weight in hundredths, smaller while it warms up.
 fn weight(endpoint: &Endpoint, slow_start: Duration) -> u64 {
-    u64::from(endpoint.server.weight) * endpoint.health.share(slow_start)
+    u64::from(endpoint.weight) * endpoint.health.share(slow_start)
 }
 
 /// The endpoint that this value scores highest with. Weights are those of the configuration: a server that
@@ -101,7 +101,7 @@ fn highest<'a>(candidates: &[&'a Arc<Endpoint>], value: u64) -> Option<&'a Arc<E
         // 53 bits make a number between 0 and 1, both excluded.
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
         let point = ((hasher.finish() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        f64::from(endpoint.server.weight) / -point.ln()
+        f64::from(endpoint.weight) / -point.ln()
     };
     candidates.iter().copied().max_by(|one, other| score(one).total_cmp(&score(other)))
 }

@@ -121,7 +121,8 @@ impl State {
 }
 
 impl Passed<'_> {
-    /// It was answered.
+    /// It was answered. What that changes.
+    #[must_use]
     pub fn succeeded(mut self) -> Option<Switched> {
         if self.probes == Probes::No {
             return self.breaker.count(0);
@@ -131,7 +132,8 @@ impl Passed<'_> {
         Some(Switched::Closed)
     }
 
-    /// It was not, or with a failure.
+    /// It was not, or with a failure. What that changes.
+    #[must_use]
     pub fn failed(mut self) -> Option<Switched> {
         if self.probes == Probes::No {
             return self.breaker.count(1);
@@ -176,7 +178,8 @@ mod tests {
     #[test]
     fn one_request_at_a_time_sees_whether_it_may_close() {
         let breaker = breaker(Duration::ZERO);
-        (0..4).for_each(|_| drop(breaker.pass().unwrap().failed()));
+        let opened = (0..4).filter_map(|_| breaker.pass().unwrap().failed()).count();
+        assert_eq!(opened, 1);
         let probe = breaker.pass().unwrap();
         assert!(breaker.pass().is_err(), "one is under way");
         drop(probe);

@@ -77,6 +77,8 @@ impl Upstream {
 async fn dial(address: &Address, echo: Option<SocketAddr>) -> Result<Stream, ConnectError> {
     match address {
         Address::Echo => dial_address(echo.ok_or(ConnectError::NoEcho)?).await,
+        // Until its records are known there is nothing to connect to.
+        Address::Srv(_) => Err(ConnectError::Resolve(io::ErrorKind::NotFound.into())),
         Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectError::Connect),
         Address::Tcp { host, port } => match host.parse() {
             Ok(address) => dial_address(SocketAddr::new(address, *port)).await,

@@ -2,11 +2,14 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod check;
 pub mod connect;
 pub mod echo;
 pub mod health;
+pub mod keeper;
 pub mod load;
 pub mod outage;
+pub mod resolve;
 pub mod retry;
 pub mod selection;
 pub mod sticky;
@@ -127,6 +130,10 @@ pub struct Endpoint {
     pub server: Arc<Server>,
     /// Where to connect.
     pub address: Address,
+    /// Its share of the requests, in proportion to the others' weights; at least 1.
+    pub weight: u32,
+    /// Whether it is asked only while no other endpoint can be.
+    pub backup: bool,
     /// The same for every process that knows this address: what consistent hashing goes by.
     pub hash: u64,
     /// Requests it has at present.
@@ -173,6 +180,8 @@ pub enum Address {
         /// TCP port.
         port: u16,
     },
+    /// What the SRV records of this name say (RFC 2782).
+    Srv(Box<str>),
     /// A Unix socket.
     Unix(Box<Path>),
     /// The built-in echo server of this process.
@@ -241,6 +250,8 @@ impl Endpoint {
             hash: balance::hash(address.to_string().as_bytes()),
             server: Arc::clone(server),
             address,
+            weight: server.weight,
+            backup: server.backup,
             load: Load::default(),
             health: Health::default(),
             outage: Outage::default(),
@@ -253,6 +264,7 @@ impl std::fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Srv(name) => f.write_str(name),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Echo => f.write_str("echo"),
         }

@@ -92,7 +92,7 @@ impl<'a> Selection<'a> {
             return Look::Found(slot);
         }
         for backup in [false, true] {
-            let fit = |endpoint: &&Arc<Endpoint>| endpoint.server.backup == backup && endpoint.health.is_well();
+            let fit = |endpoint: &&Arc<Endpoint>| endpoint.backup == backup && endpoint.health.is_well();
             let group: Group<'_> = endpoints.iter().filter(untried).filter(fit).collect();
             if !group.is_empty() {
                 return self.enter_one_of(group);

@@ -8,6 +8,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod balancing;
 mod bounds;
 mod clock_skew;
 mod coalescing;
@@ -44,8 +45,11 @@ mod redis_replies;
 mod redis_sentinel;
 mod redis_store;
 mod regressions;
+mod retries;
 mod retry_spread;
 mod schedules;
+mod server_health;
+mod server_names;
 mod settlement;
 mod shadow_share;
 mod simulate;

@@ -185,7 +185,7 @@ fn a_unix_socket_is_an_upstream() {
     assert_eq!(gone.get("/").status, 502);
 }
 
-/// What `check` says of these keys of an upstream at https://localhost:1.
+/// What `check` says of these keys of an upstream at `https://localhost:1`.
 fn said(keys: &str) -> String {
     let yaml = format!(
         "listen: 127.0.0.1:0\nupstreams: {{ api: {{ servers: ['https://localhost:1'], {keys} }} }}\nupstream: api\n"

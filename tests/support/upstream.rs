@@ -58,7 +58,11 @@ impl Write for Peer {
 impl Upstream {
     /// Runs `script` on each connection, which is closed when the script ends.
     pub(crate) fn start(script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(([127, 0, 0, 1], 0).into(), script)
+    }
+
+    fn start_at(at: SocketAddr, script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(at).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (seen, connections, script) = (Arc::default(), Arc::<AtomicUsize>::default(), Arc::new(script));
         let (kept, counted): (Arc<Mutex<Vec<Arrived>>>, _) = (Arc::clone(&seen), Arc::clone(&connections));
@@ -97,6 +101,19 @@ impl Upstream {
     /// Reads every request whole, then lets `answer` write to it.
     pub(crate) fn answering(answer: impl Fn(&mut Peer, &Arrived) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self::start(move |peer| {
+            loop {
+                let request = peer.request()?;
+                answer(peer, &request)?;
+            }
+        })
+    }
+
+    /// The same at this address.
+    pub(crate) fn listening(
+        at: SocketAddr,
+        answer: impl Fn(&mut Peer, &Arrived) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_at(at, move |peer| {
             loop {
                 let request = peer.request()?;
                 answer(peer, &request)?;

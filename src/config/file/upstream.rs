@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::UpstreamTls;
 use crate::config::shape::{OneOrMany, Short, keys, words};
-use crate::config::values::{CookieName, KeyChoice, Nothing, RequestPath, Server, Share, StatusRange};
+use crate::config::values::{CookieName, KeyChoice, NameServer, Nothing, RequestPath, Server, Share, StatusRange};
 
 keys! {
     /// A group of servers.
     Upstream {
-        /// Its servers: `http://host:port`, `https://host:port` or `unix:/path`. Required.
+        /// Its servers: `http://host:port`, `https://host:port`, `unix:/path`, or `srv+http://name` for what SRV records say. Required.
         servers: OneOrMany<Short<Server, ServerKeys>>,
         /// How requests are spread: `round_robin` (default), `least_requests`, `random` or `hash`.
         balance: Balance,
@@ -191,11 +191,19 @@ keys! {
 }
 
 keys! {
+    /// Who tells the addresses of servers.
+    Dns {
+        /// Name servers, `10.0.0.2` or `10.0.0.2:53`. Default: those of the system.
+        nameservers: OneOrMany<NameServer>,
+    }
+}
+
+keys! {
     /// Which requests are sent again.
     RetryKeys {
         /// Further attempts, 1 to 10. Required.
         attempts: u64,
-        /// After what: `connect_error`, `reset`, `timeout`, and statuses such as `503` or `502-504`. Default: [connect_error, reset].
+        /// After what: `connect_error`, `reset`, `timeout`, and statuses such as `503` or `502-504`. Default: the first two.
         retry_on: OneOrMany<RetryReason>,
         /// How long one attempt may take to the head of its response. Default: as long as all together.
         per_try_timeout: Duration,

@@ -9,6 +9,7 @@ use crate::tls::{MinVersion, Trust};
 use crate::units::DurationText;
 use crate::upstream::balance::Balance;
 use crate::upstream::health::{Active, Check, HealthPolicy, Passive};
+use crate::upstream::resolve::DnsSettings;
 use crate::upstream::retry::{Retries, RetryOn};
 use crate::upstream::{Protocol, Server, Upstream};
 
@@ -42,6 +43,14 @@ pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
         out.pair(4, "max_connection_age", DurationText(upstream.max_connection_age));
         bounds(out, upstream);
         health(out, &upstream.health);
+    }
+}
+
+/// Who tells the addresses of servers.
+pub(super) fn dns(out: &mut Lines, dns: &DnsSettings) {
+    if !dns.nameservers.is_empty() {
+        out.line(0, "dns:");
+        out.list(2, "nameservers", dns.nameservers.iter().map(ToString::to_string));
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         policies: routed.policies,
         max_waits: routed.max_waits,
         upstreams: routed.upstreams,
+        dns: upstreams::dns(file),
         rate_limit_headers: header_style(file),
         store,
         jwt,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::Check;
+use super::{Check, Reported};
 use crate::config::file;
 use crate::config::shape::Problem;
 use crate::config::values::{Scheme, Server};
@@ -23,9 +23,14 @@ pub(super) struct Offers {
 impl Offers {
     /// TLS with this server; `None` where it is not spoken.
     pub(super) fn security(&self, server: &Server) -> Option<Security> {
-        let (Scheme::Https, Address::Tcp { host, .. }) = (server.scheme, &server.address) else { return None };
+        let host = match (server.scheme, &server.address) {
+            (Scheme::Https, Address::Tcp { host, .. }) => host.to_string(),
+            // Who answers for records can write what targets it likes: the certificate is for their own name.
+            (Scheme::Https, Address::Srv(_)) => server.host.clone(),
+            _ => return None,
+        };
         // A host that stands in an address is always a name that can be asked for, or an IP address.
-        let name = self.name.clone().or_else(|| ServerName::try_from(host.to_string()).ok())?;
+        let name = self.name.clone().or_else(|| ServerName::try_from(host).ok())?;
         Some(Security { name, any: Arc::clone(&self.any), http1: self.http1.clone() })
     }
 }
@@ -49,7 +54,7 @@ impl Check<'_> {
         let given = keys.tls.get().cloned().unwrap_or_default();
         let tls = ServerTls {
             trust: self.trust(&given)?,
-            shows: self.shown(&given)?,
+            shows: self.shown(&given).ok()?,
             name: given.server_name.get().map(|name| name.0.clone()),
             min_version: match given.min_version.or(file::MinVersion::Tls12) {
                 file::MinVersion::Tls12 => MinVersion::Tls12,
@@ -109,16 +114,16 @@ impl Check<'_> {
         }
     }
 
-    /// The certificate that is shown, if any; `None` when it cannot be used.
-    fn shown(&mut self, given: &file::UpstreamTls) -> Option<Option<Certificate>> {
+    /// The certificate that is shown, if any.
+    fn shown(&mut self, given: &file::UpstreamTls) -> Result<Option<Certificate>, Reported> {
         match (given.cert.key(), given.key.key()) {
-            (None, None) if given.cert.is_absent() && given.key.is_absent() => return Some(None),
+            (None, None) if given.cert.is_absent() && given.key.is_absent() => return Ok(None),
             (Some(alone), None) | (None, Some(alone)) if given.cert.is_absent() || given.key.is_absent() => {
                 self.error(alone, "a certificate needs its key, and a key its certificate", "give `cert` and `key`");
-                return None;
+                return Err(Reported);
             }
             _ => {}
         }
-        self.read_certificate(&given.cert, &given.key).map(Some)
+        self.read_certificate(&given.cert, &given.key).map(Some).ok_or(Reported)
     }
 }

@@ -12,6 +12,7 @@ use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
 use crate::limit::store::settings::StoreSettings;
+use crate::upstream::resolve::DnsSettings;
 use crate::upstream::{self, Protocol, Settings, Upstream};
 
 /// How long a response head may take unless the file says otherwise.
@@ -195,4 +196,10 @@ impl Upstreams {
             backup,
         }
     }
+}
+
+/// Who is asked for the addresses of servers.
+pub(super) fn dns(file: &File) -> DnsSettings {
+    let listed = file.dns.get().and_then(|dns| dns.nameservers.get()).into_iter().flat_map(|list| &list.0);
+    DnsSettings { nameservers: listed.map(|item| item.value.0).collect() }
 }

@@ -52,6 +52,7 @@ impl Server {
     pub(in crate::config) fn text(address: &Address, label: &str, scheme: Scheme) -> String {
         match address {
             Address::Tcp { .. } => format!("{}{label}", scheme.prefix()),
+            Address::Srv(name) => format!("srv+{}{name}", scheme.prefix()),
             Address::Unix(_) | Address::Echo => label.to_owned(),
         }
     }
@@ -62,6 +63,26 @@ impl Server {
         }
         let address = Address::Unix(Path::new(path).into());
         Ok(Self { address, scheme: Scheme::Http, host: "localhost".into(), label: format!("unix:{path}") })
+    }
+
+    /// `name` is such as `_http._tcp.api.example`; the server is called as what comes behind the underscores.
+    fn of_records(text: &str, name: &str, scheme: Scheme) -> Result<Self, Problem> {
+        let host: Vec<_> = name.split('.').skip_while(|label| label.starts_with('_')).collect();
+        let host = host.join(".");
+        let host = canonical_host(&host).ok().filter(|host| host.port.is_none() && !host.name.is_empty());
+        let underscored = name.split('.').take_while(|label| label.starts_with('_') && label.len() > 1).count();
+        match host {
+            Some(host) if underscored <= 2 => Ok(Self {
+                address: Address::Srv(name.to_ascii_lowercase().into()),
+                scheme,
+                host: host.name.to_string(),
+                label: format!("srv:{}", name.to_ascii_lowercase()),
+            }),
+            _ => Err(Problem::new(
+                format!("`{text}` names no SRV records"),
+                "write srv+http:// and their name, such as srv+http://_http._tcp.api.example",
+            )),
+        }
     }
 
     fn of_authority(text: &str, authority: &str, scheme: Scheme) -> Result<Self, Problem> {
@@ -96,14 +117,16 @@ impl Word for Server {
         if let Some(path) = text.strip_prefix("unix:") {
             return Self::of_unix_socket(text, path);
         }
+        let (records, address) = text.strip_prefix("srv+").map_or((false, text), |address| (true, address));
         let schemes = [Scheme::Http, Scheme::Https];
-        let found = schemes.into_iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme.prefix())?)));
+        let found = schemes.into_iter().find_map(|scheme| Some((scheme, address.strip_prefix(scheme.prefix())?)));
         let Some((scheme, rest)) = found else { return Err(no_scheme(text)) };
-        Self::of_authority(text, rest.strip_suffix('/').unwrap_or(rest), scheme)
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if records { Self::of_records(text, rest, scheme) } else { Self::of_authority(text, rest, scheme) }
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^(echo|https?://.*|unix:/.*|.*\\$\\{.*)$" })
+        json!({ "type": "string", "pattern": "^(echo|(srv\\+)?https?://.*|unix:/.*|.*\\$\\{.*)$" })
     }
 }
 
@@ -153,6 +176,8 @@ mod tests {
             ("https://api.example:8443", "api.example:8443", "api.example:8443"),
             ("http://[::1]:3000", "[::1]:3000", "[::1]:3000"),
             ("unix:/run/app.sock", "unix:/run/app.sock", "localhost"),
+            ("srv+https://_https._tcp.Api.example", "srv:_https._tcp.api.example", "api.example"),
+            ("srv+http://orders.service.consul", "srv:orders.service.consul", "orders.service.consul"),
             ("echo", "echo", "echo"),
         ] {
             let server = Server::parse(text).unwrap();
@@ -173,6 +198,8 @@ mod tests {
             ("http://:80", "no valid host", "http://host:port"),
             ("unix:app.sock", "names no socket", "unix:/run"),
             ("unix:", "names no socket", "unix:/run"),
+            ("srv+http://_http._tcp", "names no SRV records", "_http._tcp.api"),
+            ("srv+http://a:80", "names no SRV records", "_http._tcp.api"),
         ] {
             let problem = Server::parse(text).unwrap_err();
             assert!(problem.message.contains(says), "{}", problem.message);

@@ -1,5 +1,7 @@
 //! Single values that stand below an upstream or a route's retries.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value as Json, json};
 
 use super::StatusRange;
@@ -20,6 +22,23 @@ impl Word for Nothing {
 
     fn schema() -> Json {
         json!({ "enum": ["none"] })
+    }
+}
+
+/// A name server; its port is 53 unless it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) struct NameServer(pub(in crate::config) SocketAddr);
+
+impl Word for NameServer {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let address = text.trim_matches(['[', ']']).parse().map(|address| SocketAddr::new(address, 53));
+        address.or_else(|_| text.parse()).map(Self).map_err(|_| {
+            Problem::new(format!("`{text}` is no name server"), "write its address: 10.0.0.2, 10.0.0.2:53 or [::1]:53")
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
     }
 }
 

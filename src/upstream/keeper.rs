@@ -1,0 +1,43 @@
+//! What is done for upstreams beside requests: names are resolved, and servers checked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::resolve::DnsSettings;
+use super::{Upstream, check, resolve};
+
+/// Whether there is anything to do.
+#[must_use]
+pub fn is_needed(upstreams: &[Arc<Upstream>]) -> bool {
+    upstreams.iter().any(|upstream| upstream.health.active.is_some() || has_names(upstream))
+}
+
+/// Does it until dropped, on the current `LocalRuntime`.
+pub async fn keep(upstreams: &[Arc<Upstream>], dns: &DnsSettings, echo: Option<SocketAddr>) {
+    let mut tasks = JoinSet::new();
+    let named: Vec<_> = upstreams.iter().filter(|upstream| has_names(upstream)).collect();
+    if !named.is_empty() {
+        match resolve::resolver(dns) {
+            Ok(resolver) => {
+                for upstream in named {
+                    tasks.spawn_local(resolve::keep(Arc::clone(upstream), resolver.clone()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error, "names are resolved by the system alone: DNS cannot be asked");
+            }
+        }
+    }
+    for upstream in upstreams {
+        if let Some(policy) = &upstream.health.active {
+            tasks.spawn_local(check::keep(Arc::clone(upstream), policy.clone(), echo));
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+fn has_names(upstream: &Upstream) -> bool {
+    upstream.servers.iter().any(|server| server.address.is_name())
+}
