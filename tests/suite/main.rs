@@ -21,6 +21,7 @@ mod examples;
 mod flood;
 mod forwarding;
 mod forwarding_http2;
+mod grpc;
 mod held;
 mod identity;
 mod in_flight;

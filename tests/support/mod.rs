@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod fault_proxy;
+pub(crate) mod grpc;
 pub(crate) mod h2_upstream;
 pub(crate) mod key_server;
 pub(crate) mod load;
