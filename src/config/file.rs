@@ -28,8 +28,8 @@ pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UpstreamTls};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use upstream::{
-    ActiveHealth, Balance, CheckType, Dns, PassiveHealth, RetryKeys, RetryReason, ServerKeys, Upstream,
-    UpstreamProtocol,
+    ActiveHealth, Balance, CheckType, Dns, PassiveHealth, RetryKeys, RetryReason, SentProxyProtocol, ServerKeys,
+    Upstream, UpstreamProtocol,
 };
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 

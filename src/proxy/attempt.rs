@@ -19,9 +19,9 @@ use super::rejection::Rejection;
 use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
 use super::upgrade::Protocol;
 use super::{dialect, headers};
-use crate::upstream::connect::{ConnectError, Wanted};
+use crate::upstream::Endpoint;
+use crate::upstream::connect::{Call, ConnectError};
 use crate::upstream::load::Slot;
-use crate::upstream::{Endpoint, Upstream};
 
 /// An upstream's answer and the connection its body comes from.
 #[derive(Debug)]
@@ -63,26 +63,25 @@ enum HeadError {
 }
 
 impl Pool {
-    /// Sends `request` to `endpoint`, and waits for the head of its response for as long as `patience` lasts
+    /// Sends `request` to the endpoint that is called, and waits for the head of its response for as long as `patience` lasts
     /// after the request was sent.
     pub(super) async fn attempt(
         &self,
-        (upstream, endpoint): (&Upstream, &Endpoint),
+        call: &Call<'_>,
         mut request: Request<RequestBody>,
         patience: Patience,
         record: &mut Record,
     ) -> Result<Answer, Miss> {
         let upload = request.body().upload();
         let asked = request.extensions().get::<Protocol>().copied();
-        let wanted = if asked.is_some() { Wanted::Http1 } else { Wanted::Any };
-        let mut lease = self.checkout(upstream, endpoint, wanted).await;
+        let mut lease = self.checkout(call).await;
         // At most twice: what is not reused cannot be stale.
         loop {
             let mut taken = match lease {
                 Ok(taken) => taken,
                 Err(error) => return Err(Miss::Unsent(Unsent::Unreachable(error), Box::new(request))),
             };
-            speak(&mut request, &taken, endpoint).map_err(Miss::Lost)?;
+            speak(&mut request, &taken, call.endpoint).map_err(Miss::Lost)?;
             let spare = if taken.is_http2() { copy(&request) } else { None };
             match head(taken.send(request), upload.as_deref(), patience).await {
                 Ok(response) => {
@@ -100,7 +99,7 @@ impl Pool {
             if !taken.reused() {
                 return Err(Miss::Unsent(Unsent::GivenBack, Box::new(request)));
             }
-            lease = self.connect(upstream, endpoint, wanted).await;
+            lease = self.connect(call).await;
         }
     }
 }

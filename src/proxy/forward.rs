@@ -16,7 +16,10 @@ use super::patience::Patience;
 use super::record::Record;
 use super::rejection::{Blame, Rejection};
 use super::request_body::RequestBody;
+use super::upgrade::Protocol;
+use crate::upstream::announce::Origin;
 use crate::upstream::breaker::{Passed, Switched};
+use crate::upstream::connect::{Call, Wanted};
 use crate::upstream::load::Slot;
 use crate::upstream::retry::{Retries, RetryOn};
 use crate::upstream::selection::{Nobody, Selection, Wish};
@@ -29,6 +32,8 @@ pub(super) struct Journey<'a> {
     pub(super) wish: Wish,
     pub(super) patience: Patience,
     pub(super) retries: Option<&'a Retries>,
+    /// Whose request it is, where the server is to be told by the PROXY protocol.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What may be sent again of one request.
@@ -62,6 +67,8 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Answer, Rejection<'static>> {
         let upstream = journey.upstream;
+        let changes = request.extensions().get::<Protocol>().is_some();
+        let wanted = if changes { Wanted::Http1 } else { Wanted::Any };
         let mut selection = Selection::new(upstream, journey.wish);
         let mut again = Again::new(journey, &request);
         let mut last = None;
@@ -76,7 +83,8 @@ impl Proxy {
                 Err(nobody) => return Err(last.unwrap_or_else(|| alone(nobody))),
             };
             record.sent_to(&slot.endpoint.server);
-            let attempted = self.pool.attempt((upstream, &slot.endpoint), request, again.patience(), record).await;
+            let call = Call { upstream, endpoint: &slot.endpoint, wanted, origin: journey.origin };
+            let attempted = self.pool.attempt(&call, request, again.patience(), record).await;
             self.note(upstream, &slot.endpoint, &attempted);
             let copy = match attempted {
                 Ok(answer) => match again.after_answer(&answer) {

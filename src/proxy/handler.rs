@@ -1,5 +1,6 @@
 //! The story of one request.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Route};
 use crate::upstream::Upstream;
+use crate::upstream::announce::Origin;
 use crate::upstream::selection::Wish;
 
 /// Longest silence of an upstream while its body is under way.
@@ -184,6 +186,7 @@ impl Proxy {
             wish: exchange.wish,
             patience: exchange.patience(route, upstream, &head.headers),
             retries: route.retries.as_deref(),
+            origin: upstream.proxy_protocol.map(|_| exchange.origin()),
         };
         let mut request = Request::from_parts(head, body);
         dialect::frame(&mut request);
@@ -214,6 +217,13 @@ impl Exchange<'_> {
     /// What the client speaks.
     fn scheme(&self) -> &'static str {
         if self.downstream.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// Whose request it is. Of a client behind a trusted proxy only the address is known.
+    fn origin(&self) -> Origin {
+        let (peer, client) = (self.downstream.peer, self.client.address);
+        let port = if peer.ip().to_canonical() == client { peer.port() } else { 0 };
+        Origin { client: SocketAddr::new(client, port), local: self.downstream.local }
     }
 
     /// The body to forward.

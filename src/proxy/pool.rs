@@ -20,10 +20,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
 use super::request_body::RequestBody;
-use crate::upstream::connect::{ConnectError, Wanted};
+use crate::upstream::connect::{Call, ConnectError, Wanted};
 use crate::upstream::load::Slot;
 use crate::upstream::stream::Stream;
-use crate::upstream::{Endpoint, EndpointId, Protocol, Upstream};
+use crate::upstream::{Endpoint, EndpointId, Protocol};
 pub use connection::Sent;
 use connection::{Multiplexed, Share, Single};
 use kept::{Keep, Kept};
@@ -89,54 +89,44 @@ impl Pool {
         Self { shared: Rc::new(shared) }
     }
 
-    /// A connection to `endpoint`: one that is there, or a new one.
-    pub async fn checkout(
-        &self,
-        upstream: &Upstream,
-        endpoint: &Endpoint,
-        wanted: Wanted,
-    ) -> Result<Lease, ConnectError> {
-        match self.shared.take(endpoint.id, wanted) {
-            Some(connection) => Ok(self.lease(connection, upstream, endpoint, Origin::Kept)),
-            None => self.connect(upstream, endpoint, wanted).await,
+    /// The connection that is called for: one that is there, or a new one.
+    pub async fn checkout(&self, call: &Call<'_>) -> Result<Lease, ConnectError> {
+        match self.shared.take(call) {
+            Some(connection) => Ok(self.lease(connection, call, Origin::Kept)),
+            None => self.connect(call).await,
         }
     }
 
-    /// A new connection to `endpoint`, or the part of one of HTTP/2 that is new to all who wait for it.
-    pub async fn connect(
-        &self,
-        upstream: &Upstream,
-        endpoint: &Endpoint,
-        wanted: Wanted,
-    ) -> Result<Lease, ConnectError> {
-        if wanted == Wanted::Http1 || !self.shared.expects_http2(upstream, endpoint) {
-            return self.open(upstream, endpoint, wanted).await;
+    /// A new connection, or the part of one of HTTP/2 that is new to all who wait for it.
+    pub async fn connect(&self, call: &Call<'_>) -> Result<Lease, ConnectError> {
+        if !self.shared.expects_http2(call) {
+            return self.open(call).await;
         }
         // One connection serves many: who comes while it is being opened waits for it.
-        let turn = self.shared.turn(endpoint.id);
-        let turn = tokio::time::timeout(upstream.connect_timeout, turn.lock_owned());
+        let turn = self.shared.turn(call.endpoint.id);
+        let turn = tokio::time::timeout(call.upstream.connect_timeout, turn.lock_owned());
         let _turn = turn.await.map_err(|_| ConnectError::Timeout)?;
-        match self.shared.take(endpoint.id, wanted) {
-            Some(connection) => Ok(self.lease(connection, upstream, endpoint, Origin::New)),
-            None => self.open(upstream, endpoint, wanted).await,
+        match self.shared.take(call) {
+            Some(connection) => Ok(self.lease(connection, call, Origin::New)),
+            None => self.open(call).await,
         }
     }
 
-    async fn open(&self, upstream: &Upstream, endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
-        let stream = upstream.connect(endpoint, wanted, self.shared.echo).await?;
-        let http2 = wanted == Wanted::Any && (upstream.protocol == Protocol::Http2 || stream.agreed_on_h2());
-        let connection = if http2 {
+    async fn open(&self, call: &Call<'_>) -> Result<Lease, ConnectError> {
+        let stream = call.open(self.shared.echo).await?;
+        let prefers = call.upstream.protocol == Protocol::Http2 || stream.agreed_on_h2();
+        let connection = if prefers && call.wanted == Wanted::Any {
             let connection = Multiplexed::open(stream).await.map_err(ConnectError::Connect)?;
-            self.shared.share(endpoint.id, Keep::of(upstream), connection)
+            Leased::Http2(self.shared.share(call, connection))
         } else {
             Leased::Http1(Single::open(stream).await.map_err(ConnectError::Connect)?)
         };
-        Ok(self.lease(connection, upstream, endpoint, Origin::New))
+        Ok(self.lease(connection, call, Origin::New))
     }
 
-    fn lease(&self, connection: Leased, upstream: &Upstream, endpoint: &Endpoint, origin: Origin) -> Lease {
-        let (shared, keep) = (Rc::clone(&self.shared), Keep::of(upstream));
-        Lease { connection, shared, endpoint: endpoint.id, keep, origin, slot: None }
+    fn lease(&self, connection: Leased, call: &Call<'_>, origin: Origin) -> Lease {
+        let (shared, keep) = (Rc::clone(&self.shared), Keep::of(call));
+        Lease { connection, shared, endpoint: call.endpoint.id, keep, origin, slot: None }
     }
 }
 
@@ -193,10 +183,10 @@ impl Lease {
 
 impl Shared {
     /// A connection that is there, the one of HTTP/1 used last, if it still lives.
-    fn take(&self, endpoint: EndpointId, wanted: Wanted) -> Option<Leased> {
+    fn take(&self, call: &Call<'_>) -> Option<Leased> {
         let mut kept = self.kept.borrow_mut();
-        let kept = kept.get_mut(&endpoint)?;
-        if wanted == Wanted::Any
+        let kept = kept.get_mut(&call.endpoint.id)?;
+        if call.wanted == Wanted::Any
             && let Some(share) = kept.share(self.now.get())
         {
             return Some(Leased::Http2(share));
@@ -209,20 +199,29 @@ impl Shared {
         self.sweep();
     }
 
-    fn share(self: &Rc<Self>, endpoint: EndpointId, keep: Keep, connection: Multiplexed) -> Leased {
-        let share = self.kept.borrow_mut().entry(endpoint).or_default().add(connection, keep, self.now.get());
-        self.sweep();
-        Leased::Http2(share)
+    /// Keeps a connection of HTTP/2 for others too, unless it is told to be one client's.
+    fn share(self: &Rc<Self>, call: &Call<'_>, connection: Multiplexed) -> Share {
+        let connection = Rc::new(connection);
+        let share = Share::of(&connection);
+        if call.upstream.proxy_protocol.is_none() {
+            let mut kept = self.kept.borrow_mut();
+            kept.entry(call.endpoint.id).or_default().add(connection, Keep::of(call), self.now.get());
+            self.sweep();
+        }
+        share
     }
 
-    /// Whether the next connection will probably be one of HTTP/2.
-    fn expects_http2(&self, upstream: &Upstream, endpoint: &Endpoint) -> bool {
-        match upstream.protocol {
+    /// Whether the next connection will probably be one of HTTP/2 that others can use.
+    fn expects_http2(&self, call: &Call<'_>) -> bool {
+        if call.wanted == Wanted::Http1 || call.upstream.proxy_protocol.is_some() {
+            return false;
+        }
+        match call.upstream.protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => {
-                endpoint.server.security.is_some()
-                    && self.kept.borrow().get(&endpoint.id).is_some_and(Kept::spoke_http2)
+                let kept = self.kept.borrow();
+                call.endpoint.server.security.is_some() && kept.get(&call.endpoint.id).is_some_and(Kept::spoke_http2)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -38,21 +38,26 @@ pub fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl Upstream {
-    /// One of `candidates`; `hash` is that of the value which a consistent hash goes by.
-    pub(super) fn pick<'a>(&self, candidates: &[&'a Arc<Endpoint>], hash: Option<u64>) -> Option<&'a Arc<Endpoint>> {
+    /// One of `candidates`; `hash` is that of the value which a consistent hash goes by, `turns` counts them.
+    pub(super) fn pick<'a>(
+        &self,
+        candidates: &[&'a Arc<Endpoint>],
+        hash: Option<u64>,
+        turns: &AtomicUsize,
+    ) -> Option<&'a Arc<Endpoint>> {
         match (candidates, &self.balance, hash) {
             ([], ..) => None,
             ([only], ..) => Some(only),
             (_, Balance::Hash(_), Some(value)) => highest(candidates, value),
-            (_, Balance::RoundRobin | Balance::Hash(_), _) => self.in_turn(candidates),
+            (_, Balance::RoundRobin | Balance::Hash(_), _) => self.in_turn(candidates, turns),
             (_, Balance::Random, _) => self.at(candidates, fastrand::u64(..)),
             (_, Balance::LeastRequests, _) => self.less_busy(candidates),
         }
     }
 
     /// The next one; where weights differ, so that each is met as evenly as they allow.
-    fn in_turn<'a>(&self, candidates: &[&'a Arc<Endpoint>]) -> Option<&'a Arc<Endpoint>> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+    fn in_turn<'a>(&self, candidates: &[&'a Arc<Endpoint>], turns: &AtomicUsize) -> Option<&'a Arc<Endpoint>> {
+        let turn = turns.fetch_add(1, Ordering::Relaxed);
         let slow_start = self.health.slow_start;
         let mut weights = candidates.iter().map(|endpoint| weight(endpoint, slow_start));
         let first = weights.next();

@@ -16,7 +16,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
-use super::connect::Wanted;
+use super::connect::{Call, Wanted};
 use super::health::{Active, Change, Check};
 use super::stream::Stream;
 use super::{Endpoint, Protocol, Upstream};
@@ -61,7 +61,8 @@ fn late(limit: Duration) -> io::Error {
 }
 
 async fn check(upstream: &Upstream, endpoint: &Endpoint, check: &Check, echo: Option<SocketAddr>) -> io::Result<()> {
-    let stream = upstream.connect(endpoint, Wanted::Any, echo).await.map_err(io::Error::other)?;
+    let wanted = Call { upstream, endpoint, wanted: Wanted::Any, origin: None };
+    let stream = wanted.open(echo).await.map_err(io::Error::other)?;
     match check {
         Check::Tcp => Ok(()),
         Check::Http { path, host, statuses } => {

@@ -8,9 +8,11 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::announce::Origin;
 use super::stream::Stream;
 use super::{Address, Endpoint, Security, Upstream};
 
@@ -52,25 +54,37 @@ pub enum ConnectError {
     NoEcho,
 }
 
-impl Upstream {
-    /// Opens a connection to one of its endpoints. `echo` is where the built-in echo server listens.
+/// A connection that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The upstream …
+    pub upstream: &'a Upstream,
+    /// … and which of its endpoints.
+    pub endpoint: &'a Endpoint,
+    /// Which protocols it may speak.
+    pub wanted: Wanted,
+    /// Whose request it is for, where the server is to be told.
+    pub origin: Option<Origin>,
+}
+
+impl Call<'_> {
+    /// Opens the connection. `echo` is where the built-in echo server listens.
     ///
     /// # Errors
     /// When there is none within the connect timeout; see [`ConnectError`].
-    pub async fn connect(
-        &self,
-        endpoint: &Endpoint,
-        wanted: Wanted,
-        echo: Option<SocketAddr>,
-    ) -> Result<Stream, ConnectError> {
+    pub async fn open(&self, echo: Option<SocketAddr>) -> Result<Stream, ConnectError> {
+        let Self { upstream, endpoint, wanted, origin } = *self;
         let connecting = async {
-            let stream = dial(&endpoint.address, echo).await?;
+            let mut stream = dial(&endpoint.address, echo).await?;
+            if let Some(version) = upstream.proxy_protocol {
+                stream.write_all(&version.header(origin)).await.map_err(ConnectError::Connect)?;
+            }
             match (&endpoint.server.security, stream) {
                 (Some(security), Stream::Tcp(stream)) => secure(stream, security, wanted).await,
                 (_, stream) => Ok(stream),
             }
         };
-        tokio::time::timeout(self.connect_timeout, connecting).await.map_err(|_| ConnectError::Timeout)?
+        tokio::time::timeout(upstream.connect_timeout, connecting).await.map_err(|_| ConnectError::Timeout)?
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where requests go: an upstream is a named group of servers, each of which has one or more endpoints.
 
+pub mod announce;
 pub mod balance;
 pub mod breaker;
 pub mod check;
@@ -53,6 +54,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// TLS towards those whose address begins with https, where there are any.
     pub tls: Option<ServerTls>,
+    /// Whether connections begin with telling whose they are; then each serves one request.
+    pub proxy_protocol: Option<announce::Version>,
     /// How long a connection may take, its TLS handshake included.
     pub connect_timeout: Duration,
     /// How long the response head may take after the request was sent (per route: `timeout`).
@@ -71,6 +74,8 @@ pub struct Upstream {
     endpoints: ArcSwap<Endpoints>,
     /// Round-robin position, shared by all workers.
     next: AtomicUsize,
+    /// That of requests which have been elsewhere before: they do not disturb the turns of the others.
+    next_again: AtomicUsize,
 }
 
 /// What an upstream is made of besides its servers.
@@ -86,6 +91,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// TLS towards them.
     pub tls: Option<ServerTls>,
+    /// See [`Upstream::proxy_protocol`].
+    pub proxy_protocol: Option<announce::Version>,
     /// See [`Upstream::connect_timeout`].
     pub connect_timeout: Duration,
     /// See [`Upstream::response_timeout`].
@@ -202,6 +209,7 @@ impl Upstream {
             health: settings.health,
             protocol: settings.protocol,
             tls: settings.tls,
+            proxy_protocol: settings.proxy_protocol,
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
             max_idle_connections: settings.max_idle_connections,
@@ -210,6 +218,7 @@ impl Upstream {
             queue: Arc::new(settings.queue),
             breaker: settings.breaker,
             next: AtomicUsize::new(0),
+            next_again: AtomicUsize::new(0),
         }
     }
 

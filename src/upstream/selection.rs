@@ -119,7 +119,8 @@ impl<'a> Selection<'a> {
         let queue = &self.upstream.queue;
         group.retain(|endpoint| queue.has_room(endpoint));
         // Another worker may take the last place meanwhile.
-        while let Some(picked) = self.upstream.pick(&group, self.wish.hash) {
+        let turns = if self.tried.is_empty() { &self.upstream.next } else { &self.upstream.next_again };
+        while let Some(picked) = self.upstream.pick(&group, self.wish.hash, turns) {
             if let Some(slot) = queue.enter(picked) {
                 return Look::Found(slot);
             }

@@ -391,7 +391,8 @@ fn the_servers_take_turns_and_one_that_is_away_is_passed_over() {
     for _ in 0..9 {
         assert_eq!(client.send(&Request::post("/", b"x")).status, 200);
     }
-    assert_eq!((one.seen().len(), two.seen().len()), (3, 6));
+    // Those of the one that is away are spread over the others.
+    assert_eq!((one.seen().len(), two.seen().len()), (5, 4));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tungstenite::Message;
 use crate::support::client::Request;
 use crate::support::grpc::{GrpcClient, GrpcServer, next};
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Peer, Upstream};
 use crate::support::{PATIENCE, eventually};
 
 fn in_front_of(url: &str, more: &str) -> Tollgate {
@@ -64,7 +64,7 @@ fn a_deadline_is_passed_on_and_kept_to() {
 
 #[test]
 fn a_server_that_forgets_the_deadline_is_given_up_by_the_proxy() {
-    let silent = Upstream::start(|peer| peer.closed());
+    let silent = Upstream::start(Peer::closed);
     let proxy = in_front_of(&silent.url(), "upstream: api\n");
     // A client without a clock of its own.
     let mut client = proxy.client();

@@ -185,6 +185,33 @@ fn a_unix_socket_is_an_upstream() {
     assert_eq!(gone.get("/").status, 502);
 }
 
+#[test]
+fn servers_are_told_whose_connection_it_is_where_they_want_to_know() {
+    let (told, headers) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let upstream = Upstream::start(move |peer| {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            peer.read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        let _ = told.lock().unwrap().send(String::from_utf8(line).unwrap());
+        peer.request()?;
+        peer.send(OK)?;
+        peer.closed()
+    });
+    let proxy = in_front_of(&upstream.url(), "proxy_protocol: v1");
+    let mut client = proxy.client();
+    let own = client.get_ref().local_addr().unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").status, 200);
+        let line = headers.recv().unwrap();
+        assert_eq!(line, format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", own.port(), proxy.web().port()));
+    }
+    assert_eq!(upstream.connections(), 2, "no connection serves two clients");
+}
+
 /// What `check` says of these keys of an upstream at `https://localhost:1`.
 fn said(keys: &str) -> String {
     let yaml = format!(

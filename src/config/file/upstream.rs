@@ -21,6 +21,8 @@ keys! {
         protocol: UpstreamProtocol,
         /// TLS towards servers whose address begins with https.
         tls: UpstreamTls,
+        /// Tells servers whose connection it is, by the PROXY protocol: `none` (default), `v1` or `v2`. Each request then has a connection of its own.
+        proxy_protocol: SentProxyProtocol,
         /// How long a connection to a server may take, its TLS handshake included. Default: 2s.
         connect_timeout: Duration,
         /// How long the response head may take; a route's `timeout` comes first. Not of gRPC, where it may come late. Default: 30s.
@@ -58,6 +60,18 @@ words! {
     instead of "http1": "write `h1`"
     instead of "http2": "write `h2`"
     instead of "grpc": "write `h2`: gRPC is spoken over it"
+}
+
+words! {
+    /// A version of the PROXY protocol.
+    SentProxyProtocol {
+        /// It is not spoken.
+        None = "none",
+        /// A line of text.
+        V1 = "v1",
+        /// Binary.
+        V2 = "v2",
+    }
 }
 
 keys! {

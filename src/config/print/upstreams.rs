@@ -7,6 +7,7 @@ use super::{Lines, quoted};
 use crate::config::values::{Scheme, Server as ServerText};
 use crate::tls::{MinVersion, Trust};
 use crate::units::DurationText;
+use crate::upstream::announce::Version;
 use crate::upstream::balance::Balance;
 use crate::upstream::health::{Active, Check, HealthPolicy, Passive};
 use crate::upstream::resolve::DnsSettings;
@@ -36,6 +37,15 @@ pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
             },
         );
         tls(out, upstream);
+        out.pair(
+            4,
+            "proxy_protocol",
+            match upstream.proxy_protocol {
+                None => "none",
+                Some(Version::V1) => "v1",
+                Some(Version::V2) => "v2",
+            },
+        );
         out.pair(4, "connect_timeout", DurationText(upstream.connect_timeout));
         out.pair(4, "response_timeout", DurationText(upstream.response_timeout));
         out.pair(4, "max_idle_connections", upstream.max_idle_connections);

@@ -13,7 +13,7 @@ use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
 use crate::limit::store::settings::StoreSettings;
 use crate::upstream::resolve::DnsSettings;
-use crate::upstream::{self, Protocol, Settings, Upstream};
+use crate::upstream::{self, Protocol, Settings, Upstream, announce};
 
 /// How long a response head may take unless the file says otherwise.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,6 +126,11 @@ impl Check<'_> {
             health: self.health(keys, listed.len()),
             protocol,
             tls,
+            proxy_protocol: match keys.proxy_protocol.or(file::SentProxyProtocol::None) {
+                file::SentProxyProtocol::None => None,
+                file::SentProxyProtocol::V1 => Some(announce::Version::V1),
+                file::SentProxyProtocol::V2 => Some(announce::Version::V2),
+            },
             connect_timeout: self.time(&keys.connect_timeout, Duration::from_secs(2)),
             response_timeout: self.time(&keys.response_timeout, RESPONSE_TIMEOUT),
             max_idle_connections: self.number(&keys.max_idle_connections, 128, 0..=100_000),

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::TICK;
 use super::connection::{Multiplexed, Share, Single};
-use crate::upstream::Upstream;
+use crate::upstream::connect::Call;
 
 /// How many connections are kept, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +34,12 @@ pub(super) struct Kept {
 }
 
 impl Keep {
-    pub(super) fn of(upstream: &Upstream) -> Self {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        let upstream = call.upstream;
         let ticks = upstream.idle_timeout.as_millis() / TICK.as_millis();
         Self {
-            most: upstream.max_idle_connections,
+            // A connection that was told whose it is serves nobody else.
+            most: if upstream.proxy_protocol.is_some() { 0 } else { upstream.max_idle_connections },
             ticks: u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
             age: upstream.max_connection_age,
         }
@@ -85,14 +87,11 @@ impl Kept {
         None
     }
 
-    /// Keeps a connection of HTTP/2 and takes the first part of it.
-    pub(super) fn add(&mut self, connection: Multiplexed, keep: Keep, now: u32) -> Share {
+    /// Keeps a connection of HTTP/2.
+    pub(super) fn add(&mut self, connection: Rc<Multiplexed>, keep: Keep, now: u32) {
         self.keep = keep;
         self.spoke_http2 = true;
-        let connection = Rc::new(connection);
-        let share = Share::of(&connection);
         self.shared.push((connection, now));
-        share
     }
 
     /// A part of a connection of HTTP/2 with room for another request.

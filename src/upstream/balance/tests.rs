@@ -29,6 +29,7 @@ fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
         health: HealthPolicy::default(),
         protocol: Protocol::Auto,
         tls: None,
+        proxy_protocol: None,
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(30),
         max_idle_connections: 8,
