@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::forward::Answer;
 use super::headers::{self, Belief, Forwarded};
+use super::https_redirect;
 use super::inbound::Pace;
 use super::record::Record;
 use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
@@ -90,6 +91,9 @@ impl Proxy {
     }
 
     async fn answer(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Response<Body> {
+        if self.pressure.sheds() {
+            return exchange.reject_and_close(&Rejection::Memory);
+        }
         let config = exchange.config;
         let uri = std::mem::take(&mut head.uri);
         headers::sanitise_request(&mut head.headers, exchange.belief());
@@ -99,10 +103,14 @@ impl Proxy {
             Err(rejection) => return exchange.reject(&rejection),
         };
         exchange.record.canonical(&host, &path.text);
-        let found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let mut found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let redirect = https_redirect::due(config, exchange.downstream, &head.headers, (found.route, &path.text));
+        if redirect.is_some() {
+            found = config.router.nothing();
+        }
         let route = found.route;
         exchange.record.matched(route);
-        if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
+        if path.encoded_separators && route.encoded_path == EncodedPath::Reject && redirect.is_none() {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
         let compared = comparable(&path.text);
@@ -128,8 +136,10 @@ impl Proxy {
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
-                let forwarded = forwarded_uri(&uri, &path.text);
-                let answered = self.pass_on(exchange, route, head, forwarded).await;
+                let answered = match redirect {
+                    Some(port) => https_redirect::answer(port, &host, &path.text, uri.query()),
+                    None => self.pass_on(exchange, route, head, forwarded_uri(&uri, &path.text)).await,
+                };
                 answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
             }
             Err(rejection) => exchange.reject(&rejection),
@@ -210,13 +220,16 @@ impl Exchange<'_> {
         headers::complete_request(
             headers,
             &Forwarded {
-                peer: self.downstream.peer.ip().to_canonical(),
+                peer: self.downstream.peer.ip(),
                 peer_text: &self.downstream.peer_text,
                 request_id: &self.client.request_id,
                 version: self.version,
                 scheme: if self.downstream.secured.is_some() { "https" } else { "http" },
             },
         );
+        if let Some(told) = self.downstream.secured.as_ref().and_then(|secured| secured.told.as_ref()) {
+            told.write(headers);
+        }
         if let Some(protocol) = self.upgrade {
             protocol.write(headers);
         }
@@ -294,6 +307,13 @@ impl Exchange<'_> {
         if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {
             self.close_after(&mut response);
         }
+        response
+    }
+
+    /// Our own answer, and the end of the connection.
+    fn reject_and_close(&mut self, rejection: &Rejection<'_>) -> Response<Body> {
+        let mut response = self.reject(rejection);
+        self.close_after(&mut response);
         response
     }
 

@@ -47,6 +47,8 @@ pub enum Rejection<'a> {
     StoreUnavailable,
     /// Too many requests are waiting for their turn.
     Overflow,
+    /// This process uses almost as much memory as it may.
+    Memory,
     /// This process has forwarded the request before.
     Loop,
     /// The upstream's name has no address.
@@ -168,6 +170,7 @@ impl Rejection<'_> {
             Self::Limited(_) => (429, Downstream, "limited", "http_request_denied", "The request rate is over the limit."),
             Self::StoreUnavailable => (503, Proxy, "store_unavailable", "proxy_internal_response", "Requests cannot be counted at the moment."),
             Self::Overflow => (503, Proxy, "overflow", "proxy_internal_response", "Too many requests are waiting for their turn."),
+            Self::Memory => (503, Proxy, "memory", "proxy_internal_response", "There is no room for another request at the moment."),
             Self::Loop => (508, Proxy, "loop", "proxy_loop_detected", "The request came back to a proxy that had forwarded it."),
             Self::Resolve => (502, Upstream, "dns", "dns_error", "The upstream server could not be found."),
             Self::Connect => (502, Upstream, "connect", "connection_refused", "The upstream server does not accept connections."),
@@ -202,7 +205,7 @@ impl Rejection<'_> {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(limited) => limited.retry_after,
-            Self::StoreUnavailable | Self::Overflow => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable | Self::Overflow | Self::Memory => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -234,7 +237,7 @@ impl Rejection<'_> {
                 ("https://iana.org/assignments/http-problem-types#abnormal-usage-detected", "Abnormal usage detected")
             }
             Self::Limited(_) => ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded"),
-            Self::StoreUnavailable | Self::Overflow => (
+            Self::StoreUnavailable | Self::Overflow | Self::Memory => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Temporary reduced capacity",
             ),
