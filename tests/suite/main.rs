@@ -30,6 +30,7 @@ mod keys;
 mod layering;
 mod leases;
 mod limit_metrics;
+mod memory;
 mod networks;
 mod nginx;
 mod observability;
