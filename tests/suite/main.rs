@@ -14,6 +14,7 @@ mod coalescing;
 mod command_line;
 mod configuration;
 mod contract;
+mod defaults;
 mod denials;
 mod differential;
 mod examples;
