@@ -182,6 +182,9 @@ fn what_a_configuration_says_of_sockets_is_checked_and_printed() {
     let long = format!("listen: 'unix:/{}'\nupstream: echo\n", "x".repeat(120));
     assert!(said(&long).contains("longer than 100 bytes"));
     assert!(said("listen: :80\nupstream: echo\ntrusted_proxies: [unix]\n").contains("no listener is a Unix socket"));
+    let by_address = "listen: 'unix:/a'\nupstream: echo\nlimits: [{ key: client_ip, rate: 1/s }]\n";
+    assert!(said(by_address).contains("count all of them as one"));
+    assert!(!said(&format!("{by_address}trusted_proxies: unix\n")).contains("count all of them as one"));
     let trusting = said("listen: 'unix:/a'\nupstream: echo\ntrusted_proxies: [unix, 10.0.0.0/8]\n");
     assert!(trusting.contains("trusted_proxies: [\"10.0.0.0/8\", \"unix\"]"), "{trusting}");
 }

@@ -94,6 +94,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     };
     servers::tag_routes(&mut config, file);
     check.warn_about(&config, &routed.places);
+    check.warn_about_sockets(file, &config);
     check.warn_about_unused_tokens(file, &config);
     check.warn_about_tokens_in_tests(file, &config);
     check.is_sound().then_some(config)
