@@ -23,6 +23,8 @@ use crate::tls::{self, Credentials, UnknownName};
 
 /// How long a handshake may take, from the accepted connection on.
 const LIMIT: Duration = Duration::from_secs(10);
+/// What one gets of that when there is no other place left. Most clients need less than a second.
+const SHORTEST: Duration = Duration::from_secs(3);
 /// The content type of a handshake record (RFC 8446 §5.1): what a TLS connection begins with.
 const HANDSHAKE: u8 = 0x16;
 /// Enough to see what a connection begins with; the rest is read by whoever understands it.
@@ -59,17 +61,28 @@ impl Failure {
 }
 
 /// The handshakes of one listener on one worker. Only so many are under way at once: each holds
-/// buffers, and the work of its keys. A client that has not even asked is none of them.
+/// buffers, and the work of its keys. A client that has not even asked is none of them. The fewer places
+/// are left, the less time a handshake gets, so that those who ask and then stall cannot keep all
+/// others out.
 #[derive(Debug)]
 pub struct Turns {
     places: Semaphore,
+    all: usize,
 }
 
 impl Turns {
     /// Room for this many.
     #[must_use]
     pub fn new(places: usize) -> Self {
-        Self { places: Semaphore::new(places.min(Semaphore::MAX_PERMITS)) }
+        let all = places.min(Semaphore::MAX_PERMITS);
+        Self { places: Semaphore::new(all), all }
+    }
+
+    /// How long a handshake may take that has just got its place.
+    fn patience(&self) -> Duration {
+        let left = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.all).unwrap_or(u32::MAX).max(1);
+        SHORTEST + (LIMIT - SHORTEST) / all * left
     }
 }
 
@@ -134,9 +147,11 @@ impl Desk<'_> {
             return refuse_name(hello.io).await;
         }
         let _running = self.take_turn().await;
-        match hello.into_stream(Arc::clone(&credentials.server)).into_fallible().await {
-            Ok(stream) => Shaken::Done(Box::new(stream)),
-            Err((error, socket)) => Shaken::failed(&error, Some(socket)),
+        let rest = hello.into_stream(Arc::clone(&credentials.server)).into_fallible();
+        match timeout(self.turns.patience(), rest).await {
+            Ok(Ok(stream)) => Shaken::Done(Box::new(stream)),
+            Ok(Err((error, socket))) => Shaken::failed(&error, Some(socket)),
+            Err(_) => Shaken::Failed("crowded_out", None),
         }
     }
 
@@ -225,5 +240,21 @@ fn certificate_kind(error: &CertificateError) -> &'static str {
         CertificateError::UnknownIssuer => "certificate_unknown_issuer",
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "certificate_purpose",
         _ => "certificate_invalid",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewer_places_are_left_the_less_time_a_handshake_gets() {
+        let turns = Turns::new(7);
+        assert_eq!(turns.patience(), LIMIT);
+        let mut held = Vec::new();
+        for left in (0..7).rev() {
+            held.push(turns.places.try_acquire().unwrap());
+            assert_eq!(turns.patience(), SHORTEST + Duration::from_secs(left));
+        }
     }
 }

@@ -103,6 +103,25 @@ fn only_so_many_handshakes_are_under_way_and_the_next_one_waits() {
 }
 
 #[test]
+fn who_asks_and_then_stalls_makes_room_when_there_is_none_left() {
+    let (authority, proxy, _) = listening("max_handshakes: 3");
+    let client = authority.client().to("a.example");
+    let hello = client_hello(&client);
+    let stalled: Vec<_> = (1..=3)
+        .map(|number| {
+            let mut stream = TcpStream::connect(proxy.web()).expect("connected");
+            stream.write_all(&hello).expect("sent");
+            eventually("its turn", || (handshakes(&proxy, "running") == number).then_some(()));
+            stream
+        })
+        .collect();
+    let mut served = client.connect(proxy.web()).expect("a handshake");
+    assert_eq!(served.ask(&Request::get("/").host("a.example")).expect("an answer").status, 200);
+    assert_eq!((failures(&proxy, "crowded_out"), failures(&proxy, "timeout")), (1, 0), "the last one's time was short");
+    drop(stalled);
+}
+
+#[test]
 fn a_first_message_without_end_is_cut_short() {
     let (_authority, proxy, _) = listening("");
     let mut stream = TcpStream::connect(proxy.web()).expect("connected");
