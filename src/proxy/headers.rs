@@ -482,6 +482,7 @@ mod tests {
             ("x-ratelimit-remaining", "9"),
             ("retry-after", "0"),
             ("x-forwarded-for", "6.6.6.6"),
+            ("client-cert", ":AA==:"),
             ("if-match", "*"),
             ("x_sum", "1"),
         ]);

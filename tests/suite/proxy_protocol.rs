@@ -273,6 +273,23 @@ fn a_header_that_does_not_come_in_time_is_not_waited_for() {
 }
 
 #[test]
+fn who_has_not_said_a_word_does_not_hold_up_the_end() {
+    let proxy = listening("required", ", header_timeout: 5m", "upstream: echo\nshutdown: { grace: 5m }");
+    let mut silent: Vec<_> = [&b""[..], b"PROXY TCP4"]
+        .into_iter()
+        .map(|begun| {
+            let mut client = proxy.client();
+            client.write(begun).expect("sent");
+            client
+        })
+        .collect();
+    let idle = || proxy.metrics().count("tollgate_connections", &[("listener", "default"), ("state", "idle")]);
+    eventually("both", || (idle() == 2).then_some(()));
+    assert_eq!(proxy.stop(), Some(0));
+    assert!(silent.iter_mut().all(is_closed));
+}
+
+#[test]
 fn connections_are_counted_by_the_address_that_is_told() {
     let proxy = listening("required", ", max_connections_per_ip: 1", "upstream: echo");
     let open = |source: &str| {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tollgate::config::frames::Colour;
 use tollgate::config::{Origin, expanded, parse};
 
+use crate::support::certificates::{Authority, Wanted};
 use crate::support::client::{Answer, Client, Request};
 use crate::support::eventually;
 use crate::support::tollgate::{Tollgate, finish, program};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{SWITCHING, Upstream};
 
 /// A directory for a socket, and the configuration of a listener there.
 struct Place(tempfile::TempDir);
@@ -152,6 +153,57 @@ fn a_trusted_process_tells_who_its_clients_are() {
     let told = upstream.seen().iter().map(|arrived| arrived.field("x-forwarded-for")).collect::<Vec<_>>();
     assert_eq!(told, ["192.0.2.1", "192.0.2.2"].map(|address| Some(address.to_owned())), "as they came");
     assert_eq!(proxy.access_lines(4)[2]["client"], "192.0.2.2");
+}
+
+#[test]
+fn a_load_balancer_behind_a_socket_tells_clients_in_its_header() {
+    let place = Place::new();
+    let _proxy = Tollgate::start(&format!(
+        "workers: 1\nupstream: echo\ntrusted_proxies: unix\nlimits: [{{ key: client_ip, rate: 1/h }}]\n\
+         listeners: {{ default: {{ address: 'unix:{}', proxy_protocol: required }} }}\n",
+        place.socket().display()
+    ));
+    let ask = |header: &str| {
+        let mut client = place.client();
+        client.write(&[header.as_bytes(), &Request::get("/").from("6.6.6.6").bytes()].concat()).expect("sent");
+        client.answer_to("GET").ok()
+    };
+    let telling = |source: &str| format!("PROXY TCP4 {source} 192.0.2.100 4711 80\r\n");
+    let told = ask(&telling("192.0.2.1")).expect("an answer");
+    assert!(told.text().contains("\"x-forwarded-for\": \"192.0.2.1\""), "{}", told.text());
+    let statuses = ["192.0.2.1", "192.0.2.2"].map(|source| ask(&telling(source)).map(|answer| answer.status));
+    assert_eq!(statuses, [Some(429), Some(200)]);
+    assert!(ask("").is_none(), "without a header there is no answer");
+}
+
+#[test]
+fn tls_and_tunnels_pass_through_a_socket() {
+    let upstream = Upstream::start(|peer| {
+        peer.request()?;
+        peer.send(format!("{SWITCHING}\r\n"))?;
+        peer.expect(b"ping")?;
+        peer.send("pong")?;
+        peer.rest().map(drop)
+    });
+    let (authority, place) = (Authority::new(), Place::new());
+    let certificate = authority.sign(&Wanted::server("localhost", &["localhost"])).yaml();
+    let _proxy = Tollgate::start(&format!(
+        "workers: 1\nupstream: {}\n\
+         listeners: {{ default: {{ address: 'unix:{}', tls: {{ certificates: {certificate} }} }} }}\n",
+        upstream.url(),
+        place.socket().display()
+    ));
+    let name = "localhost".try_into().expect("a name");
+    let connection = rustls::ClientConnection::new(authority.client().config(), name).expect("a client");
+    let stream = UnixStream::connect(place.socket()).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
+    let mut client = Client::over(SocketAddr::from(([0, 0, 0, 0], 0)), rustls::StreamOwned::new(connection, stream));
+    let upgrade = Request::get("/ws").header("connection", "upgrade").header("upgrade", "websocket");
+    client.write(&upgrade.bytes()).expect("sent");
+    assert_eq!(client.head().expect("an answer").status, 101);
+    client.write(b"ping").expect("sent");
+    client.expect(b"pong");
+    assert_eq!(upstream.only().field("x-forwarded-proto").as_deref(), Some("https"));
 }
 
 #[test]
