@@ -82,7 +82,7 @@ impl Turns {
     fn patience(&self) -> Duration {
         let left = u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX);
         let all = u32::try_from(self.all).unwrap_or(u32::MAX).max(1);
-        SHORTEST + (LIMIT - SHORTEST) / all * left
+        SHORTEST + LIMIT.saturating_sub(SHORTEST) / all * left
     }
 }
 

@@ -60,7 +60,7 @@ fn a_certificate_that_is_replaced_200_times_fails_no_handshake() {
                     let mut seen = Vec::new();
                     while !done.load(Ordering::Relaxed) {
                         seen.push(shown(&client, &proxy));
-                        std::thread::sleep(Duration::from_millis(95));
+                        std::thread::sleep(Duration::from_millis(80));
                     }
                     seen
                 })

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::config::{Config, ListenAddress, sentences};
+use crate::config::{Config, ListenAddress, ProxyProtocol, sentences};
 use crate::limit::store::settings::Backend;
 use crate::route::{HostPattern, Match};
 use crate::telemetry::logging::{self, Look};
@@ -48,7 +48,7 @@ fn text(config: &Config, addresses: &[(Arc<str>, ListenAddress)], hints: &[Strin
 
 /// Two commands that show something at once: a limited request, and what was counted.
 fn hints(config: &Config, addresses: &[(Arc<str>, ListenAddress)]) -> Vec<String> {
-    let web = addresses.iter().find(|(name, _)| !is_admin(name)).map(|(name, address)| {
+    let web = addresses.iter().find(|(name, _)| serves(config, name)).map(|(name, address)| {
         let first = config.router.routes().find(|route| route.upstream.is_some());
         let matches = first.map(|route| &route.matches);
         match address {
@@ -117,6 +117,13 @@ fn origin(config: &Config, name: &str, address: &ListenAddress) -> String {
 fn scheme(config: &Config, name: &str) -> &'static str {
     let secured = config.listeners.iter().any(|listener| &*listener.name == name && listener.tls.is_some());
     if secured { "https" } else { "http" }
+}
+
+/// Whether a request to a listener of this name is routed as it is: not sent to https, and not waited for behind a
+/// header that only load balancers send.
+fn serves(config: &Config, name: &str) -> bool {
+    let listener = config.listeners.iter().find(|listener| &*listener.name == name);
+    listener.is_some_and(|one| one.redirect_to_https.is_none() && one.proxy_protocol != ProxyProtocol::Required)
 }
 
 /// Whether an address is the admin listener's.
