@@ -68,6 +68,8 @@ impl Socket {
     /// When the connection is gone.
     pub async fn wait_for_more(&mut self, max: usize) -> io::Result<bool> {
         let room = max.saturating_sub(self.early.len());
+        // At once: a first message is to take one read, not one per few bytes.
+        self.early.reserve(room);
         let mut limited = bytes::BufMut::limit(&mut self.early, room);
         let read = match &mut self.wire {
             Wire::Tcp(stream) => stream.read_buf(&mut limited).await?,
