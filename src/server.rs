@@ -12,12 +12,12 @@ use std::thread::{Builder, JoinHandle};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ShutdownSettings};
+use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
 use crate::signal::Signals;
 use crate::telemetry::{AccessLog, access_log};
 use crate::upstream::keeper;
-use crate::worker::{self, Phase, Shared, Worker};
+use crate::worker::{self, Bound, Phase, Shared, Worker};
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
@@ -27,7 +27,7 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net:
 #[derive(Debug)]
 pub struct Server {
     /// Real addresses by listener name; the admin listener last, as `admin`.
-    addresses: Vec<(Arc<str>, SocketAddr)>,
+    addresses: Vec<(Arc<str>, ListenAddress)>,
     /// How far from its end; every thread listens.
     phase: watch::Sender<Phase>,
     /// What `/readyz` says.
@@ -46,10 +46,10 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be bound.
-    #[error("cannot listen on {address} ({what}): {}", obstacle(cause))]
+    #[error("cannot listen on {address} ({what}): {}", obstacle(address, cause))]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Which listener.
         what: String,
         /// Why.
@@ -78,7 +78,7 @@ pub enum RunError {
 #[derive(Debug)]
 struct Sockets {
     /// By listener, then by worker.
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<Bound>>,
     /// The admin listener's.
     admin: Option<TcpListener>,
     /// The echo upstream's.
@@ -86,8 +86,12 @@ struct Sockets {
 }
 
 /// Why an address cannot be bound, and what to do.
-fn obstacle(cause: &io::Error) -> String {
+fn obstacle(address: &ListenAddress, cause: &io::Error) -> String {
+    let is_unix = matches!(address, ListenAddress::Unix(_));
     let help = match cause.kind() {
+        io::ErrorKind::AddrInUse if is_unix => "another process listens there; end that one, or choose another path",
+        io::ErrorKind::PermissionDenied if is_unix => "this user may not write there; choose another directory",
+        io::ErrorKind::NotFound if is_unix => "the directory does not exist; create it first",
         io::ErrorKind::AddrInUse => "already in use by another process; end that one, or choose another port",
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
         io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one",
@@ -101,7 +105,7 @@ fn obstacle(cause: &io::Error) -> String {
 ///
 /// # Errors
 /// When it cannot start, or when every worker fails.
-pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, SocketAddr)])) -> Result<(), RunError> {
+pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, ListenAddress)])) -> Result<(), RunError> {
     worker::runtime().map_err(RunError::Signals)?.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
         descriptors::raise_limit(config);
@@ -149,7 +153,7 @@ impl Server {
 
     /// The listeners' real addresses, by name; the admin listener's is called `admin`.
     #[must_use]
-    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+    pub fn addresses(&self) -> Vec<(Arc<str>, ListenAddress)> {
         self.addresses.clone()
     }
 
@@ -194,6 +198,8 @@ impl Server {
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
         let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
         let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.fallback), self.access_log.clone());
+        sources.show_pressure(Arc::clone(&shared.pressure));
+        self.watch(config, &shared)?;
         if let Some(keys) = &shared.keys {
             sources.show_keys(Arc::clone(keys));
             let keys = Arc::clone(keys);
@@ -218,6 +224,19 @@ impl Server {
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
             let admin = Admin::new(settings, sources, Arc::clone(&self.ready)).with(shared.overrides.clone());
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
+        }
+        Ok(())
+    }
+
+    /// Starts what looks after certificates and memory.
+    fn watch(&mut self, config: &Config, shared: &Arc<Shared>) -> io::Result<()> {
+        if config.listeners.iter().any(|listener| listener.tls.is_some()) {
+            let shared = Arc::clone(shared);
+            self.thread("certificates", Some(Phase::Stopped), || worker::certificates::keep(shared))?;
+        }
+        if config.max_memory.is_some() {
+            let shared = Arc::clone(shared);
+            self.thread("memory", Some(Phase::Stopped), || worker::memory::watch(shared))?;
         }
         Ok(())
     }
@@ -263,9 +282,8 @@ impl Sockets {
     /// Binds everything the configuration asks for.
     fn bind(config: &Config) -> Result<Self, StartError> {
         let listeners = config.listeners.iter().map(|listener| {
-            let address = listener.address;
-            let what = format!("listener {}", listener.name);
-            worker::bind(address, config.workers).map_err(|cause| StartError::Bind { address, what, cause })
+            let (address, what) = (listener.address.clone(), format!("listener {}", listener.name));
+            worker::open(listener, config.workers).map_err(|cause| StartError::Bind { address, what, cause })
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
@@ -275,15 +293,15 @@ impl Sockets {
     }
 
     /// Real addresses by name.
-    fn addresses(&self, config: &Config) -> io::Result<Vec<(Arc<str>, SocketAddr)>> {
+    fn addresses(&self, config: &Config) -> io::Result<Vec<(Arc<str>, ListenAddress)>> {
         let mut addresses = Vec::new();
         for (listener, sockets) in config.listeners.iter().zip(&self.listeners) {
             for socket in sockets.iter().take(1) {
-                addresses.push((Arc::clone(&listener.name), socket.local_addr()?));
+                addresses.push((Arc::clone(&listener.name), socket.address()?));
             }
         }
         if let Some(socket) = &self.admin {
-            addresses.push(("admin".into(), socket.local_addr()?));
+            addresses.push(("admin".into(), ListenAddress::Tcp(socket.local_addr()?)));
         }
         Ok(addresses)
     }
@@ -302,12 +320,13 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 /// One ordinary listening socket.
 fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|cause| StartError::Bind { address, what: what.to_owned(), cause })
+    let failed = |cause| StartError::Bind { address: ListenAddress::Tcp(address), what: what.to_owned(), cause };
+    TcpListener::bind(address).map_err(failed)
 }
 
 /// From sockets by listener to sockets by worker.
-fn by_worker(listeners: Vec<Vec<TcpListener>>, workers: usize) -> Vec<Vec<TcpListener>> {
-    let mut shares: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::with_capacity(listeners.len())).collect();
+fn by_worker(listeners: Vec<Vec<Bound>>, workers: usize) -> Vec<Vec<Bound>> {
+    let mut shares: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::with_capacity(listeners.len())).collect();
     for sockets in listeners {
         for (share, socket) in shares.iter_mut().zip(sockets) {
             share.push(socket);

@@ -1,6 +1,8 @@
 //! One core: its runtime, listeners, upstream pool and limiter.
 
 pub mod caps;
+pub mod certificates;
+pub mod memory;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -11,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, ProxyProtocol};
 use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
@@ -26,8 +28,13 @@ use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
 use crate::limit::store::settings::Backend;
 pub use crate::proxy::connection::Phase;
-pub use crate::proxy::listener::bind;
+use crate::proxy::handshake::Turns;
+use crate::proxy::listener::Listening;
+pub use crate::proxy::listener::{Bound, open};
 use crate::proxy::pool::Pool;
+use crate::proxy::pressure::Pressure;
+use crate::proxy::proxy_protocol::{self, Expected, Refused};
+use crate::proxy::socket::{Peer, Socket};
 use crate::proxy::{Proxy, connection, listener};
 use crate::telemetry::{AccessLog, WorkerStats};
 use crate::upstream::{Address, echo, keeper};
@@ -51,6 +58,8 @@ pub struct Shared {
     pub fallback: Arc<Fallback>,
     /// Connections open on all workers.
     pub caps: Arc<Caps>,
+    /// Whether memory is scarce.
+    pub pressure: Arc<Pressure>,
     /// What the workers have logged of the store.
     pub store_log: Arc<StoreLog>,
     /// The keys that tokens are verified with, when the configuration says whose.
@@ -69,7 +78,7 @@ pub struct Worker {
     /// What it shares with the others.
     shared: Arc<Shared>,
     /// Its own socket of every listener, by index in [`Config::listeners`].
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Bound>,
     /// What it counts about requests.
     pub stats: Arc<WorkerStats>,
     /// What it counts about limits.
@@ -105,7 +114,7 @@ struct Open {
 /// Accounts for one connection until its task ends, however it ends.
 struct Connection {
     /// Makes room for another when dropped.
-    _permit: Permit,
+    permit: Permit,
     /// Where it is counted.
     open: Rc<Open>,
     /// Likewise, for the metrics.
@@ -149,6 +158,7 @@ impl Shared {
             fallback: Arc::new(Fallback::new(Arc::clone(&memory))),
             memory,
             caps: Arc::new(Caps::new(config)),
+            pressure: Arc::new(Pressure::new(config.max_memory)),
             store_log: Arc::default(),
             keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
             overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
@@ -186,7 +196,7 @@ impl Worker {
     #[must_use]
     pub fn new(
         shared: &Arc<Shared>,
-        sockets: Vec<std::net::TcpListener>,
+        sockets: Vec<Bound>,
         phase: watch::Receiver<Phase>,
         alive: &mpsc::Sender<Infallible>,
     ) -> Self {
@@ -214,9 +224,7 @@ impl Worker {
         let acceptor = Rc::new(self.acceptor(phase));
         let mut loops = JoinSet::new();
         for (listener, socket) in self.sockets.drain(..).enumerate() {
-            socket.set_nonblocking(true)?;
-            let socket = TcpListener::from_std(socket)?;
-            loops.spawn_local(Rc::clone(&acceptor).accept(listener, socket));
+            loops.spawn_local(Rc::clone(&acceptor).accept(listener, Listening::begin(socket)?));
         }
         tokio::select! {
             () = drained(&mut loops, &acceptor.open) => {}
@@ -230,12 +238,16 @@ impl Worker {
     /// Builds this worker's proxy on the current runtime.
     fn acceptor(&self, phase: watch::Receiver<Phase>) -> Acceptor {
         let shared = &self.shared;
-        let store = &shared.config.load().store;
+        let config = shared.config.load();
+        let handshakes =
+            config.listeners.iter().map(|listener| listener.tls.as_ref().map_or(1, |tls| tls.max_handshakes));
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
-            limiter: Limiter::start(store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
+            limiter: Limiter::start(&config.store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
             tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
             pool: Pool::new(shared.echo),
+            pressure: Arc::clone(&shared.pressure),
+            handshakes: handshakes.map(Turns::new).collect(),
             stats: Arc::clone(&self.stats),
             overrides: shared.overrides.clone(),
             access_log: shared.access_log.clone(),
@@ -246,7 +258,7 @@ impl Worker {
 
 impl Acceptor {
     /// Accepts on one listener until the drain begins.
-    async fn accept(self: Rc<Self>, listener: usize, socket: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: usize, socket: Listening) {
         let mut phase = self.phase.clone();
         tokio::select! {
             biased;
@@ -254,47 +266,81 @@ impl Acceptor {
             () = self.accept_all(listener, &socket) => {}
         }
         // Closing the socket would reset what the kernel has already accepted for us.
-        let Ok(socket) = socket.into_std() else { return };
-        while let Ok((stream, peer)) = socket.accept() {
-            if stream.set_nonblocking(true).is_ok()
-                && let Ok(stream) = TcpStream::from_std(stream)
-            {
-                self.open(listener, stream, peer);
-            }
+        let Ok(waiting) = socket.drain() else { return };
+        for (socket, peer) in waiting {
+            self.open(listener, socket, peer);
         }
     }
 
     /// Accepts for ever.
-    async fn accept_all(&self, listener: usize, socket: &TcpListener) {
+    async fn accept_all(&self, listener: usize, socket: &Listening) {
         loop {
-            let (stream, peer) = listener::accept(socket).await;
-            self.open(listener, stream, peer);
+            let (socket, peer) = listener::accept(socket).await;
+            self.open(listener, socket, peer);
         }
     }
 
     /// Serves a connection on a task of its own, if there is room for it.
-    fn open(&self, listener: usize, stream: TcpStream, peer: SocketAddr) {
+    fn open(&self, listener: usize, socket: Socket, peer: Peer) {
         let stats = &self.proxy.stats;
-        let address = peer.ip().to_canonical();
-        let trusted = self.proxy.config.load().trusted_proxies.iter().any(|network| network.contains(&address));
-        let permit = match self.caps.admit(listener, address, trusted) {
+        if self.proxy.pressure.sheds() {
+            return stats.turned_away(listener, "memory");
+        }
+        let counted = peer.ip().filter(|_| !self.proxy.config.load().trusts(peer.ip()));
+        let permit = match self.caps.admit(listener, counted) {
             Ok(permit) => permit,
             Err(full) => return stats.turned_away(listener, full.label()),
         };
         stats.opened(listener);
         self.open.count.set(self.open.count.get() + 1);
-        let connection =
-            Connection { _permit: permit, open: Rc::clone(&self.open), stats: Arc::clone(stats), listener };
+        let connection = Connection { permit, open: Rc::clone(&self.open), stats: Arc::clone(stats), listener };
         let (proxy, phase) = (Rc::clone(&self.proxy), self.phase.clone());
         let mut stopped = self.phase.clone();
         tokio::task::spawn_local(async move {
-            let _connection = connection;
             tokio::select! {
-                () = connection::serve(stream, peer, listener, proxy, phase) => {}
+                () = connection.serve(socket, peer, proxy, phase) => {}
                 // Cut here, so that what its requests have open with their limits is given back.
                 _ = stopped.wait_for(|phase| *phase == Phase::Stopped) => {}
             }
         });
+    }
+}
+
+impl Connection {
+    /// Serves it until it ends, once it is clear who the client is.
+    async fn serve(mut self, mut socket: Socket, peer: Peer, proxy: Rc<Proxy>, phase: watch::Receiver<Phase>) {
+        let introduced = tokio::select! {
+            biased;
+            introduced = self.introduced(&mut socket, peer, &proxy) => introduced,
+            () = connection::farewell(phase.clone()) => return,
+        };
+        match introduced {
+            Ok(peer) => connection::serve(socket, peer, self.listener, proxy, phase).await,
+            Err(reason) => {
+                tracing::debug!(%peer, reason, "connection refused");
+                self.stats.turned_away(self.listener, reason);
+            }
+        }
+    }
+
+    /// The client: the peer, or whom a load balancer tells of; that one is counted by its own address.
+    async fn introduced(&mut self, socket: &mut Socket, peer: Peer, proxy: &Proxy) -> Result<Peer, &'static str> {
+        let config = proxy.config.load_full();
+        let Some(settings) = config.listeners.get(self.listener) else { return Ok(peer) };
+        let expected = match settings.proxy_protocol {
+            ProxyProtocol::Never => return Ok(peer),
+            ProxyProtocol::Optional => Expected::Perhaps,
+            ProxyProtocol::Required => Expected::Always,
+        };
+        if !config.trusts(peer.ip()) {
+            // Where there may be none, its header is read as a request, and is a bad one.
+            return if expected == Expected::Perhaps { Ok(peer) } else { Err(Refused::Untrusted.label()) };
+        }
+        let limit = settings.header_timeout;
+        let client = proxy_protocol::read(socket, peer, expected, limit).await.map_err(Refused::label)?;
+        let counted = client.ip().filter(|address| !config.trusts(Some(*address)));
+        self.permit.count(counted).map_err(caps::Full::label)?;
+        Ok(client)
     }
 }
 

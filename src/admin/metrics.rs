@@ -1,5 +1,6 @@
 //! A scrape: the workers' counters, summed, under the names and labels of the configuration.
 
+mod listeners;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use crate::jwt::{Keys, TokenKind};
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::settings::{Backend, Servers};
+use crate::proxy::pressure::Pressure;
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
 use crate::telemetry::{AccessLog, WorkerStats, logging};
@@ -26,6 +28,8 @@ pub struct Sources {
     access_log: Option<AccessLog>,
     /// The keys of tokens, when there are any.
     keys: Option<Arc<Keys>>,
+    /// Whether memory is scarce.
+    pressure: Arc<Pressure>,
     /// One of each per worker.
     workers: Vec<(Arc<WorkerStats>, Arc<LimitStats>)>,
 }
@@ -34,12 +38,18 @@ impl Sources {
     /// Without workers; they are added as they start.
     #[must_use]
     pub fn new(config: Arc<Config>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
-        Self { config, fallback, access_log, keys: None, workers: Vec::new() }
+        let pressure = Arc::new(Pressure::new(None));
+        Self { config, fallback, access_log, keys: None, pressure, workers: Vec::new() }
     }
 
     /// Shows these keys too.
     pub fn show_keys(&mut self, keys: Arc<Keys>) {
         self.keys = Some(keys);
+    }
+
+    /// Shows this pressure.
+    pub fn show_pressure(&mut self, pressure: Arc<Pressure>) {
+        self.pressure = pressure;
     }
 
     /// Adds a worker.
@@ -63,6 +73,8 @@ impl Sources {
         self.tokens(&mut out);
         self.upstreams(&mut out);
         self.connections(&mut out);
+        self.tls(&mut out);
+        self.memory(&mut out);
         self.process(&mut out);
         out.finish()
     }
@@ -210,50 +222,6 @@ impl Sources {
         out.family("tollgate_jwt_tokens", Kind::Counter, "Tokens that a limit asked for, by what was made of them.");
         for (kind, label) in TokenKind::ALL {
             out.value(&[("result", label)], keys.tokens(kind));
-        }
-    }
-
-    /// Connections by listener.
-    fn connections(&self, out: &mut Exposition) {
-        out.family("tollgate_connections", Kind::Gauge, "Open connections, with or without a request.");
-        for (index, listener) in self.config.listeners.iter().enumerate() {
-            let now = self.workers.iter().map(|(stats, _)| stats.connections(index));
-            let (active, idle) = now.fold((0, 0), |(active, idle), now| (active + now.active, idle + now.idle));
-            out.value(&[("listener", &listener.name), ("state", "active")], active);
-            out.value(&[("listener", &listener.name), ("state", "idle")], idle);
-        }
-        out.family("tollgate_connections_refused", Kind::Counter, "Connections closed at once for lack of room.");
-        for (index, listener) in self.config.listeners.iter().enumerate() {
-            let refused = summed(self.workers.iter().map(|(stats, _)| stats.turned_away_by_reason(index)));
-            for (reason, count) in refused {
-                out.value(&[("listener", &listener.name), ("reason", reason)], count);
-            }
-        }
-        self.tls(out);
-    }
-
-    /// TLS by listener.
-    fn tls(&self, out: &mut Exposition) {
-        let listeners = || {
-            let all = self.config.listeners.iter().enumerate();
-            all.filter_map(|(index, listener)| listener.tls.as_ref().map(|tls| (index, &*listener.name, tls)))
-        };
-        out.family("tollgate_tls_handshake_failures", Kind::Counter, "TLS handshakes that came to no connection.");
-        for (index, name, _) in listeners() {
-            let failed = summed(self.workers.iter().map(|(stats, _)| stats.handshakes_failed_by_kind(index)));
-            for (kind, count) in failed {
-                out.value(&[("listener", name), ("kind", kind)], count);
-            }
-        }
-        out.family("tollgate_certificate_not_after_seconds", Kind::Gauge, "When a certificate expires, Unix time.");
-        for (_, name, tls) in listeners() {
-            for (position, certificate) in tls.certificates.iter().enumerate() {
-                let not_after = u64::try_from(certificate.validity.not_after.as_second()).unwrap_or(0);
-                let number = (position + 1).to_string();
-                let subject = certificate.names.first().map_or("", |name| name);
-                let labels = [("listener", name), ("certificate", &number), ("name", subject)];
-                out.value(&labels, not_after);
-            }
         }
     }
 

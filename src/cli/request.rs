@@ -164,7 +164,7 @@ impl Target<'_> {
     /// What is known of the request without any route.
     pub(super) fn unrouted<'a>(&'a self, asked: &Asked<'a>) -> Facts<'a> {
         Facts {
-            client_ip: asked.client,
+            client_ip: Some(asked.client),
             method: asked.method,
             host: &self.host,
             path: self.compared(),

@@ -15,17 +15,21 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::shape::{List, Named, OneOrMany, Short, keys, words};
-use super::values::{Address, Blocks, HeaderText, InMemory, LimitName, Off, Server, Workers};
+use super::values::{
+    HeaderText, HttpsRedirect, InMemory, LimitName, Listening, Off, Server, SocketMode, Trusted, Workers,
+};
 use crate::route::{HostPattern, PathTemplate};
 use crate::units::Size;
 pub(in crate::config) use homes::home_of;
 pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use process::{
-    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Shutdown,
+    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Memory, Metrics, Shutdown,
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
-pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UpstreamTls};
+pub(in crate::config) use tls::{
+    CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UnknownName, UpstreamTls,
+};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use upstream::{
     ActiveHealth, Balance, CheckType, Dns, PassiveHealth, RetryKeys, RetryReason, SentProxyProtocol, ServerKeys,
@@ -37,13 +41,13 @@ keys! {
     /// A configuration of Tollgate.
     File {
         /// Short form: the one address to listen on, such as `:8080` (every address, IPv4 and IPv6), `127.0.0.1:8080` or `[::1]:8080`.
-        listen: Address,
+        listen: Listening,
         /// Short form: where every request goes: a server's address (`http://host:port`, `https://host:port` or `unix:/path`), the name of an upstream, or `echo` (built in; answers with the request it received).
         upstream: String,
         /// Where clients connect, by name.
-        listeners: Named<Short<Address, Listener>>,
-        /// Whose X-Forwarded-* fields to believe: address blocks, or `private` (loopback, RFC 1918, link-local, unique local). Default: nobody.
-        trusted_proxies: OneOrMany<Blocks>,
+        listeners: Named<Short<Listening, Listener>>,
+        /// Whose X-Forwarded-* fields and PROXY headers to believe: address blocks, `private` (loopback, RFC 1918, link-local, unique local) or `unix` (who connects to a Unix socket). Default: nobody.
+        trusted_proxies: OneOrMany<Trusted>,
         /// How the client's address is found behind trusted proxies.
         client_ip: ClientIp,
         /// Groups of servers that answer alike, by name.
@@ -70,6 +74,8 @@ keys! {
         admin: Short<Off, Admin>,
         /// How the process ends.
         shutdown: Shutdown,
+        /// How much memory the process may use before it sheds load.
+        memory: Memory,
         /// Number of workers: `auto` (default, one per core) or a number.
         workers: Workers,
         /// Tests of the limits, on a virtual clock: `tollgate test`.
@@ -80,12 +86,18 @@ keys! {
 keys! {
     /// A socket that clients connect to.
     Listener {
-        /// `host:port` with an IP address, or `:port` for every address. Required.
-        address: Address,
+        /// `host:port` with an IP address, `:port` for every address, or `unix:/path`. Required.
+        address: Listening,
+        /// Permissions of a Unix socket. Default: "0660".
+        mode: SocketMode,
         /// `h1` (HTTP/1.1) and `h2` (HTTP/2: in clear text by prior knowledge, over TLS by ALPN). Default: both.
         protocols: OneOrMany<Protocol>,
         /// TLS. Default: none, clear text.
         tls: Tls,
+        /// Answers every request with 308 to https: `true` (to the listener that speaks TLS) or the port that clients reach TLS on. Default: false.
+        redirect_to_https: HttpsRedirect,
+        /// The PROXY protocol, versions 1 and 2, from trusted proxies: `never` (default), `optional` or `required`.
+        proxy_protocol: ProxyProtocol,
         /// Connections open at once. Default: 20000.
         max_connections: u64,
         /// Connections open at once from one client address; never applied to trusted proxies. Default: no bound.
@@ -108,6 +120,18 @@ words! {
         H1 = "h1",
         /// HTTP/2.
         H2 = "h2",
+    }
+}
+
+words! {
+    /// Whether a header of the PROXY protocol comes first.
+    ProxyProtocol {
+        /// None does.
+        Never = "never",
+        /// One may.
+        Optional = "optional",
+        /// One must.
+        Required = "required",
     }
 }
 

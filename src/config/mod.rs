@@ -14,7 +14,7 @@ pub mod trial;
 mod validate;
 mod values;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::Policy;
 use crate::limit::store::settings::{Secret, StoreSettings};
 use crate::route::Router;
-use crate::tls::{Certificate, ClientAuth, MinVersion};
+use crate::tls;
 use crate::upstream::Upstream;
 use crate::upstream::resolve::DnsSettings;
 pub use frames::Report;
@@ -43,6 +43,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Whose forwarded fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether who connects to a Unix socket is believed likewise.
+    pub trusts_unix: bool,
     /// How the client's address is found behind trusted proxies.
     pub client_ip: ClientIp,
     /// Routes, and the implicit route of unmatched requests.
@@ -70,6 +72,8 @@ pub struct Config {
     pub metrics_path: Box<str>,
     /// The admin listener, if any.
     pub admin: Option<AdminSettings>,
+    /// Most memory that the process is to use, bytes.
+    pub max_memory: Option<u64>,
     /// How the process ends.
     pub shutdown: ShutdownSettings,
     /// Number of workers, at least 1.
@@ -84,9 +88,15 @@ pub struct Listener {
     /// Its name in the configuration; `default` in the short form.
     pub name: Arc<str>,
     /// Address; port 0 lets the system choose.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
+    /// Permissions of its file, when it is a Unix socket.
+    pub mode: u32,
     /// HTTP/1.1 and HTTP/2.
     pub protocols: Protocols,
+    /// The port that clients are redirected to, when everything is answered with that.
+    pub redirect_to_https: Option<u16>,
+    /// Whether trusted proxies say who the client is before anything else.
+    pub proxy_protocol: ProxyProtocol,
     /// TLS, unless it is clear text.
     pub tls: Option<Arc<ListenerTls>>,
     /// Connections open at once, over all workers.
@@ -103,6 +113,26 @@ pub struct Listener {
     pub max_header_size: usize,
 }
 
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+}
+
+/// Whether a header of the PROXY protocol precedes a connection's own bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None does; what looks like one is a bad request.
+    Never,
+    /// One may, from a trusted proxy.
+    Optional,
+    /// One must, from a trusted proxy.
+    Required,
+}
+
 /// Which protocols a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocols {
@@ -115,14 +145,12 @@ pub struct Protocols {
 /// TLS of a listener.
 #[derive(Debug)]
 pub struct ListenerTls {
-    /// In file order; the first is the default.
-    pub certificates: Vec<Certificate>,
-    /// The oldest version spoken.
-    pub min_version: MinVersion,
-    /// Which clients are let in.
-    pub client_auth: ClientAuth,
-    /// All of it, ready for handshakes. Its sessions are this listener's alone.
-    pub config: Arc<rustls::ServerConfig>,
+    /// Certificates and authorities, as they are in their files. Its sessions are this listener's alone.
+    pub live: tls::Live,
+    /// Whether upstreams are told of a client's certificate.
+    pub forward_client_certificate: bool,
+    /// Handshakes under way at once, per worker.
+    pub max_handshakes: usize,
 }
 
 /// Which field tells the client's address when the peer is a trusted proxy.
@@ -232,6 +260,26 @@ pub struct Loaded {
     pub warnings: Report,
     /// The text it was read from, secrets covered.
     pub text: Arc<str>,
+}
+
+impl Config {
+    /// Whether a peer's word about the client is believed; one without an address is behind a Unix socket.
+    #[must_use]
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        match peer {
+            Some(address) => self.trusted_proxies.iter().any(|network| network.contains(&address)),
+            None => self.trusts_unix,
+        }
+    }
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl std::fmt::Display for Origin {

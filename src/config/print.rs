@@ -72,9 +72,11 @@ fn quoted(text: &str) -> String {
 }
 
 fn clients(out: &mut Lines, config: &Config) {
-    out.list(0, "trusted_proxies", config.trusted_proxies.iter().map(ToString::to_string));
+    let networks = config.trusted_proxies.iter().map(ToString::to_string);
+    let unix = config.trusts_unix.then(|| "unix".to_owned());
+    out.list(0, "trusted_proxies", networks.chain(unix));
     out.line(0, "client_ip:");
-    if !config.trusted_proxies.is_empty() {
+    if !config.trusted_proxies.is_empty() || config.trusts_unix {
         out.pair(
             2,
             "header",

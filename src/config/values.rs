@@ -3,6 +3,7 @@
 mod claims;
 mod jwt;
 mod key;
+mod listen;
 mod network;
 mod quantity;
 mod request;
@@ -22,7 +23,8 @@ use super::shape::{Problem, Word};
 pub(super) use claims::Claims;
 pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
-pub(super) use network::{Address, Blocks, OverrideKey, network, without_host_bits};
+pub(super) use listen::{HttpsRedirect, Listening, SocketMode, Trusted};
+pub(super) use network::{Address, OverrideKey, network, without_host_bits};
 pub(super) use quantity::{Allowance, Share};
 pub(super) use request::HeaderText;
 pub(super) use server::{Scheme, Server, ServerNameText};

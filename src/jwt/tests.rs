@@ -181,7 +181,7 @@ fn is_equal(a: &Value, b: &Value) -> bool {
 fn subject(claims: &ClaimSet, key: &[&str], hashing: &Hashing) -> Option<Vec<u8>> {
     let key = Key { parts: key.iter().map(|part| Key::parse_part(part, 64).unwrap()).collect() };
     let facts = Facts {
-        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client_ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         method: &Method::GET,
         host: "",
         path: "/",

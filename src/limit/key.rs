@@ -21,8 +21,8 @@ use smallvec::SmallVec;
 /// without port, the path normalised, the client address resolved and v4-mapped IPv6 unmapped.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// The client's address, after `trusted_proxies`.
-    pub client_ip: IpAddr,
+    /// The client's address, after `trusted_proxies`; none of one behind a Unix socket whom nobody tells of.
+    pub client_ip: Option<IpAddr>,
     /// The request method.
     pub method: &'a Method,
     /// Canonical host, empty for HTTP/1.0 without one.
@@ -136,9 +136,9 @@ pub(in crate::limit) use subject::{write as write_part, write_address};
 pub use text::{KeyError, MAX_NAME};
 
 impl KeyValue<'_> {
-    /// The client's address.
+    /// The client's address; empty when it has none.
     pub(super) fn client(facts: &Facts<'_>) -> Self {
-        Self { bytes: Cow::Borrowed(b""), mark: None, address: Some(facts.client_ip.to_canonical()) }
+        Self { bytes: Cow::Borrowed(b""), mark: None, address: facts.client_ip.map(|address| address.to_canonical()) }
     }
 }
 
@@ -213,11 +213,15 @@ pub fn value_of<'a>(alternatives: &[KeyPart], facts: &Facts<'a>) -> Result<Optio
     Ok(first_present(alternatives, facts)?.map(|(_, value)| value))
 }
 
-/// The subject of a client address alone, for requests that carry no part of the key.
+/// The subject of a client address alone, for requests that carry no part of the key. Clients without
+/// an address are one.
 #[must_use]
 pub fn client_subject(facts: &Facts<'_>, ipv6_prefix: u8) -> Subject {
     let mut subject = Subject::new();
-    subject::write_address(&mut subject, facts.client_ip, ipv6_prefix);
+    match facts.client_ip {
+        Some(address) => subject::write_address(&mut subject, address, ipv6_prefix),
+        None => subject.extend_from_slice(b"ip=none"),
+    }
     subject
 }
 

@@ -24,8 +24,8 @@ const MAX_HOPS: usize = 64;
 /// What is known of the sender of a request.
 #[derive(Debug)]
 pub struct Client {
-    /// Its address; IPv4-mapped IPv6 is IPv4.
-    pub address: IpAddr,
+    /// Its address; IPv4-mapped IPv6 is IPv4. None that came over a Unix socket alone.
+    pub address: Option<IpAddr>,
     /// The request's id, sent both ways.
     pub request_id: HeaderValue,
 }
@@ -34,7 +34,7 @@ impl Client {
     /// Finds the client of a request with these fields.
     #[must_use]
     pub fn find(config: &Config, downstream: &Downstream, headers: &HeaderMap) -> Self {
-        let peer = downstream.peer.ip().to_canonical();
+        let peer = downstream.peer.ip();
         if !downstream.trusted {
             return Self { address: peer, request_id: new_request_id() };
         }
@@ -42,7 +42,7 @@ impl Client {
         let address = match &config.client_ip.source {
             ClientIpSource::XForwardedFor => walk(peer, trusted, forwarded_for(headers)),
             ClientIpSource::Forwarded => walk(peer, trusted, forwarded(headers)),
-            ClientIpSource::Header(name) => single(headers, name).unwrap_or(peer),
+            ClientIpSource::Header(name) => single(headers, name).or(peer),
         };
         Self { address, request_id: request_id(headers) }
     }
@@ -50,13 +50,13 @@ impl Client {
 
 /// Walks addresses from the nearest to the farthest while they are trusted proxies. An entry that is
 /// no address ends the walk: then the last proxy that is known counts as the client.
-fn walk<'a>(peer: IpAddr, trusted: &[IpNet], hops: impl Iterator<Item = &'a [u8]>) -> IpAddr {
+fn walk<'a>(peer: Option<IpAddr>, trusted: &[IpNet], hops: impl Iterator<Item = &'a [u8]>) -> Option<IpAddr> {
     let mut last = peer;
     for hop in hops.take(MAX_HOPS) {
         let Some(address) = parse_address(hop) else { return last };
-        last = address;
+        last = Some(address);
         if !trusted.iter().any(|network| network.contains(&address)) {
-            return address;
+            break;
         }
     }
     last
@@ -142,12 +142,12 @@ mod tests {
 
     fn by_forwarded_for(lines: &[&str]) -> String {
         let headers = fields("x-forwarded-for", lines);
-        walk("10.0.0.1".parse().unwrap(), &trusted(), forwarded_for(&headers)).to_string()
+        walk("10.0.0.1".parse().ok(), &trusted(), forwarded_for(&headers)).unwrap().to_string()
     }
 
     fn by_forwarded(lines: &[&str]) -> String {
         let headers = fields("forwarded", lines);
-        walk("10.0.0.1".parse().unwrap(), &trusted(), forwarded(&headers)).to_string()
+        walk("10.0.0.1".parse().ok(), &trusted(), forwarded(&headers)).unwrap().to_string()
     }
 
     #[test]

@@ -78,8 +78,7 @@ impl Connection {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let _panics = PanicCount(Arc::clone(&self.downstream.stats));
-        // Fails only on a socket that is already gone, which the first read will tell.
-        let _ = stream.socket().set_nodelay(true);
+        stream.socket().set_nodelay();
         let mut inbound = Inbound::new(stream, listener.max_header_size, self.clocks);
         let opening = tokio::select! {
             biased;
@@ -252,7 +251,7 @@ where
 }
 
 /// Ends when a connection on which no request has come is not waited for any longer.
-async fn farewell(phase: watch::Receiver<Phase>) {
+pub async fn farewell(phase: watch::Receiver<Phase>) {
     reached(phase, Phase::Draining).await;
     tokio::time::sleep(FAREWELL).await;
 }

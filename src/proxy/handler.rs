@@ -17,6 +17,7 @@ use super::client::Client;
 use super::dialect;
 use super::forward::Journey;
 use super::headers::{self, Belief, Forwarded};
+use super::https_redirect;
 use super::inbound::Pace;
 use super::patience::Patience;
 use super::pool::Switched;
@@ -24,6 +25,7 @@ use super::record::Record;
 use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
 use super::response_body::ResponseBody;
+use super::socket::Peer;
 use super::target::{Target, adopt_authority, examine, forwarded_uri};
 use super::upgrade::{Protocol, Tunnel};
 use super::{Body, Downstream, Proxy};
@@ -100,6 +102,9 @@ impl Proxy {
     }
 
     async fn answer(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Response<Body> {
+        if self.pressure.sheds() {
+            return exchange.reject_and_close(&Rejection::Memory);
+        }
         let config = exchange.config;
         let uri = std::mem::take(&mut head.uri);
         headers::sanitise_request(&mut head.headers, exchange.belief());
@@ -109,10 +114,14 @@ impl Proxy {
             Err(rejection) => return exchange.reject(&rejection),
         };
         exchange.record.canonical(&host, &path.text);
-        let found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let mut found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let redirect = https_redirect::due(config, exchange.downstream, &head.headers, (found.route, &path.text));
+        if redirect.is_some() {
+            found = config.router.nothing();
+        }
         let route = found.route;
         exchange.record.matched(route);
-        if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
+        if path.encoded_separators && route.encoded_path == EncodedPath::Reject && redirect.is_none() {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
         let compared = comparable(&path.text);
@@ -143,8 +152,10 @@ impl Proxy {
                     Ok(wish) => wish,
                     Err(rejection) => return exchange.reject(&rejection),
                 };
-                let forwarded = forwarded_uri(&uri, &path.text);
-                let answered = self.pass_on(exchange, route, head, forwarded).await;
+                let answered = match redirect {
+                    Some(port) => https_redirect::answer(port, &host, &path.text, uri.query()),
+                    None => self.pass_on(exchange, route, head, forwarded_uri(&uri, &path.text)).await,
+                };
                 answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
             }
             Err(rejection) => exchange.reject(&rejection),
@@ -186,7 +197,7 @@ impl Proxy {
             wish: exchange.wish,
             patience: exchange.patience(route, upstream, &head.headers),
             retries: route.retries.as_deref(),
-            origin: upstream.proxy_protocol.map(|_| exchange.origin()),
+            origin: upstream.proxy_protocol.and_then(|_| exchange.origin()),
         };
         let mut request = Request::from_parts(head, body);
         dialect::frame(&mut request);
@@ -219,11 +230,14 @@ impl Exchange<'_> {
         if self.downstream.secured.is_some() { "https" } else { "http" }
     }
 
-    /// Whose request it is. Of a client behind a trusted proxy only the address is known.
-    fn origin(&self) -> Origin {
-        let (peer, client) = (self.downstream.peer, self.client.address);
-        let port = if peer.ip().to_canonical() == client { peer.port() } else { 0 };
-        Origin { client: SocketAddr::new(client, port), local: self.downstream.local }
+    /// Whose request it is, as far as it has an address. Of a client behind a trusted proxy the port is not known.
+    fn origin(&self) -> Option<Origin> {
+        let client = self.client.address?;
+        let client = match self.downstream.peer {
+            Peer::Address(peer) if peer.ip().to_canonical() == client => peer,
+            Peer::Address(_) | Peer::Unix => SocketAddr::new(client, 0),
+        };
+        Some(Origin { client, local: self.downstream.local? })
     }
 
     /// The body to forward.
@@ -250,13 +264,16 @@ impl Exchange<'_> {
         headers::complete_request(
             headers,
             &Forwarded {
-                peer: self.downstream.peer.ip().to_canonical(),
+                peer: self.downstream.peer.ip(),
                 peer_text: &self.downstream.peer_text,
                 request_id: &self.client.request_id,
                 version: self.version,
                 scheme: self.scheme(),
             },
         );
+        if let Some(told) = self.downstream.secured.as_ref().and_then(|secured| secured.told.as_ref()) {
+            told.write(headers);
+        }
         if let Some(protocol) = self.upgrade {
             protocol.write(headers);
         }
@@ -338,6 +355,13 @@ impl Exchange<'_> {
         if self.upload.as_ref().is_some_and(|upload| !upload.is_complete()) {
             self.close_after(&mut response);
         }
+        response
+    }
+
+    /// Our own answer, and the end of the connection.
+    fn reject_and_close(&mut self, rejection: &Rejection<'_>) -> Response<Body> {
+        let mut response = self.reject(rejection);
+        self.close_after(&mut response);
         response
     }
 

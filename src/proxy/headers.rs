@@ -15,6 +15,8 @@ use http::header::{
 };
 use smallvec::SmallVec;
 
+use super::client_certificate::tells_certificate;
+
 /// Id of a request, sent both ways.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -48,8 +50,8 @@ pub struct Belief<'a> {
 /// What the fields added to a request say.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
-    /// The peer's address.
-    pub peer: IpAddr,
+    /// The peer's address, if it has one: a process behind a Unix socket is no hop of a network.
+    pub peer: Option<IpAddr>,
     /// The same as text: what X-Forwarded-For gets appended.
     pub peer_text: &'a HeaderValue,
     /// The request's id.
@@ -154,7 +156,7 @@ pub fn sanitise_request(headers: &mut HeaderMap, belief: Belief<'_>) {
     for name in headers.keys() {
         let text = name.as_str();
         let told = !belief.trusted && (tells_origin(text) || Some(name) == belief.client_field);
-        if told || is_hop_by_hop(text) || is_alias(text) {
+        if told || is_hop_by_hop(text) || is_alias(text) || tells_certificate(text) {
             drop.push(name.clone());
         }
     }
@@ -247,6 +249,7 @@ fn is_end_to_end(name: &str) -> bool {
             | "retry-after"
             | "proxy-status"
     ) || tells_origin(name)
+        || tells_certificate(name)
         || is_rate_limit(name)
 }
 
@@ -289,6 +292,7 @@ fn may_trail(name: &str) -> bool {
 
 /// `X-Forwarded-For`, and `Forwarded` where there is one: what is there by now came from a trusted peer.
 fn append_address(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    let Some(peer) = forwarded.peer else { return };
     if headers.contains_key(&X_FORWARDED_FOR) {
         let lines = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
         let list = lines.chain([forwarded.peer_text.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
@@ -300,7 +304,7 @@ fn append_address(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
     }
     if headers.contains_key(FORWARDED) {
         let scheme = forwarded.scheme;
-        let element = match forwarded.peer {
+        let element = match peer {
             IpAddr::V4(peer) => format!("for={peer};proto={scheme}"),
             IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto={scheme}"),
         };
@@ -322,7 +326,7 @@ mod tests {
         static ID: HeaderValue = HeaderValue::from_static("id-1");
         static PEER: HeaderValue = HeaderValue::from_static("192.0.2.1");
         Forwarded {
-            peer: "192.0.2.1".parse().unwrap(),
+            peer: "192.0.2.1".parse().ok(),
             peer_text: &PEER,
             request_id: &ID,
             version: http::Version::HTTP_11,
@@ -478,6 +482,7 @@ mod tests {
             ("x-ratelimit-remaining", "9"),
             ("retry-after", "0"),
             ("x-forwarded-for", "6.6.6.6"),
+            ("client-cert", ":AA==:"),
             ("if-match", "*"),
             ("x_sum", "1"),
         ]);

@@ -1,11 +1,21 @@
-//! Listening sockets: one per worker and listener, on one address (`SO_REUSEPORT`).
+//! Listening sockets: one per worker and listener, on one address (`SO_REUSEPORT`), or a Unix socket
+//! that all workers accept from.
+
+mod unix;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::socket::{Peer, Socket};
+use crate::config::{ListenAddress, Listener};
+pub use unix::SocketFile;
 
 /// Connections the kernel may hold that nobody has accepted (it caps this at `somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -13,6 +23,39 @@ const BACKLOG: i32 = 4096;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// One worker's socket of one listener, before it accepts.
+#[derive(Debug)]
+pub enum Bound {
+    /// Its own.
+    Tcp(StdListener),
+    /// A clone of the only one; the file goes with the last of them.
+    Unix(StdUnixListener, Arc<SocketFile>),
+}
+
+/// A socket that accepts.
+#[derive(Debug)]
+pub enum Listening {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix; the file goes with the last of its clones.
+    Unix(UnixListener, Arc<SocketFile>),
+}
+
+/// Opens one socket per worker for a listener.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn open(listener: &Listener, workers: usize) -> io::Result<Vec<Bound>> {
+    match &listener.address {
+        ListenAddress::Tcp(address) => Ok(bind(*address, workers)?.into_iter().map(Bound::Tcp).collect()),
+        ListenAddress::Unix(path) => {
+            let (socket, file) = unix::bind(path, listener.mode)?;
+            let file = Arc::new(file);
+            (0..workers).map(|_| Ok(Bound::Unix(socket.try_clone()?, Arc::clone(&file)))).collect()
+        }
+    }
+}
 
 /// Opens one socket per worker on `address`; with port 0 all share the port of the first.
 /// `[::]` takes IPv4 connections too, and is `0.0.0.0` on a machine without IPv6.
@@ -29,7 +72,7 @@ pub fn bind(mut address: SocketAddr, workers: usize) -> io::Result<Vec<StdListen
     }
     let mut listeners = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let listener = open(address)?;
+        let listener = listen(address)?;
         address = listener.local_addr()?;
         listeners.push(listener);
     }
@@ -42,7 +85,7 @@ fn has_ipv6() -> bool {
     socket(any).and_then(|socket| socket.bind(&any.into())).is_ok()
 }
 
-fn open(address: SocketAddr) -> io::Result<StdListener> {
+fn listen(address: SocketAddr) -> io::Result<StdListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -51,8 +94,8 @@ fn open(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn socket(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
@@ -62,7 +105,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 
 /// Accepts the next connection. Failures never end this: a connection that died in the queue is
 /// passed over, and while descriptors or memory are short it pauses and tries again.
-pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub async fn accept(listener: &Listening) -> (Socket, Peer) {
     let mut pause = FIRST_PAUSE;
     loop {
         match listener.accept().await {
@@ -76,6 +119,76 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
+    }
+}
+
+impl Bound {
+    /// The real address.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(ListenAddress::Tcp),
+            Self::Unix(socket, _) => {
+                let address = socket.local_addr()?;
+                Ok(ListenAddress::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// A connection that waits already.
+    fn take(&self) -> Option<(Socket, Peer)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().ok()?;
+                stream.set_nonblocking(true).ok()?;
+                Some((TcpStream::from_std(stream).ok()?.into(), Peer::Address(peer)))
+            }
+            Self::Unix(socket, _) => {
+                let (stream, _) = socket.accept().ok()?;
+                stream.set_nonblocking(true).ok()?;
+                Some((UnixStream::from_std(stream).ok()?.into(), Peer::Unix))
+            }
+        }
+    }
+}
+
+impl Listening {
+    /// Begins to accept, on the current runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered.
+    pub fn begin(bound: Bound) -> io::Result<Self> {
+        match bound {
+            Bound::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp(TcpListener::from_std(socket)?))
+            }
+            Bound::Unix(socket, file) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Unix(UnixListener::from_std(socket)?, file))
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Self::Tcp(socket) => socket.accept().await.map(|(stream, peer)| (stream.into(), Peer::Address(peer))),
+            Self::Unix(socket, _) => socket.accept().await.map(|(stream, _)| (stream.into(), Peer::Unix)),
+        }
+    }
+
+    /// Takes what the kernel has accepted for us so far, and closes.
+    ///
+    /// # Errors
+    /// When there is no more.
+    pub fn drain(self) -> io::Result<impl Iterator<Item = (Socket, Peer)>> {
+        let bound = match self {
+            Self::Tcp(socket) => Bound::Tcp(socket.into_std()?),
+            Self::Unix(socket, file) => Bound::Unix(socket.into_std()?, file),
+        };
+        Ok(std::iter::from_fn(move || bound.take()))
     }
 }
 

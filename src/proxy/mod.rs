@@ -5,20 +5,25 @@ mod attempt;
 mod balancing;
 pub mod body;
 pub mod client;
+pub mod client_certificate;
 pub mod connection;
 mod dialect;
 pub mod forward;
 pub mod handler;
 pub mod handshake;
 pub mod headers;
+mod https_redirect;
 pub mod inbound;
 pub mod listener;
 mod patience;
 pub mod pool;
+pub mod pressure;
+pub mod proxy_protocol;
 mod record;
 pub mod rejection;
 pub mod request_body;
 pub mod response_body;
+pub mod socket;
 mod target;
 pub mod transport;
 pub mod upgrade;
@@ -37,7 +42,9 @@ use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
-use handshake::Secured;
+use handshake::{Secured, Turns};
+use pressure::Pressure;
+use socket::Peer;
 use upgrade::Tunnel;
 
 /// One worker's proxy: everything a request on this core needs.
@@ -51,6 +58,10 @@ pub struct Proxy {
     pub tokens: Option<Tokens>,
     /// This worker's upstream connections.
     pub pool: pool::Pool,
+    /// Whether memory is scarce.
+    pub pressure: Arc<Pressure>,
+    /// Its TLS handshakes, by listener.
+    pub handshakes: Box<[Turns]>,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
     /// Overrides that are set while the proxy runs, where a limit allows any.
@@ -62,12 +73,12 @@ pub struct Proxy {
 /// One client connection, as its requests see it.
 #[derive(Debug)]
 pub struct Downstream {
-    /// The client's end of the socket.
-    pub peer: SocketAddr,
+    /// The client's end of the connection.
+    pub peer: Peer,
     /// Its address, IPv4-mapped IPv6 as IPv4, as text.
     pub peer_text: HeaderValue,
-    /// Our end of the socket.
-    pub local: SocketAddr,
+    /// Our end of the socket, where it has an address.
+    pub local: Option<SocketAddr>,
     /// Index of the listener in [`Config::listeners`].
     pub listener: usize,
     /// Whether the peer is in `trusted_proxies`.

@@ -53,7 +53,7 @@ pub(super) struct Record {
 struct Entry {
     at: SystemTime,
     request_id: HeaderValue,
-    client: IpAddr,
+    client: Option<IpAddr>,
     version: Version,
     host: Box<str>,
     path: Box<str>,

@@ -34,6 +34,8 @@ pub enum Rejection<'a> {
     BadHost,
     /// CONNECT or TRACE.
     Method,
+    /// More than 100 fields.
+    TooManyFields,
     /// `Expect` with anything but `100-continue`.
     Expectation,
     /// A key part occurs twice.
@@ -50,6 +52,8 @@ pub enum Rejection<'a> {
     StoreUnavailable,
     /// Too many requests are waiting for their turn.
     Overflow,
+    /// This process uses almost as much memory as it may.
+    Memory,
     /// This process has forwarded the request before.
     Loop,
     /// The upstream's name has no address.
@@ -173,6 +177,7 @@ impl Rejection<'_> {
             Self::EncodedSeparator => (400, Downstream, "encoded_separator", "http_request_error", "The path holds an encoded separator (%2F, %5C, %00 or %25), which is not accepted here."),
             Self::BadHost => (400, Downstream, "bad_host", "http_request_error", "The request does not name exactly one valid host."),
             Self::Method => (405, Downstream, "method", "http_request_denied", "This method is not accepted here."),
+            Self::TooManyFields => (431, Downstream, "too_many_fields", "http_request_error", "The request has more than 100 fields."),
             Self::Expectation => (417, Downstream, "expectation", "http_request_error", "Only the expectation 100-continue is understood."),
             Self::AmbiguousKey => (400, Downstream, "ambiguous_key", "http_request_error", "A field or parameter that may occur once occurs several times."),
             Self::BadBody => (400, Downstream, "bad_body", "http_request_error", "The request body broke off or is badly framed."),
@@ -183,6 +188,7 @@ impl Rejection<'_> {
             Self::Limited(_) => (429, Downstream, "limited", "http_request_denied", "The request rate is over the limit."),
             Self::StoreUnavailable => (503, Proxy, "store_unavailable", "proxy_internal_response", "Requests cannot be counted at the moment."),
             Self::Overflow => (503, Proxy, "overflow", "proxy_internal_response", "Too many requests are waiting for their turn."),
+            Self::Memory => (503, Proxy, "memory", "proxy_internal_response", "There is no room for another request at the moment."),
             Self::Loop => (508, Proxy, "loop", "proxy_loop_detected", "The request came back to a proxy that had forwarded it."),
             Self::Resolve => (502, Upstream, "dns", "dns_error", "The upstream server could not be found."),
             Self::Connect => (502, Upstream, "connect", "connection_refused", "The upstream server does not accept connections."),
@@ -223,7 +229,7 @@ impl Rejection<'_> {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(limited) => limited.retry_after,
-            Self::StoreUnavailable | Self::Overflow | Self::Busy => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable | Self::Overflow | Self::Memory | Self::Busy => Some(Duration::from_secs(1)),
             Self::BreakerOpen(left) => Some(*left),
             _ => None,
         }
@@ -256,7 +262,7 @@ impl Rejection<'_> {
                 ("https://iana.org/assignments/http-problem-types#abnormal-usage-detected", "Abnormal usage detected")
             }
             Self::Limited(_) => ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded"),
-            Self::StoreUnavailable | Self::Overflow | Self::Busy | Self::BreakerOpen(_) => (
+            Self::StoreUnavailable | Self::Overflow | Self::Memory | Self::Busy | Self::BreakerOpen(_) => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Temporary reduced capacity",
             ),

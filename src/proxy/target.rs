@@ -36,9 +36,15 @@ pub(super) fn examine<'h, 'u>(head: &'h Parts, uri: &'u Uri) -> Result<Target<'h
     Ok(Target { host: host(head)?, path: path(&head.method, uri)? })
 }
 
-/// What `inbound` checks of HTTP/1 requests and neither h2 nor [`examine`] of HTTP/2 ones: two lengths,
-/// though equal, would be forwarded as two, and a query is forwarded as it was sent.
+/// Most fields of a request over HTTP/2, Cookie lines as one: what HTTP/1 requests may have.
+const MAX_FIELDS: usize = 100;
+
+/// What `inbound` checks of HTTP/1 requests and neither h2 nor [`examine`] of HTTP/2 ones: fields are
+/// counted, two lengths, though equal, would be forwarded as two, and a query is forwarded as it was sent.
 fn examine_http2(head: &Parts, uri: &Uri) -> Result<(), Rejection<'static>> {
+    if head.headers.len() > MAX_FIELDS {
+        return Err(Rejection::TooManyFields);
+    }
     if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Rejection::BadBody);
     }

@@ -8,19 +8,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::socket::Socket;
+
 /// What a connection reads and writes.
 #[derive(Debug)]
 pub enum Transport {
     /// Clear text.
-    Plain(TcpStream),
+    Plain(Socket),
     /// TLS, after its handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Transport {
     /// The socket below.
     #[must_use]
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &Socket {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
@@ -36,7 +38,7 @@ impl Transport {
 
 impl From<TcpStream> for Transport {
     fn from(stream: TcpStream) -> Self {
-        Self::Plain(stream)
+        Self::Plain(stream.into())
     }
 }
 

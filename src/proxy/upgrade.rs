@@ -17,7 +17,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::{Method, Version};
-use socket2::{SockRef, TcpKeepalive};
 
 use super::body::IdleClock;
 use super::pool::Switched;
@@ -119,7 +118,7 @@ impl Tunnel {
     pub(super) async fn run(mut self, mut client: Transport, early: Bytes) {
         self.up = Flow::beginning_with(early);
         // A client that vanished without a word must not hold its tunnel until that is idle for too long.
-        let _ = SockRef::from(client.socket()).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+        client.socket().set_keepalive(KEEPALIVE);
         match poll_fn(|cx| self.poll(cx, &mut client)).await {
             End::Closed | End::Client => {}
             End::Upstream => self.record.failed("tunnel_broke_off"),

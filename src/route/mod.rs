@@ -125,8 +125,14 @@ impl Router {
         let accepts = |position: usize| self.sorted[position].conditions_hold(method, headers);
         match self.index.find(host, path, accepts) {
             Some(position) => self.sorted[position].found(path),
-            None => Found { route: &self.unmatched, params: Params::new() },
+            None => self.nothing(),
         }
+    }
+
+    /// What a request finds that is not to be routed: the implicit route, with the limits of every request.
+    #[must_use]
+    pub fn nothing(&self) -> Found<'_> {
+        Found { route: &self.unmatched, params: Params::new() }
     }
 
     /// Every alternative, most specific first, with whether it matches the request or why not. The

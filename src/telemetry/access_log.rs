@@ -47,8 +47,8 @@ pub struct Line<'a> {
     pub at: SystemTime,
     /// The request's id.
     pub request_id: &'a str,
-    /// The client's address.
-    pub client: IpAddr,
+    /// The client's address; none of one behind a Unix socket.
+    pub client: Option<IpAddr>,
     /// The method as sent.
     pub method: &'a Method,
     /// HTTP version of the client's request.

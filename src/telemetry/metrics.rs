@@ -77,6 +77,15 @@ pub enum ConnectionState {
     Idle,
 }
 
+/// The state a TLS handshake is counted under in `tollgate_tls_handshakes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeState {
+    /// It has its turn.
+    Running,
+    /// It has asked, and waits for its turn.
+    Waiting,
+}
+
 /// Connections of one listener.
 #[derive(Debug, Default)]
 struct ListenerStats {
@@ -86,6 +95,8 @@ struct ListenerStats {
     became_idle: Tally,
     turned_away: Mutex<BTreeMap<&'static str, u64>>,
     handshakes_failed: Mutex<BTreeMap<&'static str, u64>>,
+    /// Handshakes that entered each state, and left it.
+    handshakes: [(Tally, Tally); 2],
 }
 
 /// Requests of one route.
@@ -201,6 +212,20 @@ impl WorkerStats {
         }
     }
 
+    /// A TLS handshake entered a state.
+    pub fn handshake_entered(&self, listener: usize, state: HandshakeState) {
+        if let Some(listener) = self.listeners.get(listener) {
+            listener.handshakes[state as usize].0.increment();
+        }
+    }
+
+    /// A TLS handshake left a state.
+    pub fn handshake_left(&self, listener: usize, state: HandshakeState) {
+        if let Some(listener) = self.listeners.get(listener) {
+            listener.handshakes[state as usize].1.increment();
+        }
+    }
+
     /// A TLS handshake failed; `kind` is one of a fixed set of words.
     pub fn handshake_failed(&self, listener: usize, kind: &'static str) {
         if let Some(listener) = self.listeners.get(listener) {
@@ -265,6 +290,13 @@ impl WorkerStats {
     #[must_use]
     pub fn turned_away_by_reason(&self, listener: usize) -> BTreeMap<&'static str, u64> {
         self.listeners.get(listener).map(|listener| listener.turned_away.lock().clone()).unwrap_or_default()
+    }
+
+    /// TLS handshakes of a listener that are in a state now.
+    #[must_use]
+    pub fn handshakes(&self, listener: usize, state: HandshakeState) -> u64 {
+        let counts = self.listeners.get(listener).map(|listener| &listener.handshakes[state as usize]);
+        counts.map_or(0, |(entered, left)| entered.value().saturating_sub(left.value()))
     }
 
     /// Failed TLS handshakes of a listener, by kind.

@@ -53,6 +53,12 @@ pub enum CertificateError {
     /// The two do not belong together.
     #[error("this private key does not belong to the certificate; name the key that the certificate was made for")]
     Mismatch,
+    /// It was valid once.
+    #[error("this certificate has expired, on {0}; clients refuse it: renew it")]
+    Expired(String),
+    /// It will be valid.
+    #[error("this certificate is valid only from {0} on; clients refuse it until then")]
+    NotYetValid(String),
 }
 
 impl CertificateError {
@@ -74,6 +80,9 @@ impl Certificate {
         let chain = chain.map_err(|error| unusable(&error))?;
         let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
         let parsed = EndEntityCert::try_from(leaf).map_err(|error| unusable(&error))?;
+        for issuer in &chain[1..] {
+            EndEntityCert::try_from(issuer).map_err(|error| unusable(&error))?;
+        }
         let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
         let validity = Validity::of(leaf).ok_or_else(|| CertificateError::Certificate("it has no dates".to_owned()))?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
@@ -85,6 +94,21 @@ impl Certificate {
 }
 
 impl Validity {
+    /// Whether clients take the certificate at this time.
+    ///
+    /// # Errors
+    /// When it is too early or too late.
+    pub fn holds_at(self, now: Timestamp) -> Result<(), CertificateError> {
+        let day = |at: Timestamp| at.strftime("%Y-%m-%d").to_string();
+        if self.not_after < now {
+            return Err(CertificateError::Expired(day(self.not_after)));
+        }
+        if self.not_before > now {
+            return Err(CertificateError::NotYetValid(day(self.not_before)));
+        }
+        Ok(())
+    }
+
     /// The dates in a certificate (RFC 5280 §4.1.2.5).
     pub(super) fn of(certificate: &[u8]) -> Option<Self> {
         let certificate = Der::new(certificate).expect(tag::SEQUENCE)?;

@@ -26,6 +26,8 @@ pub enum ClientAuth {
 pub struct Authorities {
     /// Where they were read from.
     pub file: PathBuf,
+    /// Tells what was read from others.
+    pub(super) digest: blake3::Hash,
     optional: Arc<dyn ClientCertVerifier>,
     required: Arc<dyn ClientCertVerifier>,
 }
@@ -61,7 +63,7 @@ impl Authorities {
         let builder = || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::new(default_provider()));
         let required = builder().build().map_err(|error| unusable(&error))?;
         let optional = builder().allow_unauthenticated().build().map_err(|error| unusable(&error))?;
-        Ok(Self { file, optional, required })
+        Ok(Self { file, digest: blake3::hash(pem), optional, required })
     }
 }
 
@@ -70,6 +72,15 @@ impl ClientAuth {
     #[must_use]
     pub fn asks(&self) -> bool {
         !matches!(self, Self::None)
+    }
+
+    /// Whose certificates are believed.
+    #[must_use]
+    pub fn authorities(&self) -> Option<&Authorities> {
+        match self {
+            Self::None => None,
+            Self::Request(authorities) | Self::Require(authorities) => Some(authorities),
+        }
     }
 
     /// What verifies them.

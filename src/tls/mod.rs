@@ -5,6 +5,7 @@
 mod certificate;
 mod clients;
 mod der;
+mod live;
 mod names;
 mod servers;
 mod subject;
@@ -17,6 +18,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 pub use certificate::{Certificate, CertificateError, Validity};
 pub use clients::{Authorities, AuthoritiesError, ClientAuth};
+pub use live::{Change, Credentials, Live, StaleError};
 use names::Names;
 pub use servers::{Offer, ServerTls, ServerTlsError, Trust};
 pub use subject::subject;
@@ -47,27 +49,42 @@ impl MinVersion {
     }
 }
 
+/// What a client gets that asks for a name of which there is no certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownName {
+    /// The first certificate.
+    Default,
+    /// The alert `unrecognized_name` (RFC 6066 §3).
+    Reject,
+}
+
+/// What a listener goes by, whatever its certificates.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The oldest version spoken.
+    pub min_version: MinVersion,
+    /// For names that no certificate is for.
+    pub unknown_name: UnknownName,
+    /// ALPN names, the preferred one first.
+    pub protocols: Vec<&'static [u8]>,
+}
+
 /// What one listener shows and asks for. Sessions are resumed on this listener alone, and not at all
 /// where clients show certificates: those are verified on every connection. There is no early data.
 ///
 /// # Errors
 /// When the parts do not fit together.
-pub fn server_config(
-    certificates: Vec<Certificate>,
-    min_version: MinVersion,
-    clients: &ClientAuth,
-    protocols: &[&[u8]],
-) -> Result<Arc<ServerConfig>, rustls::Error> {
+fn server_config(terms: &Terms, names: Arc<Names>, clients: &ClientAuth) -> Result<Arc<ServerConfig>, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(min_version.versions())?;
+        .with_protocol_versions(terms.min_version.versions())?;
     let verifier = clients.verifier();
     let asks = verifier.is_some();
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Names::new(certificates)));
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let mut config = builder.with_cert_resolver(names);
+    config.alpn_protocols = terms.protocols.iter().map(|name| name.to_vec()).collect();
     if asks {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -19,16 +19,21 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(certificates: Vec<Certificate>) -> Self {
+    pub(super) fn new(certificates: &[Certificate]) -> Self {
         let default = certificates.first().map(|certificate| Arc::clone(&certificate.key));
         let mut by_name: HashMap<Box<str>, Vec<Arc<CertifiedKey>>> = HashMap::new();
         for Certificate { names, key, .. } in certificates {
             for name in names {
-                let name = name.strip_prefix('*').unwrap_or(&name).into();
-                by_name.entry(name).or_default().push(Arc::clone(&key));
+                let name = name.strip_prefix('*').unwrap_or(name).into();
+                by_name.entry(name).or_default().push(Arc::clone(key));
             }
         }
         Self { default, by_name }
+    }
+
+    /// Whether a certificate is for this name.
+    pub(super) fn know(&self, name: &str) -> bool {
+        !self.find(name).is_empty()
     }
 
     /// The certificates of a name: its own, or those of a wildcard in place of its first label.
@@ -67,7 +72,7 @@ mod tests {
     #[test]
     fn an_exact_name_comes_before_a_wildcard_which_stands_for_one_label() {
         let (exact, wildcard) = (certificate(&["api.a.example"]), certificate(&["*.a.example"]));
-        let names = Names::new(vec![exact.clone(), wildcard.clone()]);
+        let names = Names::new(&[exact.clone(), wildcard.clone()]);
         let found = |name: &str| match names.find(name) {
             [key] if Arc::ptr_eq(key, &exact.key) => "exact",
             [key] if Arc::ptr_eq(key, &wildcard.key) => "wildcard",

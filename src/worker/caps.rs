@@ -69,28 +69,40 @@ impl Caps {
         Self { listeners: listeners.collect(), ipv6_prefix: config.client_ip.ipv6_prefix }
     }
 
-    /// Counts a new connection of `peer`, whose address is not counted when it is a `trusted` proxy.
+    /// Counts a new connection, and under its address those that have one to be counted under: not
+    /// trusted proxies, which carry many clients.
     ///
     /// # Errors
     /// When there is no room for it.
-    pub fn admit(self: &Arc<Self>, listener: usize, peer: IpAddr, trusted: bool) -> Result<Permit, Full> {
+    pub fn admit(self: &Arc<Self>, listener: usize, address: Option<IpAddr>) -> Result<Permit, Full> {
         let caps = &self.listeners[listener];
         if caps.open.fetch_add(1, Ordering::Relaxed) >= caps.max {
             caps.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Listener);
         }
         let mut permit = Permit { caps: Arc::clone(self), listener, address: None };
-        if let Some(max) = caps.max_per_ip.filter(|_| !trusted) {
-            let address = client_network(peer, self.ipv6_prefix);
-            let mut counts = caps.shard(address).lock();
-            let count = counts.entry(address).or_insert(0);
-            if *count >= max {
-                return Err(Full::Address);
-            }
-            *count += 1;
-            permit.address = Some(address);
-        }
+        permit.count(address)?;
         Ok(permit)
+    }
+}
+
+impl Permit {
+    /// Counts the connection under its address, once that is known.
+    ///
+    /// # Errors
+    /// When the address has as many as it may.
+    pub fn count(&mut self, address: Option<IpAddr>) -> Result<(), Full> {
+        let caps = &self.caps.listeners[self.listener];
+        let Some((max, address)) = caps.max_per_ip.zip(address) else { return Ok(()) };
+        let address = client_network(address, self.caps.ipv6_prefix);
+        let mut counts = caps.shard(address).lock();
+        let count = counts.entry(address).or_insert(0);
+        if *count >= max {
+            return Err(Full::Address);
+        }
+        *count += 1;
+        self.address = Some(address);
+        Ok(())
     }
 }
 
@@ -151,26 +163,26 @@ mod tests {
         Arc::new(Caps { listeners: vec![one], ipv6_prefix: 64 })
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> Option<IpAddr> {
+        text.parse().ok()
     }
 
     #[test]
     fn a_closed_connection_makes_room_for_another() {
         let caps = caps(1, None);
-        let first = caps.admit(0, ip("127.0.0.1"), false).unwrap();
-        assert_eq!(caps.admit(0, ip("127.0.0.2"), true).unwrap_err(), Full::Listener);
+        let first = caps.admit(0, ip("127.0.0.1")).unwrap();
+        assert_eq!(caps.admit(0, None).unwrap_err(), Full::Listener);
         drop(first);
-        assert!(caps.admit(0, ip("127.0.0.2"), false).is_ok());
+        assert!(caps.admit(0, ip("127.0.0.2")).is_ok());
     }
 
     #[test]
     fn one_address_cannot_take_more_than_its_share() {
         let caps = caps(10, Some(2));
-        let held: Vec<_> = ["10.0.0.1", "::ffff:10.0.0.1"].map(|text| caps.admit(0, ip(text), false).unwrap()).into();
-        assert_eq!(caps.admit(0, ip("10.0.0.1"), false).unwrap_err(), Full::Address);
-        assert!(caps.admit(0, ip("10.0.0.1"), true).is_ok(), "trusted proxies carry many clients");
-        assert!(caps.admit(0, ip("10.0.0.2"), false).is_ok());
+        let held: Vec<_> = ["10.0.0.1", "::ffff:10.0.0.1"].map(|text| caps.admit(0, ip(text)).unwrap()).into();
+        assert_eq!(caps.admit(0, ip("10.0.0.1")).unwrap_err(), Full::Address);
+        assert!(caps.admit(0, None).is_ok(), "trusted proxies carry many clients");
+        assert!(caps.admit(0, ip("10.0.0.2")).is_ok());
         drop(held);
         assert!(caps.listeners[0].by_ip.iter().all(|shard| shard.lock().is_empty()), "no address is kept for nothing");
         assert_eq!(caps.listeners[0].open.load(Ordering::Relaxed), 0);
@@ -179,8 +191,8 @@ mod tests {
     #[test]
     fn the_addresses_of_one_ipv6_network_share() {
         let caps = caps(10, Some(1));
-        let _held = caps.admit(0, ip("2001:db8::1"), false).unwrap();
-        assert_eq!(caps.admit(0, ip("2001:db8::ffff"), false).unwrap_err(), Full::Address);
-        assert!(caps.admit(0, ip("2001:db8:0:1::1"), false).is_ok());
+        let _held = caps.admit(0, ip("2001:db8::1")).unwrap();
+        assert_eq!(caps.admit(0, ip("2001:db8::ffff")).unwrap_err(), Full::Address);
+        assert!(caps.admit(0, ip("2001:db8:0:1::1")).is_ok());
     }
 }

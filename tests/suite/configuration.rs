@@ -663,7 +663,7 @@ fn the_environment_fills_in_values_of_every_kind_and_never_structure() {
     };
     let text = "listen: :${PORT}\nupstream: echo\nlimits: [{ key: client_ip, rate: '${R:-3/s}', burst: '${BURST}' }]\n";
     let loaded = read_with(text, &env).unwrap();
-    assert_eq!(loaded.config.listeners[0].address.port(), 9000);
+    assert_eq!(loaded.config.listeners[0].address.to_string(), "[::]:9000");
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     let report = read_with("listen: :8080\nupstream: ${EVIL}\n", &env).unwrap_err().to_string();
     assert!(report.contains("proxy.yaml:2:11"), "{report}");

@@ -13,9 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The server makes what its workers share: the memory store, statistics, sockets, the echo upstream.
     ("server", &["worker", "reload", "admin", "config", "telemetry", "signal", "jwt", "limit", "upstream", "proxy"]),
     ("reload", &["config"]),
-    ("worker", &["proxy", "jwt", "limit", "upstream", "config", "telemetry"]),
-    // Readiness ends when draining begins.
-    ("admin", &["config", "jwt", "limit", "upstream", "telemetry", "proxy::connection"]),
+    // What is shown of certificates is watched.
+    ("worker", &["proxy", "jwt", "limit", "upstream", "config", "telemetry", "tls"]),
+    // Readiness ends when draining begins; memory is told.
+    ("admin", &["config", "jwt", "limit", "upstream", "telemetry", "proxy::connection", "proxy::pressure"]),
     ("proxy", &["config", "route", "jwt", "limit", "upstream", "telemetry", "tls"]),
     (
         "config",

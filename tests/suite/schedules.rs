@@ -56,7 +56,7 @@ impl Both {
     async fn send(&self, at: &str) -> Option<Reply> {
         let (now_us, method, headers) = (us(at), Method::GET, HeaderMap::new());
         let facts = Facts {
-            client_ip: IpAddr::from([192, 0, 2, 1]),
+            client_ip: Some(IpAddr::from([192, 0, 2, 1])),
             method: &method,
             host: "",
             path: "/",

@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use tollgate::config::frames::Colour;
 use tollgate::config::{Origin, expanded, parse};
 use tollgate::proxy::inbound::{Clocks, Inbound};
+use tollgate::proxy::socket::Socket;
 use tollgate::proxy::transport::Transport;
 
 use crate::support::certificates::{Authority, TlsClient, Wanted};
@@ -188,7 +189,7 @@ fn what_tls_still_holds_is_not_flushed() {
     let text =
         format!("upstream: echo\nlisteners: {{ a: {{ address: :8443, tls: {{ certificates: {certificate} }} }} }}\n");
     let Ok(loaded) = parse(&text, &Origin::Arguments, &|_| None) else { panic!("refused") };
-    let tls = loaded.config.listeners[0].tls.as_ref().expect("TLS").config.clone();
+    let tls = loaded.config.listeners[0].tls.as_ref().expect("TLS").live.now().server.clone();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let (go, told) = channel::<()>();
@@ -202,7 +203,7 @@ fn what_tls_still_holds_is_not_flushed() {
         let stream = listener.accept().expect("a client").0;
         socket2::SockRef::from(&stream).set_send_buffer_size(1 << 14).expect("a small buffer");
         stream.set_nonblocking(true).expect("a socket");
-        let stream = tokio::net::TcpStream::from_std(stream).expect("a socket");
+        let stream = Socket::from(tokio::net::TcpStream::from_std(stream).expect("a socket"));
         let stream = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await.expect("a handshake");
         let clocks = Clocks::new(PATIENCE, PATIENCE);
         let mut inbound = Inbound::new(Transport::Tls(Box::new(stream)), 1 << 15, clocks);
@@ -404,7 +405,10 @@ fn what_cannot_be_used_is_refused_where_it_stands() {
             format!("{{ certificates: {good_yaml}, client_auth: {{ mode: none, ca: '{ca}' }} }}"),
             &["accepted", "no effect"],
         ),
-        (format!("{{ certificates: {} }}", expired.yaml()), &["accepted", "has expired, on 2021-01-01", "renew"]),
+        (
+            format!("{{ certificates: {} }}", expired.yaml()),
+            &["error: this certificate has expired, on 2021-01-01", "renew"],
+        ),
         (format!("{{ certificates: [{good_yaml}, {}] }}", nameless.yaml()), &["accepted", "no client gets this"]),
         (format!("{{ certificates: [{}, {good_yaml}] }}", nameless.yaml()), &["accepted"]),
     ] {

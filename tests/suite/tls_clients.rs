@@ -4,6 +4,7 @@ use crate::support::certificates::{Authority, Files, Wanted};
 use crate::support::client::Request;
 use crate::support::eventually;
 use crate::support::tollgate::{Tollgate, finish, program};
+use crate::support::upstream::Upstream;
 
 /// An authority, a proxy that asks clients for certificates of it, and a listener without.
 struct Asking {
@@ -149,4 +150,48 @@ fn a_limit_by_subject_is_explained() {
     assert!(text.contains("per subject of the client's certificate (without one: denied)"), "{text}");
     assert!(text.contains("counted under tls:subject=#") && !text.contains("CN=ann"), "{text}");
     assert!(explained(&[]).contains("does not carry its key"));
+}
+
+#[test]
+fn upstreams_are_told_of_the_certificate_where_that_is_said_and_clients_tell_of_none() {
+    use base64::Engine as _;
+    let upstream = Upstream::replying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let authority = Authority::new();
+    let certificate = authority.sign(&Wanted::server("localhost", &["localhost"])).yaml();
+    let listener = |forward: bool| {
+        let auth = format!("{{ mode: request, ca: '{}', forward: {forward} }}", authority.ca().display());
+        format!("{{ address: '127.0.0.1:0', tls: {{ certificates: {certificate}, client_auth: {auth} }} }}")
+    };
+    let proxy = Tollgate::start(&format!(
+        "workers: 1\ntrusted_proxies: private\nupstream: {}\n\
+         listeners: {{ telling: {}, silent: {}, plain: '127.0.0.1:0' }}\n",
+        upstream.url(),
+        listener(true),
+        listener(false)
+    ));
+    let zoe = authority.sign(&Wanted::client("zoe", "Example, Inc.", "Zoë"));
+    // Trusted proxies say where a request comes from, and still nothing of certificates.
+    let forged = Request::get("/")
+        .header("client-cert", ":AAAA:")
+        .header("client-cert-chain", ":AAAA:")
+        .header("x-client-cert-subject", "CN=admin")
+        .header("X-Client_Cert_Subject", "CN=admin")
+        .header("connection", "client-cert, x-client-cert-subject");
+    let ask = |listener: &str, shown: Option<&Files>| {
+        let client = shown.map_or(authority.client(), |files| authority.client().showing(files));
+        let mut client = client.connect(proxy.address(listener)).expect("a handshake");
+        assert_eq!(client.ask(&forged).expect("an answer").status, 200);
+    };
+    ask("telling", Some(&zoe));
+    ask("telling", None);
+    ask("silent", Some(&zoe));
+    crate::support::client::Client::connect(proxy.address("plain")).send(&forged);
+    let told = |name: &str| upstream.seen().iter().map(|arrived| arrived.field(name)).collect::<Vec<_>>();
+    let der = base64::engine::general_purpose::STANDARD.encode(zoe.der());
+    assert_eq!(told("client-cert"), [Some(format!(":{der}:")), None, None, None]);
+    let subject = "CN=Zo\\c3\\ab,O=Example\\, Inc.".to_owned();
+    assert_eq!(told("x-client-cert-subject"), [Some(subject), None, None, None]);
+    for name in ["client-cert-chain", "x-client_cert_subject"] {
+        assert_eq!(told(name), vec![None; 4], "{name}");
+    }
 }

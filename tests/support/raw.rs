@@ -16,11 +16,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tollgate::config::{Listener, Protocols};
+use tollgate::config::{ListenAddress, Listener, Protocols, ProxyProtocol};
 use tollgate::proxy::Downstream;
 use tollgate::proxy::connection::{Connection, Phase};
 use tollgate::proxy::inbound::{Clocks, Refusal};
-use tollgate::proxy::listener;
+use tollgate::proxy::listener::{self, Bound, Listening};
+use tollgate::proxy::transport::Transport;
 use tollgate::telemetry::WorkerStats;
 
 /// How long anything here may take.
@@ -177,8 +178,11 @@ impl Edge {
         let address = socket.local_addr().unwrap();
         let settings = Listener {
             name: "test".into(),
-            address,
+            address: ListenAddress::Tcp(address),
+            mode: 0,
             protocols,
+            redirect_to_https: None,
+            proxy_protocol: ProxyProtocol::Never,
             tls: None,
             max_connections: 1000,
             max_connections_per_ip: None,
@@ -229,14 +233,14 @@ async fn accept_all(
     seen: Arc<Mutex<Vec<Seen>>>,
     phase: watch::Receiver<Phase>,
 ) {
-    let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+    let socket = Listening::begin(Bound::Tcp(socket)).unwrap();
     let settings = Rc::new(settings);
     loop {
         let (stream, peer) = listener::accept(&socket).await;
         let downstream = Downstream {
             peer,
-            peer_text: http::HeaderValue::try_from(peer.ip().to_string()).unwrap(),
-            local: stream.local_addr().unwrap(),
+            peer_text: http::HeaderValue::try_from(peer.ip().unwrap().to_string()).unwrap(),
+            local: None,
             listener: 0,
             trusted: false,
             in_flight: 0.into(),
@@ -249,7 +253,9 @@ async fn accept_all(
         let connection = Connection { downstream: Rc::new(downstream), clocks, phase: phase.clone() };
         let (settings, seen) = (Rc::clone(&settings), Arc::clone(&seen));
         tokio::task::spawn_local(async move {
-            connection.serve(stream.into(), &settings, move |request, _| handle(request, Arc::clone(&seen))).await;
+            connection
+                .serve(Transport::Plain(stream), &settings, move |request, _| handle(request, Arc::clone(&seen)))
+                .await;
         });
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::config::{Config, sentences};
+use crate::config::{Config, ListenAddress, ProxyProtocol, sentences};
 use crate::limit::store::settings::Backend;
 use crate::route::{HostPattern, Match};
 use crate::telemetry::logging::{self, Look};
@@ -13,7 +13,7 @@ use crate::telemetry::logging::{self, Look};
 const SHOWN: usize = 12;
 
 /// Tells what runs: as text for people, or as one event for machines.
-pub(super) fn greet(config: &Config, addresses: &[(Arc<str>, SocketAddr)], look: Look) {
+pub(super) fn greet(config: &Config, addresses: &[(Arc<str>, ListenAddress)], look: Look) {
     let hints = hints(config, addresses);
     if look.json {
         tracing::info!(store = store(config), hint = hints.first().map(String::as_str), "ready");
@@ -23,12 +23,12 @@ pub(super) fn greet(config: &Config, addresses: &[(Arc<str>, SocketAddr)], look:
 }
 
 /// The block for people.
-fn text(config: &Config, addresses: &[(Arc<str>, SocketAddr)], hints: &[String]) -> String {
+fn text(config: &Config, addresses: &[(Arc<str>, ListenAddress)], hints: &[String]) -> String {
     let mut text = String::from("\n");
     for (name, address) in addresses {
         let more =
             if is_admin(name) { format!("  (/healthz, /readyz, {})", config.metrics_path) } else { String::new() };
-        let _ = writeln!(text, "  {name:<8} {}://{}{more}", scheme(config, name), reachable(*address));
+        let _ = writeln!(text, "  {name:<8} {}{more}", origin(config, name, address));
     }
     let _ = writeln!(text, "  store    {}", store(config));
     for (index, policy) in config.policies.iter().take(SHOWN).enumerate() {
@@ -47,19 +47,25 @@ fn text(config: &Config, addresses: &[(Arc<str>, SocketAddr)], hints: &[String])
 }
 
 /// Two commands that show something at once: a limited request, and what was counted.
-fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
-    let web = addresses.iter().find(|(name, _)| !is_admin(name)).map(|(name, address)| {
+fn hints(config: &Config, addresses: &[(Arc<str>, ListenAddress)]) -> Vec<String> {
+    let web = addresses.iter().find(|(name, _)| serves(config, name)).map(|(name, address)| {
         let first = config.router.routes().find(|route| route.upstream.is_some());
-        let origin = format!("{}://{}", scheme(config, name), reachable(*address));
-        request(&origin, first.map(|route| &route.matches))
+        let matches = first.map(|route| &route.matches);
+        match address {
+            ListenAddress::Tcp(_) => request(&origin(config, name, address), matches),
+            ListenAddress::Unix(path) => {
+                let command = request(&format!("{}://localhost", scheme(config, name)), matches);
+                command.replacen(" -i", &format!(" --unix-socket {} -i", path.display()), 1)
+            }
+        }
     });
     let token = config.admin.as_ref().is_some_and(|admin| admin.token.is_some());
     let admin = addresses.iter().find(|(name, _)| is_admin(name)).map(|(_, address)| {
-        let address = reachable(*address);
+        let origin = origin(config, "admin", address);
         if token {
-            format!("curl -i http://{address}/readyz")
+            format!("curl -i {origin}/readyz")
         } else {
-            format!("curl -s http://{address}{} | grep tollgate_limit_decisions", config.metrics_path)
+            format!("curl -s {origin}{} | grep tollgate_limit_decisions", config.metrics_path)
         }
     });
     web.into_iter().chain(admin).collect()
@@ -99,10 +105,25 @@ fn store(config: &Config) -> String {
     }
 }
 
+/// What a URL of a listener begins with, or where its socket is.
+fn origin(config: &Config, name: &str, address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("{}://{}", scheme(config, name), reachable(*address)),
+        ListenAddress::Unix(_) => address.to_string(),
+    }
+}
+
 /// What a listener of this name speaks; the admin listener is none of the configuration's.
 fn scheme(config: &Config, name: &str) -> &'static str {
     let secured = config.listeners.iter().any(|listener| &*listener.name == name && listener.tls.is_some());
     if secured { "https" } else { "http" }
+}
+
+/// Whether a request to a listener of this name is routed as it is: not sent to https, and not waited for behind a
+/// header that only load balancers send.
+fn serves(config: &Config, name: &str) -> bool {
+    let listener = config.listeners.iter().find(|listener| &*listener.name == name);
+    listener.is_some_and(|one| one.redirect_to_https.is_none() && one.proxy_protocol != ProxyProtocol::Required)
 }
 
 /// Whether an address is the admin listener's.

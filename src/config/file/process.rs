@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::shape::{OneOrMany, keys, words};
 use crate::config::values::{Address, Share};
 use crate::limit::policy::PathPattern;
+use crate::units::Size;
 
 keys! {
     /// The process log.
@@ -92,6 +93,14 @@ keys! {
         address: Address,
         /// A file that holds the bearer token.
         token_file: PathBuf,
+    }
+}
+
+keys! {
+    /// How much memory the process may use.
+    Memory {
+        /// From 90 % of this on new connections are closed and new requests get 503, until it is below 85 %. Default: no bound.
+        max: Size,
     }
 }
 

@@ -12,8 +12,22 @@ keys! {
         certificates: OneOrMany<CertificateFiles>,
         /// The oldest version that is spoken: `"1.2"` (default) or `"1.3"`.
         min_version: MinVersion,
+        /// What a client gets that asks for a name of no certificate: `default` (the first one) or `reject` (the alert `unrecognized_name`).
+        unknown_name: UnknownName,
+        /// Handshakes under way at once on each worker; more wait for their turn. Default: 1024.
+        max_handshakes: u64,
         /// Whether clients show certificates. Default: they are not asked.
         client_auth: ClientAuth,
+    }
+}
+
+words! {
+    /// What an unknown name gets.
+    UnknownName {
+        /// The first certificate.
+        Default = "default",
+        /// No connection.
+        Reject = "reject",
     }
 }
 
@@ -44,6 +58,8 @@ keys! {
         mode: ClientAuthMode,
         /// PEM file of the authorities whose client certificates are believed. Required, but for `none`.
         ca: PathBuf,
+        /// Whether upstreams are told of a client's certificate, in Client-Cert and X-Client-Cert-Subject. Default: false.
+        forward: bool,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Lines, quoted};
 use crate::config::{AccessLogClass, AccessLogFormat, Config, LogFormat};
-use crate::units::DurationText;
+use crate::units::{DurationText, Size};
 
 pub(super) fn process(out: &mut Lines, config: &Config) {
     let format = match config.log.format {
@@ -42,6 +42,9 @@ pub(super) fn process(out: &mut Lines, config: &Config) {
             }
         }
         None => out.pair(0, "admin", "none"),
+    }
+    if let Some(max) = config.max_memory {
+        out.pair(0, "memory", format_args!("{{ max: {} }}", Size(max)));
     }
     let shutdown = config.shutdown;
     let (delay, grace) = (DurationText(shutdown.delay), DurationText(shutdown.grace));

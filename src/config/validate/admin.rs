@@ -7,7 +7,7 @@ use super::listeners::overlap;
 use crate::config::file::{self, File};
 use crate::config::shape::Short;
 use crate::config::values::Off;
-use crate::config::{AdminSettings, Listener};
+use crate::config::{AdminSettings, ListenAddress, Listener};
 use crate::limit::policy::PathPattern;
 
 impl Check<'_> {
@@ -28,7 +28,7 @@ impl Check<'_> {
                     "add `token_file`, or listen on 127.0.0.1",
                 );
             }
-            if let Some(other) = listeners.iter().find(|other| overlap(other.address, address)) {
+            if let Some(other) = listeners.iter().find(|other| overlap(&other.address, &ListenAddress::Tcp(address))) {
                 let message = format!("the listener `{}` has this address already", other.name);
                 self.error(given.span, message, "give the admin listener its own port");
             }

@@ -1,6 +1,6 @@
 //! Where clients connect.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +8,21 @@ use super::Check;
 use crate::config::file::{self, File};
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Short};
-use crate::config::{Listener, Protocols};
+use crate::config::values::Listening;
+use crate::config::{ListenAddress, Listener, Protocols, ProxyProtocol};
+
+/// Permissions of a Unix socket: its user and its group.
+const DEFAULT_MODE: u32 = 0o660;
 
 impl Check<'_> {
     pub(super) fn listeners(&mut self, file: &File) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
+        let mut redirects = Vec::new();
         if let Some(listen) = file.listen.spanned() {
             if let Some(key) = file.listeners.key() {
                 self.error(key, "`listen` is the short form of `listeners`", "keep one of the two");
             }
-            listeners.push(self.listener("default", listen.value.0, &file::Listener::default()));
+            listeners.push(self.listener("default", listen.value.0.clone(), &file::Listener::default()));
         }
         let named = file.listeners.get().map(|named| named.0.as_slice()).unwrap_or_default();
         for (name, setting) in named {
@@ -25,13 +30,16 @@ impl Check<'_> {
             if name.value == "admin" || name.value.is_empty() {
                 self.error(name.span, format!("a listener cannot be named `{}`", name.value), "choose another name");
             }
-            if let Some(other) = listeners.iter().find(|other| overlap(other.address, address)) {
+            if let Some(other) = listeners.iter().find(|other| overlap(&other.address, &address)) {
                 let message = format!("the listener `{}` has this address already", other.name);
                 self.error(span, message, "give each listener its own port");
             }
             let listener = self.listener(&name.value, address, &keys);
+            redirects.extend(keys.redirect_to_https.spanned().map(|asked| (listeners.len(), asked.clone())));
+            self.proxy_protocol_is_believed(file, &keys);
             listeners.push(listener);
         }
+        self.redirects(&mut listeners, &redirects);
         if listeners.is_empty() && file.listen.is_absent() && self.nothing_given(&file.listeners) {
             self.error_of_file("nothing says where to listen", "add `listen: :8080`");
         }
@@ -50,8 +58,8 @@ impl Check<'_> {
     fn listener_parts(
         &mut self,
         name: Span,
-        setting: &Setting<Short<crate::config::values::Address, file::Listener>>,
-    ) -> Option<(SocketAddr, Span, file::Listener)> {
+        setting: &Setting<Short<Listening, file::Listener>>,
+    ) -> Option<(ListenAddress, Span, file::Listener)> {
         let given = match setting {
             Setting::Absent => {
                 self.error(name, "this listener has no address", "write `address: :8080` below it");
@@ -61,24 +69,31 @@ impl Check<'_> {
             Setting::Given { value, .. } => value,
         };
         match &given.value {
-            Short::Short(address) => Some((address.0, given.span, file::Listener::default())),
+            Short::Short(address) => Some((address.0.clone(), given.span, file::Listener::default())),
             Short::Long(keys) => {
                 if keys.address.is_absent() {
                     self.error(name, "this listener has no address", "write `address: :8080` below it");
                 }
                 let address = keys.address.spanned()?;
-                Some((address.value.0, address.span, keys.clone()))
+                Some((address.value.0.clone(), address.span, keys.clone()))
             }
         }
     }
 
-    fn listener(&mut self, name: &str, address: SocketAddr, keys: &file::Listener) -> Listener {
+    fn listener(&mut self, name: &str, address: ListenAddress, keys: &file::Listener) -> Listener {
         let per_ip = keys.max_connections_per_ip.spanned().is_some();
         let protocols = self.protocols(keys);
         Listener {
             name: Arc::from(name),
+            mode: self.mode(&address, keys),
             address,
             protocols,
+            redirect_to_https: None,
+            proxy_protocol: match keys.proxy_protocol.or(file::ProxyProtocol::Never) {
+                file::ProxyProtocol::Never => ProxyProtocol::Never,
+                file::ProxyProtocol::Optional => ProxyProtocol::Optional,
+                file::ProxyProtocol::Required => ProxyProtocol::Required,
+            },
             tls: self.tls(&keys.tls, protocols),
             max_connections: self.number(&keys.max_connections, 20_000, 1..=10_000_000),
             max_connections_per_ip: per_ip.then(|| self.number(&keys.max_connections_per_ip, 1, 1..=10_000_000)),
@@ -109,10 +124,35 @@ impl Check<'_> {
         }
         usize::try_from(given.value.0).unwrap_or(32 << 10)
     }
+
+    fn mode(&mut self, address: &ListenAddress, keys: &file::Listener) -> u32 {
+        if let (Some(key), ListenAddress::Tcp(_)) = (keys.mode.key(), address) {
+            self.error(key, "`mode` belongs to a Unix socket", "leave it out, or listen on unix:/path");
+        }
+        keys.mode.get().map_or(DEFAULT_MODE, |mode| mode.0)
+    }
+
+    /// A header that nobody may send is a mistake.
+    fn proxy_protocol_is_believed(&mut self, file: &File, keys: &file::Listener) {
+        let Some(given) = keys.proxy_protocol.spanned() else { return };
+        let nobody =
+            file.trusted_proxies.is_absent() || file.trusted_proxies.get().is_some_and(|list| list.0.is_empty());
+        let help = "list the load balancers in front in `trusted_proxies`";
+        match given.value {
+            file::ProxyProtocol::Required if nobody => {
+                self.error(given.span, "nobody can connect: the PROXY protocol is for trusted proxies only", help);
+            }
+            file::ProxyProtocol::Optional if nobody => {
+                self.warn(given.span, "no header is ever believed, because no proxy is trusted", help);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Whether two sockets cannot both be bound.
-pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) = (one, other) else { return one == other };
     let covers = |ip: IpAddr, other: IpAddr| ip == other || (ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4()));
     one.port() == other.port() && one.port() != 0 && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
 }

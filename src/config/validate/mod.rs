@@ -11,6 +11,7 @@ mod listeners;
 mod overrides;
 mod process;
 mod rates;
+mod redirect;
 mod routes;
 mod schedules;
 mod secrets;
@@ -29,11 +30,13 @@ pub(super) use secrets::sentence;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::file::{self, File};
 use super::frames::Span;
 use super::shape::{Problem, Reader, Setting};
-use super::values::Workers;
-use super::{ClientIp, ClientIpSource, Config};
+use super::values::{Trusted, Workers};
+use super::{ClientIp, ClientIpSource, Config, ListenAddress, Listener};
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::OnStoreError;
 
@@ -61,9 +64,8 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let check = &mut check;
     let listeners = check.listeners(file);
     check.asks_certificates = !check.is_sound() || tls::ask_for_certificates(&listeners);
-    let trusted_proxies: Vec<_> =
-        file.trusted_proxies.get().iter().flat_map(|list| &list.0).flat_map(|blocks| blocks.0.clone()).collect();
-    check.warn_about_trust(file);
+    let (trusted_proxies, trusts_unix) = trust(file);
+    check.warn_about_trust(file, &listeners);
     let client_ip = check.client_ip(file);
     let store = check.store(file);
     let jwt = check.jwt(file);
@@ -74,6 +76,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let mut config = Config {
         listeners,
         trusted_proxies,
+        trusts_unix,
         client_ip,
         router: routed.router,
         policies: routed.policies,
@@ -87,15 +90,27 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         access_log: process::access_log(file),
         metrics_path: check.metrics_path(file),
         admin,
+        max_memory: check.max_memory(file),
         shutdown: process::shutdown(file),
         workers: workers(file),
         trials,
     };
     servers::tag_routes(&mut config, file);
     check.warn_about(&config, &routed.places);
+    check.warn_about_sockets(file, &config);
     check.warn_about_unused_tokens(file, &config);
     check.warn_about_tokens_in_tests(file, &config);
     check.is_sound().then_some(config)
+}
+
+/// Whose word about clients is believed: networks, and whether those behind Unix sockets too.
+fn trust(file: &File) -> (Vec<IpNet>, bool) {
+    let listed = || file.trusted_proxies.get().into_iter().flat_map(|list| &list.0);
+    let networks = listed().filter_map(|entry| match &entry.value {
+        Trusted::Networks(blocks) => Some(&blocks.0),
+        Trusted::Unix => None,
+    });
+    (networks.flatten().copied().collect(), listed().any(|entry| entry.value == Trusted::Unix))
 }
 
 fn header_style(file: &File) -> HeaderStyle {
@@ -175,14 +190,18 @@ impl Check<'_> {
         usize::try_from(given.value).unwrap_or(usize::MAX)
     }
 
-    fn warn_about_trust(&mut self, file: &File) {
-        for blocks in file.trusted_proxies.get().into_iter().flat_map(|list| &list.0) {
-            if blocks.0.iter().any(|block| block.prefix_len() == 0) {
-                self.warn(
-                    blocks.span,
+    fn warn_about_trust(&mut self, file: &File, listeners: &[Listener]) {
+        for entry in file.trusted_proxies.get().into_iter().flat_map(|list| &list.0) {
+            match &entry.value {
+                Trusted::Networks(blocks) if blocks.0.iter().any(|block| block.prefix_len() == 0) => self.warn(
+                    entry.span,
                     "everybody is trusted: each client chooses its own address",
                     "list only the proxies in front of this one",
-                );
+                ),
+                Trusted::Unix if !listeners.iter().any(|one| matches!(one.address, ListenAddress::Unix(_))) => {
+                    self.warn(entry.span, "no listener is a Unix socket", "leave `unix` out");
+                }
+                _ => {}
             }
         }
     }

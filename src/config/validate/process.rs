@@ -1,11 +1,16 @@
-//! What is logged, and how the process ends.
+//! What is logged, how much memory may be used, and how the process ends.
 
 use std::time::Duration;
 
 use tracing::Level;
 
+use super::Check;
 use crate::config::file::{self, File};
 use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, LogFormat, LogSettings, ShutdownSettings};
+use crate::units::Size;
+
+/// Least that `memory.max` may be, bytes.
+const LEAST_MEMORY: u64 = 16 << 20;
 
 pub(super) fn log(file: &File) -> LogSettings {
     let log = file.log.get().cloned().unwrap_or_default();
@@ -39,6 +44,20 @@ pub(super) fn access_log(file: &File) -> Option<AccessLogSettings> {
         file::AccessLogFormat::Combined => AccessLogFormat::Combined,
     };
     Some(AccessLogSettings { format, only, sample })
+}
+
+impl Check<'_> {
+    /// The most memory that may be used.
+    pub(super) fn max_memory(&mut self, file: &File) -> Option<u64> {
+        let given = file.memory.get()?.max.spanned()?;
+        if given.value.0 < LEAST_MEMORY {
+            let message = format!("{} is less than the process itself needs", given.value);
+            self.error(given.span, message, format!("write {} or more", Size(LEAST_MEMORY)));
+        } else if !cfg!(target_os = "linux") {
+            self.error(given.span, "how much memory is used is known on Linux only", "leave `memory` out");
+        }
+        Some(given.value.0)
+    }
 }
 
 pub(super) fn shutdown(file: &File) -> ShutdownSettings {

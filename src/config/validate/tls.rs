@@ -12,22 +12,18 @@ use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Spanned};
 use crate::config::{Listener, ListenerTls, Protocols};
 use crate::limit::key::KeyPart;
-use crate::tls::{self, Authorities, Certificate, ClientAuth, MinVersion, Validity};
+use crate::tls::{self, Authorities, Certificate, ClientAuth, Live, MinVersion, Terms, UnknownName};
 
 impl Check<'_> {
     pub(super) fn tls(&mut self, setting: &Setting<file::Tls>, protocols: Protocols) -> Option<Arc<ListenerTls>> {
         let (given, key) = (setting.get()?, setting.key()?);
         let certificates = self.certificates(given, key);
         let client_auth = self.client_auth(&given.client_auth);
-        let min_version = match given.min_version.or(file::MinVersion::Tls12) {
-            file::MinVersion::Tls12 => MinVersion::Tls12,
-            file::MinVersion::Tls13 => MinVersion::Tls13,
-        };
+        let max_handshakes = self.number(&given.max_handshakes, 1024, 1..=1_000_000);
+        let forward = given.client_auth.get().is_some_and(|auth| auth.forward.or(false));
         let (certificates, client_auth) = (certificates?, client_auth?);
-        let offered = [(protocols.h2, tls::H2), (protocols.h1, tls::HTTP_1_1)];
-        let names: Vec<_> = offered.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name).collect();
-        match tls::server_config(certificates.clone(), min_version, &client_auth, &names) {
-            Ok(config) => Some(Arc::new(ListenerTls { certificates, min_version, client_auth, config })),
+        match Live::new(terms(given, protocols), certificates, client_auth) {
+            Ok(live) => Some(Arc::new(ListenerTls { live, forward_client_certificate: forward, max_handshakes })),
             Err(error) => {
                 let message = format!("TLS cannot be set up: {error}");
                 self.error(key, message, "use a key and a version that fit each other");
@@ -72,29 +68,15 @@ impl Check<'_> {
         let (cert, key) = (self.contents(cert_setting), self.contents(key_setting));
         let (cert_file, key_file) = (cert_setting.spanned()?, key_setting.spanned()?);
         let files = (self.path(cert_file), self.path(key_file));
-        match Certificate::read(files, &cert?, &key?) {
-            Ok(certificate) => {
-                self.warn_about_dates(certificate.validity, cert_file.span);
-                Some(certificate)
-            }
+        let read = Certificate::read(files, &cert?, &key?);
+        match read.and_then(|read| read.validity.holds_at(Timestamp::now()).map(|()| read)) {
+            Ok(certificate) => Some(certificate),
             Err(error) => {
                 let span = if error.is_about_key() { key_file.span } else { cert_file.span };
                 self.reader.error(span, Problem::from(error));
                 None
             }
         }
-    }
-
-    fn warn_about_dates(&mut self, validity: Validity, span: Span) {
-        let (now, day) = (Timestamp::now(), |at: Timestamp| at.strftime("%Y-%m-%d").to_string());
-        let message = if validity.not_after < now {
-            format!("this certificate has expired, on {}", day(validity.not_after))
-        } else if validity.not_before > now {
-            format!("this certificate is valid only from {} on", day(validity.not_before))
-        } else {
-            return;
-        };
-        self.warn(span, message, "clients will refuse it; renew it");
     }
 
     /// Which clients are let in; `None` when that is not sure.
@@ -109,12 +91,12 @@ impl Check<'_> {
         }
         let mode = *given.mode.get()?;
         if mode == file::ClientAuthMode::None {
+            let help = "write `mode: require`, or leave it out";
             if let Some(ca) = given.ca.key() {
-                self.warn(
-                    ca,
-                    "`ca` has no effect while clients are not asked",
-                    "write `mode: require`, or leave it out",
-                );
+                self.warn(ca, "`ca` has no effect while clients are not asked", help);
+            }
+            if let Some(forward) = given.forward.key() {
+                self.warn(forward, "`forward` has no effect while clients are not asked", help);
             }
             return Some(ClientAuth::None);
         }
@@ -152,7 +134,23 @@ impl Check<'_> {
     }
 }
 
+/// What stays while certificates come and go.
+fn terms(given: &file::Tls, protocols: Protocols) -> Terms {
+    let offered = [(protocols.h2, tls::H2), (protocols.h1, tls::HTTP_1_1)];
+    Terms {
+        min_version: match given.min_version.or(file::MinVersion::Tls12) {
+            file::MinVersion::Tls12 => MinVersion::Tls12,
+            file::MinVersion::Tls13 => MinVersion::Tls13,
+        },
+        unknown_name: match given.unknown_name.or(file::UnknownName::Default) {
+            file::UnknownName::Default => UnknownName::Default,
+            file::UnknownName::Reject => UnknownName::Reject,
+        },
+        protocols: offered.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name).collect(),
+    }
+}
+
 /// Whether any of these asks its clients for certificates.
 pub(super) fn ask_for_certificates(listeners: &[Listener]) -> bool {
-    listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(|tls| tls.client_auth.asks())
+    listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(|tls| tls.live.now().client_auth.asks())
 }

@@ -1,6 +1,7 @@
 //! What is valid and probably not meant.
 
 mod evasion;
+mod sockets;
 
 use super::Check;
 use super::routes::Places;
@@ -55,6 +56,7 @@ impl Check<'_> {
         });
         if let Some(name) = forwarded
             && config.trusted_proxies.is_empty()
+            && !config.trusts_unix
         {
             self.warn(
                 span,

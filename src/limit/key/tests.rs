@@ -54,7 +54,7 @@ impl Request {
     fn under<T>(&self, read: impl FnOnce(&Facts<'_>) -> T) -> T {
         let params: Vec<(&str, &str)> = self.params.iter().map(|(name, value)| (&**name, &**value)).collect();
         read(&Facts {
-            client_ip: self.ip,
+            client_ip: Some(self.ip),
             method: &self.method,
             host: &self.host,
             path: "/",

@@ -12,7 +12,7 @@ use super::{AmbiguousKey, Facts, KeyPart, KeyValue};
 pub(super) fn of<'a>(part: &KeyPart, facts: &Facts<'a>) -> Result<Option<KeyValue<'a>>, AmbiguousKey> {
     let bytes = match part {
         KeyPart::ClientIp { .. } => {
-            return Ok(Some(KeyValue::client(facts)));
+            return Ok(facts.client_ip.map(|_| KeyValue::client(facts)));
         }
         KeyPart::Header(name) => header(facts.headers, name)?,
         KeyPart::Cookie(name) => cookie(facts.headers, name)?,

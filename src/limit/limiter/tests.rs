@@ -91,7 +91,7 @@ impl Request {
 
     fn facts(&self) -> Facts<'_> {
         Facts {
-            client_ip: self.ip,
+            client_ip: Some(self.ip),
             method: &self.method,
             host: "example.com",
             path: self.path,

@@ -2,40 +2,31 @@
 //! the listener has one.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderValue, Version};
-use rustls::ServerConfig;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
 use super::{Connection, PanicCount, Phase, closing, farewell};
-use crate::proxy::handshake::{self, Failure};
+use crate::config::{Listener, ListenerTls};
+use crate::proxy::handshake::{self, Desk, Failure};
 use crate::proxy::inbound::{Clocks, Refusal};
+use crate::proxy::socket::{Peer, Socket};
 use crate::proxy::transport::Transport;
 use crate::proxy::{Downstream, Proxy};
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    listener: usize,
-    proxy: Rc<Proxy>,
-    phase: watch::Receiver<Phase>,
-) {
+pub async fn serve(socket: Socket, peer: Peer, listener: usize, proxy: Rc<Proxy>, phase: watch::Receiver<Phase>) {
     let config = proxy.config.load_full();
     let Some(mut settings) = config.listeners.get(listener).cloned() else { return };
-    let Ok(local) = stream.local_addr() else { return };
-    let address = peer.ip().to_canonical();
     let mut downstream = Downstream {
         peer,
-        peer_text: peer_text(address),
-        local,
+        peer_text: peer_text(peer),
+        local: socket.local(),
         listener,
-        trusted: config.trusted_proxies.iter().any(|network| network.contains(&address)),
+        trusted: config.trusts(peer.ip()),
         in_flight: Cell::new(0),
         close: Cell::new(false),
         version: Cell::new(Version::HTTP_11),
@@ -44,15 +35,13 @@ pub async fn serve(
         stats: Arc::clone(&proxy.stats),
     };
     drop(config);
-    let transport = match &settings.tls {
-        None => Transport::from(stream),
+    let transport = match settings.tls.clone() {
+        None => Transport::Plain(socket),
         Some(tls) => {
             // Boxed: in clear text a connection need not have room for a handshake.
-            let shaken = Box::pin(shake(stream, &tls.config, &downstream, phase.clone())).await;
+            let shaken = Box::pin(shake(socket, &tls, &downstream, &proxy, phase.clone())).await;
             let Some(stream) = shaken else { return };
-            let (secured, protocols) = handshake::agreed(&stream, settings.protocols);
-            downstream.secured = Some(secured);
-            settings.protocols = protocols;
+            secure(&mut downstream, &mut settings, &stream, &tls);
             Transport::Tls(Box::new(stream))
         }
     };
@@ -62,21 +51,32 @@ pub async fn serve(
     connection.serve(transport, &settings, handler).await;
 }
 
-fn peer_text(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).unwrap_or(const { HeaderValue::from_static("unknown") })
+/// Notes what a handshake has proved and agreed on.
+fn secure(downstream: &mut Downstream, settings: &mut Listener, stream: &TlsStream<Socket>, tls: &ListenerTls) {
+    let (secured, protocols) = handshake::agreed(stream, tls, settings.protocols);
+    downstream.secured = Some(secured);
+    settings.protocols = protocols;
+}
+
+fn peer_text(peer: Peer) -> HeaderValue {
+    let text = peer.ip().and_then(|address| HeaderValue::try_from(address.to_string()).ok());
+    text.unwrap_or(const { HeaderValue::from_static("unknown") })
 }
 
 /// Shakes hands, unless the process ends meanwhile; a failure is counted.
 async fn shake(
-    stream: TcpStream,
-    config: &Arc<ServerConfig>,
+    socket: Socket,
+    tls: &ListenerTls,
     downstream: &Downstream,
+    proxy: &Proxy,
     phase: watch::Receiver<Phase>,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<TlsStream<Socket>> {
     let _panics = PanicCount(Arc::clone(&downstream.stats));
+    let turns = proxy.handshakes.get(downstream.listener)?;
+    let desk = Desk { tls, turns, stats: &downstream.stats, listener: downstream.listener };
     let shaken = tokio::select! {
         biased;
-        shaken = handshake::accept(stream, config) => shaken,
+        shaken = handshake::accept(socket, desk) => shaken,
         () = farewell(phase) => return None,
     };
     let failure = match shaken {
@@ -85,8 +85,8 @@ async fn shake(
     };
     tracing::debug!(peer = %downstream.peer, reason = failure.kind(), "TLS handshake failed");
     downstream.stats.handshake_failed(downstream.listener, failure.kind());
-    if let Failure::Plaintext(stream) = failure {
-        closing::turn_away(stream, Refusal::Plaintext, downstream).await;
+    if let Failure::Plaintext(socket) = failure {
+        closing::turn_away(socket, Refusal::Plaintext, downstream).await;
     }
     None
 }

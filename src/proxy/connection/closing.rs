@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::proxy::Downstream;
 use crate::proxy::inbound::{Inbound, Refusal};
+use crate::proxy::socket::Socket;
 
 /// How long a client may take to read the last answer and close.
 const LINGER: Duration = Duration::from_secs(2);
@@ -28,13 +28,13 @@ pub(super) async fn close(inbound: Inbound, first: bool, downstream: &Downstream
 }
 
 /// Ends a connection that never became one of HTTP.
-pub(super) async fn turn_away(stream: TcpStream, refusal: Refusal, downstream: &Downstream) {
+pub(super) async fn turn_away(stream: Socket, refusal: Refusal, downstream: &Downstream) {
     note(Some(refusal), downstream);
     part(stream, Some(refusal), Wait::ForTheClient).await;
 }
 
 /// Closes our side and waits a while for the client to read what was sent, and to close its own.
-pub(in crate::proxy) async fn linger(stream: TcpStream) {
+pub(in crate::proxy) async fn linger(stream: Socket) {
     part(stream, None, Wait::ForTheClient).await;
 }
 
@@ -64,7 +64,7 @@ pub(super) fn break_off(inbound: Inbound, error: &hyper::Error, downstream: &Dow
     tracing::debug!(peer = %downstream.peer, %error, "connection ended early");
     if error.is_user() || error.is_body_write_aborted() {
         // A FIN could be read as the response's proper end; a reset cannot.
-        let _ = inbound.into_stream().socket().set_zero_linger();
+        inbound.into_stream().socket().reset_on_close();
     }
 }
 

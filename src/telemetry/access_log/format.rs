@@ -1,6 +1,8 @@
 //! The two forms of a line. Each variable part has its share of the 8 KiB that a line may take.
 
+use std::fmt;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Version;
@@ -18,10 +20,22 @@ const NAME: usize = 300;
 /// Longest request id and method, escaped.
 const TOKEN: usize = 200;
 
+/// A client's address, or what stands for one that has none.
+struct Address(Option<IpAddr>);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}
+
 /// Appends one JSON object and a line feed.
 pub(super) fn json(line: &Line<'_>, out: &mut Vec<u8>) {
     let time = Timestamp::try_from(line.at).unwrap_or_default();
-    let _ = write!(out, "{{\"time\":\"{time:.6}\",\"client\":\"{}\"", line.client);
+    let _ = write!(out, "{{\"time\":\"{time:.6}\",\"client\":\"{}\"", Address(line.client));
     if let Some(time) = line.decided_at_us.and_then(|us| Timestamp::from_microsecond(us).ok()) {
         let _ = write!(out, ",\"decided_at\":\"{time:.6}\"");
     }
@@ -62,7 +76,7 @@ pub(super) fn json(line: &Line<'_>, out: &mut Vec<u8>) {
 /// Appends `client - - [time] "request line" status bytes "referer" "user agent"` and a line feed.
 pub(super) fn combined(line: &Line<'_>, out: &mut Vec<u8>) {
     let time = Timestamp::try_from(line.at).unwrap_or_default().to_zoned(TimeZone::UTC);
-    let _ = write!(out, "{} - - [{}] \"", line.client, time.strftime("%d/%b/%Y:%H:%M:%S %z"));
+    let _ = write!(out, "{} - - [{}] \"", Address(line.client), time.strftime("%d/%b/%Y:%H:%M:%S %z"));
     escape::combined(line.method.as_str().as_bytes(), TOKEN, out);
     out.push(b' ');
     escape::combined(line.path.as_bytes(), PATH, out);
@@ -103,7 +117,7 @@ mod tests {
         Line {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             request_id: "018f",
-            client: "192.0.2.7".parse().unwrap(),
+            client: "192.0.2.7".parse().ok(),
             method: &Method::GET,
             version: Version::HTTP_11,
             host: long,
