@@ -12,7 +12,7 @@ use crate::limit::Facts;
 use crate::limit::key::NoClaims;
 use crate::limit::plan::Clock;
 use crate::route::target::{CanonicalPath, canonical_host, canonical_path, comparable};
-use crate::route::{EncodedPath, Found, Route, Router};
+use crate::route::{EncodedPath, Found, Head, Route, Router};
 
 /// What is known of a request.
 #[derive(Debug, Clone, Copy)]
@@ -143,12 +143,31 @@ impl<'r> Asked<'r> {
 
 impl Target<'_> {
     /// The route.
-    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'_>) -> Found<'a> {
-        router.find(&self.host, &self.path.text, asked.method, asked.headers)
+    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'a>) -> Found<'a> {
+        router.find(&self.head(asked))
     }
 
-    /// Whether the route takes such a path.
-    pub(super) fn passes(&self, route: &Route) -> Result<(), Refused> {
+    /// What routes tell it apart by.
+    pub(super) fn head<'a>(&'a self, asked: &Asked<'a>) -> Head<'a, 'a> {
+        Head {
+            host: &self.host,
+            path: &self.path.text,
+            compared: self.compared(),
+            query: asked.query,
+            method: asked.method,
+            headers: asked.headers,
+        }
+    }
+
+    /// Whether the route takes such a request.
+    pub(super) fn passes(&self, asked: &Asked<'_>, found: &Found<'_>) -> Result<(), Refused> {
+        if found.is_ambiguous(asked.query) {
+            return Err(Refused::new(400, "a query parameter that the route matches by occurs twice"));
+        }
+        self.may_be_encoded(found.route)
+    }
+
+    fn may_be_encoded(&self, route: &Route) -> Result<(), Refused> {
         if self.path.encoded_separators && route.encoded_path == EncodedPath::Reject {
             return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)"));
         }
@@ -157,8 +176,7 @@ impl Target<'_> {
 
     /// What limits may know of the request on its route.
     pub(super) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_>) -> Facts<'a> {
-        let route = if found.route.upstream.is_some() { &*found.route.name } else { "" };
-        Facts { params: &found.params, route, ..self.unrouted(asked) }
+        Facts { params: &found.params, route: &found.route.name, ..self.unrouted(asked) }
     }
 
     /// What is known of the request without any route.

@@ -3,6 +3,7 @@
 mod homes;
 mod jwt;
 mod limit;
+mod matching;
 mod process;
 mod store;
 mod tls;
@@ -11,15 +12,15 @@ mod variants;
 
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 
 use super::shape::{List, Named, OneOrMany, Short, keys, words};
-use super::values::{Address, Blocks, HeaderText, InMemory, LimitName, Off, Server, Workers};
-use crate::route::{HostPattern, PathTemplate};
+use super::values::{Address, Blocks, InMemory, LimitName, Off, Server, Workers};
 use crate::units::Size;
 pub(in crate::config) use homes::home_of;
 pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
+pub(in crate::config) use matching::{Condition, Match, PathKeys};
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Metrics, Shutdown,
 };
@@ -161,20 +162,6 @@ keys! {
         encoded_path: EncodedPath,
         /// Its limits, beside the global ones.
         limits: List<Limit>,
-    }
-}
-
-keys! {
-    /// What a route matches.
-    Match {
-        /// A host or several: `api.example.com` or `*.example.com`.
-        host: OneOrMany<HostPattern>,
-        /// A path or several: `/v1/orders`, `/v1/{tenant}/orders` or `/assets/*`.
-        path: OneOrMany<PathTemplate>,
-        /// A method or several. GET means HEAD too.
-        method: OneOrMany<Method>,
-        /// Fields and the values they must have.
-        headers: Named<HeaderText>,
     }
 }
 

@@ -3,6 +3,7 @@
 mod cost;
 mod limit;
 mod listeners;
+mod matching;
 mod process;
 mod routes;
 mod store;

@@ -28,7 +28,7 @@ use crate::jwt::Presented;
 use crate::limit::bill::Answered;
 use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
-use crate::route::{EncodedPath, Route};
+use crate::route::{EncodedPath, Head, Route};
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -99,13 +99,23 @@ impl Proxy {
             Err(rejection) => return exchange.reject(&rejection),
         };
         exchange.record.canonical(&host, &path.text);
-        let found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let compared = comparable(&path.text);
+        let found = config.router.find(&Head {
+            host: &host,
+            path: &path.text,
+            compared: &compared,
+            query: uri.query(),
+            method: &head.method,
+            headers: &head.headers,
+        });
         let route = found.route;
         exchange.record.matched(route);
         if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
-        let compared = comparable(&path.text);
+        if found.is_ambiguous(uri.query()) {
+            return exchange.reject(&Rejection::AmbiguousKey);
+        }
         let token = Presented::new(self.tokens.as_ref(), &head.headers);
         let facts = Facts {
             client_ip: exchange.client.address,
@@ -117,7 +127,7 @@ impl Proxy {
             has_unsized_body: exchange.has_unsized_body(),
             params: &found.params,
             tls_subject: exchange.downstream.subject().map(str::as_bytes),
-            route: if route.upstream.is_some() { &route.name } else { "" },
+            route: &route.name,
             claims: &token,
         };
         let asking = exchange.record.clock();

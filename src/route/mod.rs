@@ -1,28 +1,35 @@
-//! From a request to its route: host, then path, then method and headers.
+//! From a request to its route: host, then path, then method, headers and query.
 //!
 //! A route with several hosts or paths is several alternatives. All alternatives stand in one list,
 //! most specific first, and the first one that matches a request is its route: exact host before
-//! wildcard before none; then, segment by segment, static before `{param}` before `*`; then more
-//! method and header conditions before fewer; then file order. That list is the meaning; the index
+//! wildcard before none; then, segment by segment, static before `{param}` before a regular expression
+//! before `*`; then more method, header and query conditions before fewer; then file order. Of a regular
+//! expression the segments that it visibly begins with are static. That list is the meaning; the index
 //! is a shortcut to the same answers.
 
 mod alternative;
+pub mod condition;
 mod index;
+pub mod path;
 pub mod pattern;
+pub mod regex;
 pub mod target;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 
 use self::index::Index;
 use crate::limit::policy::Policy;
 use crate::upstream::Upstream;
 pub use alternative::{Alternative, Considered};
-pub use pattern::{HostPattern, PathTemplate};
+pub use condition::Wanted;
+pub use path::PathMatch;
+pub use pattern::{HostPattern, PathTemplate, PatternError};
+pub use regex::{PathRegex, Pattern};
 
 /// Where requests that match go, and under which limits.
 #[derive(Debug)]
@@ -58,11 +65,30 @@ pub struct Match {
     /// Any of these hosts.
     pub hosts: Vec<HostPattern>,
     /// Any of these paths.
-    pub paths: Vec<PathTemplate>,
+    pub paths: Vec<PathMatch>,
     /// Any of these methods; GET means HEAD too, or HEAD would walk around what holds for GET.
     pub methods: Vec<Method>,
-    /// All of these fields with exactly these values.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// All of these fields, each as wanted.
+    pub headers: Vec<(HeaderName, Wanted)>,
+    /// All of these query parameters, each as wanted.
+    pub query: Vec<(Box<str>, Wanted)>,
+}
+
+/// What routes tell requests apart by. What a route captures is borrowed from the path alone (`'p`).
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'p, 'h> {
+    /// Canonical host; empty when there is none.
+    pub host: &'h str,
+    /// Canonical path.
+    pub path: &'p str,
+    /// The same in the form in which paths are compared ([`target::comparable`]).
+    pub compared: &'p str,
+    /// Query without `?`, as sent.
+    pub query: Option<&'h str>,
+    /// The method.
+    pub method: &'h Method,
+    /// The fields.
+    pub headers: &'h HeaderMap,
 }
 
 /// Path parameters of one match: name and canonical value, in path order; `*` gives `rest`.
@@ -75,6 +101,27 @@ pub struct Found<'a> {
     pub route: &'a Arc<Route>,
     /// Captured parameters, borrowed from the canonical path and the template.
     pub params: Params<'a>,
+}
+
+impl Found<'_> {
+    /// Whether a query parameter that the route has a condition on occurs twice, so that the upstream could read
+    /// another value than the one that matched.
+    #[must_use]
+    pub fn is_ambiguous(&self, query: Option<&str>) -> bool {
+        self.route.matches.query.iter().any(|(name, _)| condition::parameters(query, name).nth(1).is_some())
+    }
+}
+
+impl Match {
+    /// Whether it is no condition at all.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.hosts.is_empty()
+            && self.paths.is_empty()
+            && self.methods.is_empty()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+    }
 }
 
 /// All routes, most specific first.
@@ -114,30 +161,22 @@ impl Router {
         Self { sorted, index, routes, unmatched }
     }
 
-    /// The route of a request with this canonical host (empty when it has none) and canonical path.
+    /// The route of a request.
     ///
     /// It is the first alternative of the sorted list that matches, found without walking the list.
     #[must_use]
-    pub fn find<'a>(&'a self, host: &str, path: &'a str, method: &Method, headers: &HeaderMap) -> Found<'a> {
-        let accepts = |position: usize| self.sorted[position].conditions_hold(method, headers);
-        match self.index.find(host, path, accepts) {
-            Some(position) => self.sorted[position].found(path),
+    pub fn find<'a>(&'a self, head: &Head<'a, '_>) -> Found<'a> {
+        let accepts = |position: usize| self.sorted[position].accepts(head);
+        match self.index.find(head.host, head.path, accepts) {
+            Some(position) => self.sorted[position].found(head),
             None => Found { route: &self.unmatched, params: Params::new() },
         }
     }
 
     /// Every alternative, most specific first, with whether it matches the request or why not. The
     /// first that matches is the route that [`Router::find`] returns.
-    pub fn explain<'a>(
-        &'a self,
-        host: &'a str,
-        path: &'a str,
-        method: &'a Method,
-        headers: &'a HeaderMap,
-    ) -> impl Iterator<Item = Step<'a>> {
-        self.sorted
-            .iter()
-            .map(move |alternative| Step { alternative, outcome: alternative.consider(host, path, method, headers) })
+    pub fn explain<'a>(&'a self, head: &'a Head<'_, '_>) -> impl Iterator<Item = Step<'a>> {
+        self.sorted.iter().map(move |alternative| Step { alternative, outcome: alternative.consider(head) })
     }
 
     /// Every route, most specific first; the implicit one last.

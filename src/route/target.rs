@@ -103,7 +103,7 @@ const fn classify(byte: u8) -> Class {
 }
 
 /// RFC 3986 §2.3: bytes that mean the same with and without percent-encoding.
-const fn is_unreserved(byte: u8) -> bool {
+pub(super) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 

@@ -96,7 +96,7 @@ impl Account {
         let found = target.find(&config.router, request);
         self.others = others(config, request, &target);
         self.route = Chosen::of(found.route, &found.params);
-        target.passes(found.route)?;
+        target.passes(request, &found)?;
         let token = Token::new(config, request);
         let facts = Facts { claims: &token, ..target.facts(request, &found) };
         for policy in &found.route.policies {
@@ -118,7 +118,7 @@ impl Chosen {
         let upstream = route.upstream.as_ref()?;
         let matches = &route.matches;
         let hosts = matches.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let paths = matches.paths.iter().map(|path| path.text.to_string()).collect::<Vec<_>>();
+        let paths = matches.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
         Some(Self {
             name: route.name.to_string(),
             conditions: conditions(route, &hosts, &paths),
@@ -208,7 +208,7 @@ fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) 
 fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Other> {
     let mut taken = false;
     let mut others = Vec::new();
-    for step in config.router.explain(&target.host, &target.path.text, request.method, request.headers) {
+    for step in config.router.explain(&target.head(request)) {
         let reason = match step.outcome {
             Considered::Matched if !taken => {
                 taken = true;
@@ -219,11 +219,12 @@ fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Othe
             Considered::Host => "is for another host".to_owned(),
             Considered::Path => "is for another path".to_owned(),
             Considered::Method => "is for another method".to_owned(),
-            Considered::Header(name) => format!("wants another value of {name}"),
+            Considered::Header(name) => format!("wants {name} otherwise"),
+            Considered::Query(name) => format!("wants the query parameter {name} otherwise"),
         };
         let Alternative { route, host, path } = step.alternative;
         let hosts: Vec<_> = host.iter().map(ToString::to_string).collect();
-        let paths: Vec<_> = path.iter().map(|path| path.text.to_string()).collect();
+        let paths: Vec<_> = path.iter().map(ToString::to_string).collect();
         others.push(Other { name: route.name.to_string(), conditions: conditions(route, &hosts, &paths), reason });
     }
     others
@@ -238,7 +239,7 @@ fn conditions(route: &Route, hosts: &[String], paths: &[String]) -> String {
         .filter(|(_, list)| !list.is_empty())
         .map(|(word, list)| format!("{word} {}", list.join(", ")))
         .collect();
-    let fields = route.matches.headers.iter();
-    conditions.extend(fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("(not text)"))));
+    conditions.extend(route.matches.headers.iter().map(|(name, wanted)| format!("{name}{wanted}")));
+    conditions.extend(route.matches.query.iter().map(|(name, wanted)| format!("query {name}{wanted}")));
     if conditions.is_empty() { "every request".to_owned() } else { conditions.join(" · ") }
 }

@@ -105,7 +105,7 @@ impl<'c> Simulation<'c> {
         let asked = placed.entry.asked(host);
         let Ok(target) = asked.target() else { return Fate::Refused };
         let found = target.find(&self.config.router, &asked);
-        if target.passes(found.route).is_err() {
+        if target.passes(&asked, &found).is_err() {
             return Fate::Refused;
         }
         let facts = target.facts(&asked, &found);

@@ -232,7 +232,7 @@ fn decide(
     let asked = request.asked();
     let target = asked.target()?;
     let found = target.find(&config.router, &asked);
-    target.passes(found.route)?;
+    target.passes(&asked, &found)?;
     let token = Token::new(config, &asked);
     let facts = Facts { claims: &token, ..target.facts(&asked, &found) };
     let now_us = BEGIN_US.saturating_add(i64::try_from(at.as_micros()).unwrap_or(i64::MAX));

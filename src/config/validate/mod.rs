@@ -7,6 +7,7 @@ mod jwt;
 mod leases;
 mod limits;
 mod listeners;
+mod matches;
 mod overrides;
 mod process;
 mod rates;

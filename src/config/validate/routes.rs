@@ -11,7 +11,7 @@ use crate::config::file::{self, File};
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
 use crate::limit::policy::Policy;
-use crate::route::{EncodedPath, Match, PathTemplate, Route, Router};
+use crate::route::{EncodedPath, Match, Route, Router};
 use crate::upstream::Upstream;
 
 /// What the routes came to.
@@ -189,35 +189,6 @@ impl Check<'_> {
             Setting::Invalid => format!("route at {}", route.span.start),
         }
     }
-
-    fn matches(&mut self, setting: &Setting<file::Match>) -> Match {
-        let Some(given) = setting.get() else { return Match::default() };
-        let headers = given.headers.get().map(|named| named.0.as_slice()).unwrap_or_default();
-        let mut fields = Vec::new();
-        for (name, value) in headers {
-            match <http::HeaderName as crate::config::shape::Word>::parse(&name.value) {
-                Ok(field) => fields.extend(value.get().map(|value| (field, value.0.clone()))),
-                Err(problem) => self.reader.error(name.span, problem),
-            }
-            if value.is_absent() {
-                self.error(name.span, "this field has no value to compare with", "write `x-api-version: \"2\"`");
-            }
-        }
-        for method in given.method.get().into_iter().flat_map(|list| &list.0) {
-            self.warn_about_method(&method.value, method.span);
-        }
-        Match {
-            hosts: values(&given.host),
-            paths: values(&given.path),
-            methods: values(&given.method),
-            headers: fields,
-        }
-    }
-}
-
-/// The values of a list, without their places.
-fn values<T: Clone>(setting: &Setting<crate::config::shape::OneOrMany<T>>) -> Vec<T> {
-    setting.get().iter().flat_map(|list| &list.0).map(|item| item.value.clone()).collect()
 }
 
 fn default_on_store_error(file: &File) -> file::OnStoreError {
@@ -251,7 +222,7 @@ fn unmatched(progress: &Progress) -> Arc<Route> {
     Arc::new(Route {
         name: "".into(),
         index: progress.routes.len(),
-        matches: Match { paths: Vec::<PathTemplate>::new(), ..Match::default() },
+        matches: Match::default(),
         upstream: None,
         policies: progress.global.clone().into(),
         timeout: RESPONSE_TIMEOUT,
