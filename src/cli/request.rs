@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::jwt::ClaimSet;
 use crate::limit::Facts;
 use crate::limit::key::NoClaims;
@@ -33,6 +34,8 @@ pub(super) struct Asked<'r> {
     pub(super) claims: Option<&'r ClaimSet>,
     /// When it comes.
     pub(super) clock: Clock,
+    /// How it comes: `https` or `http`.
+    pub(super) scheme: &'r str,
 }
 
 /// A request from its parts.
@@ -104,6 +107,7 @@ impl Imagined {
             tls_subject: self.tls_subject.as_deref(),
             claims: Some(&self.claims),
             clock: self.clock,
+            scheme: self.uri.scheme_str().unwrap_or("http"),
         }
     }
 }
@@ -143,7 +147,7 @@ impl<'r> Asked<'r> {
 
 impl Target<'_> {
     /// The route.
-    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'a>) -> Found<'a> {
+    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'a>) -> Found<'a, 'a> {
         router.find(&self.head(asked))
     }
 
@@ -160,7 +164,10 @@ impl Target<'_> {
     }
 
     /// Whether the route takes such a request.
-    pub(super) fn passes(&self, asked: &Asked<'_>, found: &Found<'_>) -> Result<(), Refused> {
+    pub(super) fn passes(&self, config: &Config, asked: &Asked<'_>, found: &Found<'_, '_>) -> Result<(), Refused> {
+        if !config.access.admits(asked.client) || !found.route.admits(asked.client) {
+            return Err(Refused::new(403, "this address is not let in (see access)"));
+        }
         if found.is_ambiguous(asked.query) {
             return Err(Refused::new(400, "a query parameter that the route matches by occurs twice"));
         }
@@ -175,7 +182,7 @@ impl Target<'_> {
     }
 
     /// What limits may know of the request on its route.
-    pub(super) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_>) -> Facts<'a> {
+    pub(super) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_, '_>) -> Facts<'a> {
         Facts { params: &found.params, route: &found.route.name, ..self.unrouted(asked) }
     }
 

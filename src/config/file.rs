@@ -7,6 +7,7 @@ mod matching;
 mod process;
 mod store;
 mod tls;
+mod transform;
 mod trial;
 mod variants;
 
@@ -26,6 +27,9 @@ pub(in crate::config) use process::{
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls};
+pub(in crate::config) use transform::{
+    Access, Cors, FieldEdits, QueryRewrite, Redirect, RegexRewrite, Respond, Rewrite,
+};
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tiers};
 
@@ -46,6 +50,8 @@ keys! {
         upstreams: Named<Short<Server, Upstream>>,
         /// What is forwarded where. The most specific match wins.
         routes: List<Route>,
+        /// Who may ask at all, by the client's address: 403 before anything else, for unmatched paths too.
+        access: Access,
         /// Limits of every request, unmatched paths too: one shared bucket per key.
         limits: List<Limit>,
         /// Which rate-limit fields clients see: `draft` (default), `legacy`, `both` or `none`.
@@ -154,8 +160,24 @@ keys! {
         name: LimitName,
         /// What it matches; all conditions must hold. Default: everything.
         r#match: Match,
-        /// The name of an upstream, `http://host:port`, or `echo`. Required.
+        /// The name of an upstream, `http://host:port`, or `echo`. Required, unless there is `redirect` or `respond`.
         upstream: String,
+        /// Instead of an upstream: sends requests elsewhere.
+        redirect: Redirect,
+        /// Instead of an upstream: a fixed answer.
+        respond: Respond,
+        /// What becomes of path, query and host before a request is forwarded.
+        rewrite: Rewrite,
+        /// What is changed in the fields of requests.
+        request_headers: FieldEdits,
+        /// What is changed in the fields of answers, the proxy's own too.
+        response_headers: FieldEdits,
+        /// Largest request body; larger ones are answered with 413. Default: no bound.
+        max_body_size: Size,
+        /// Who may use this route, by the client's address: 403 before any limit counts.
+        access: Access,
+        /// Which pages of other origins may read the answers; browsers that ask beforehand are answered, and not counted.
+        cors: Cors,
         /// Until the response head. Default: the upstream's `response_timeout`.
         timeout: Duration,
         /// Percent-encoded separators in the path (`%2F`, `%5C`, `%00`, `%25`): `reject` (default, 400) or `keep`.

@@ -26,7 +26,7 @@ use crate::jwt::settings::JwtSettings;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::Policy;
 use crate::limit::store::settings::{Secret, StoreSettings};
-use crate::route::Router;
+use crate::route::{Access, Router};
 use crate::tls::{Certificate, ClientAuth, MinVersion};
 use crate::upstream::Upstream;
 pub use frames::Report;
@@ -44,6 +44,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How the client's address is found behind trusted proxies.
     pub client_ip: ClientIp,
+    /// Who is let in at all.
+    pub access: Access,
     /// Routes, and the implicit route of unmatched requests.
     pub router: Router,
     /// Every policy, by [`Policy::index`].

@@ -1,6 +1,7 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
 mod cost;
+mod extras;
 mod limit;
 mod listeners;
 mod matching;
@@ -26,6 +27,7 @@ pub fn expanded(config: &Config) -> String {
     let mut out = Lines::default();
     listeners::listeners(&mut out, &config.listeners);
     clients(&mut out, config);
+    extras::access(&mut out, 0, &config.access);
     upstreams(&mut out, &config.upstreams);
     routes::routes(&mut out, config);
     out.pair(

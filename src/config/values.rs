@@ -10,6 +10,7 @@ mod request;
 mod short;
 mod status;
 mod time;
+mod transform;
 mod trial;
 mod url;
 
@@ -23,11 +24,12 @@ pub(super) use jwt::{JwksAddress, Signature};
 pub(super) use key::KeyChoice;
 pub(super) use network::{Address, Blocks, OverrideKey, network, without_host_bits};
 pub(super) use quantity::{Allowance, Share};
-pub(super) use regex::{RegexText, WholePath};
+pub(super) use regex::{RegexPart, RegexText, WholePath};
 pub(super) use request::{HeaderText, PlainText};
 pub(super) use short::{InMemory, Off};
 pub(super) use status::{Status, StatusRange};
 pub(super) use time::{Alignment, DaySpan, Hour, ZoneName};
+pub(super) use transform::{CorsField, CorsMethod, FixedPath, Origin, RedirectStatus, TemplateText};
 pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
 pub(super) use url::{RedisNode, RedisUrl, Server};
 

@@ -11,12 +11,14 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use http::header::HOST;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::Proxy;
+use super::handler::HostOfServer;
 use super::headers;
 use super::pool::{ConnectError, Lease};
 use super::record::Record;
@@ -56,9 +58,13 @@ impl Proxy {
     ) -> Result<Answer, Rejection<'static>> {
         let upload = request.body().upload();
         let asked = request.extensions().get::<Protocol>().copied();
+        let names_server = request.extensions().get::<HostOfServer>().is_some();
         let mut rejection = Rejection::NoEndpoint;
         for endpoint in upstream.in_turn() {
             record.sent_to(endpoint);
+            if names_server {
+                request.headers_mut().insert(HOST, endpoint.host.clone());
+            }
             let mut lease = self.pool.checkout(upstream, endpoint).await;
             // At most twice: what is not reused cannot be stale.
             loop {
@@ -168,6 +174,7 @@ fn broken(error: &hyper::Error) -> Rejection<'static> {
     match RequestBodyError::behind(error) {
         Some(RequestBodyError::Broken(_)) => Rejection::BadBody,
         Some(RequestBodyError::Stalled) => Rejection::SlowBody,
+        Some(RequestBodyError::TooLarge) => Rejection::TooLarge,
         None if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() => Rejection::Garbage,
         None => Rejection::Reset,
     }

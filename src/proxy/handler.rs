@@ -1,5 +1,7 @@
 //! The story of one request.
 
+mod changes;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -20,7 +22,7 @@ use super::record::Record;
 use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
 use super::request_body::{RequestBody, Upload, drain_arrived};
 use super::response_body::ResponseBody;
-use super::target::{Target, adopt_authority, examine, forwarded_uri};
+use super::target::{Target, adopt_authority, examine};
 use super::upgrade::{Protocol, Tunnel};
 use super::{Body, Downstream, Proxy};
 use crate::config::{ClientIpSource, Config};
@@ -29,6 +31,8 @@ use crate::limit::bill::Answered;
 use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Head, Route};
+pub(super) use changes::HostOfServer;
+use changes::{Changes, Finish};
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -58,6 +62,8 @@ struct Exchange<'a> {
     held: Duration,
     /// Who answered.
     answered: Answered,
+    /// What the route does to the answer.
+    finish: Finish<'a>,
 }
 
 impl Proxy {
@@ -81,16 +87,22 @@ impl Proxy {
             switched: None,
             held: Duration::ZERO,
             answered: Answered::Ourselves,
+            finish: Finish::default(),
         };
         let mut response = self.answer(&mut exchange, head).await;
         exchange.settle_body(&mut response).await;
+        let finish = std::mem::take(&mut exchange.finish);
         exchange.conclude(&mut response);
-        headers::sign_response(response.headers_mut(), client.request_id);
+        headers::sign_response(response.headers_mut(), client.request_id.clone());
+        finish.apply(response.headers_mut());
         response
     }
 
     async fn answer(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Response<Body> {
         let config = exchange.config;
+        if !config.access.admits(exchange.client.address) {
+            return exchange.reject(&Rejection::Forbidden);
+        }
         let uri = std::mem::take(&mut head.uri);
         headers::sanitise_request(&mut head.headers, exchange.belief());
         let target = adopt_authority(&mut head, &uri).and_then(|()| examine(&head, &uri));
@@ -100,16 +112,22 @@ impl Proxy {
         };
         exchange.record.canonical(&host, &path.text);
         let compared = comparable(&path.text);
-        let found = config.router.find(&Head {
+        let asked = Head {
             host: &host,
             path: &path.text,
             compared: &compared,
             query: uri.query(),
             method: &head.method,
             headers: &head.headers,
-        });
+        };
+        if let Some(route) = config.router.preflight(&asked) {
+            return exchange.preflight(route, &head.headers);
+        }
+        let found = config.router.find(&asked);
         let route = found.route;
-        exchange.record.matched(route);
+        if let Err(rejection) = exchange.enter(route, &head.headers) {
+            return exchange.reject(&rejection);
+        }
         if path.encoded_separators && route.encoded_path == EncodedPath::Reject {
             return exchange.reject(&Rejection::EncodedSeparator);
         }
@@ -135,11 +153,17 @@ impl Proxy {
         let mut verdict = self.limiter.check(&route.policies, overrides.as_deref(), &facts).await;
         exchange.record.decided(&verdict, asking);
         exchange.record.owes(verdict.take_bill());
+        let changes = exchange.changes(route, &facts, &path.text);
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
-                let forwarded = forwarded_uri(&uri, &path.text);
-                let answered = self.pass_on(exchange, route, head, forwarded).await;
+                let answered = match changes.and_then(|changes| Changes::target(changes, &uri, &path.text)) {
+                    Ok((target, changes)) => {
+                        head.uri = target;
+                        self.pass_on(exchange, route, head, changes).await
+                    }
+                    Err(rejection) => Err(rejection),
+                };
                 answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
             }
             Err(rejection) => exchange.reject(&rejection),
@@ -158,14 +182,16 @@ impl Proxy {
         exchange: &mut Exchange<'_>,
         route: &Route,
         mut head: Parts,
-        target: Result<Uri, Rejection<'static>>,
+        mut changes: Option<Box<Changes<'_>>>,
     ) -> Result<Response<Body>, Rejection<'static>> {
-        head.uri = target?;
         if head.method == Method::OPTIONS && is_for_us(&mut head) {
             return Ok(options());
         }
+        if let Some(answer) = changes.as_mut().and_then(|changes| changes.answer.take()) {
+            return Ok(answer);
+        }
         let upstream = route.upstream.as_ref().ok_or(Rejection::NoRoute)?;
-        let body = exchange.request_body();
+        let body = exchange.bounded_body(route)?;
         exchange.record.forwarding(exchange.held, exchange.upload.clone());
         if let Some(endpoint) = upstream.endpoints.first() {
             head.headers.entry(HOST).or_insert_with(|| endpoint.host.clone());
@@ -175,6 +201,9 @@ impl Proxy {
         head.extensions = Extensions::default();
         if let Some(protocol) = exchange.upgrade {
             head.extensions.insert(protocol);
+        }
+        if let Some(changes) = changes {
+            changes.apply(&mut head);
         }
         let request = Request::from_parts(head, body);
         let answer = self.forward(upstream, request, route.timeout, &mut exchange.record).await?;

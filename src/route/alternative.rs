@@ -139,8 +139,18 @@ impl Alternative {
         if let Some((name, _)) = field {
             return Some(Considered::Header(name));
         }
-        let parameter = matches.query.iter().find(|(name, wanted)| !wanted.holds(parameters(head.query, name)));
-        parameter.map(|(name, _)| Considered::Query(name))
+        self.failed_parameter(head).map(Considered::Query)
+    }
+
+    fn failed_parameter(&self, head: &Head<'_, '_>) -> Option<&str> {
+        let mut conditions = self.route.matches.query.iter();
+        let failed = conditions.find(|(name, wanted)| !wanted.holds(parameters(head.query, name)));
+        failed.map(|(name, _)| &**name)
+    }
+
+    /// Whether the conditions on the query hold.
+    pub(super) fn parameters_hold(&self, head: &Head<'_, '_>) -> bool {
+        self.failed_parameter(head).is_none()
     }
 
     pub(super) fn consider(&self, head: &Head<'_, '_>) -> Considered<'_> {
@@ -154,7 +164,7 @@ impl Alternative {
     }
 
     /// The answer for a request that it matches.
-    pub(super) fn found<'a>(&'a self, head: &Head<'a, '_>) -> Found<'a> {
+    pub(super) fn found<'r: 'p, 'p>(&'r self, head: &Head<'p, '_>) -> Found<'r, 'p> {
         let params = self.path.as_ref().map_or_else(Params::new, |path| path.capture(head));
         Found { route: &self.route, params }
     }

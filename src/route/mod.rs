@@ -7,15 +7,23 @@
 //! expression the segments that it visibly begins with are static. That list is the meaning; the index
 //! is a shortcut to the same answers.
 
+pub mod access;
 mod alternative;
 pub mod condition;
+pub mod cors;
+pub mod fields;
+pub mod fixed;
 mod index;
 pub mod path;
 pub mod pattern;
+mod preflight;
 pub mod regex;
+pub mod rewrite;
 pub mod target;
+pub mod template;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +33,17 @@ use smallvec::SmallVec;
 use self::index::Index;
 use crate::limit::policy::Policy;
 use crate::upstream::Upstream;
+pub use access::Access;
 pub use alternative::{Alternative, Considered};
 pub use condition::Wanted;
+pub use cors::Cors;
+pub use fields::FieldEdits;
+pub use fixed::FixedAnswer;
 pub use path::PathMatch;
 pub use pattern::{HostPattern, PathTemplate, PatternError};
 pub use regex::{PathRegex, Pattern};
+pub use rewrite::Rewrite;
+pub use template::Template;
 
 /// Where requests that match go, and under which limits.
 #[derive(Debug)]
@@ -40,14 +54,36 @@ pub struct Route {
     pub index: usize,
     /// What it matches.
     pub matches: Match,
-    /// Where to; `None` for the implicit route of unmatched requests, which answers 404.
+    /// Where to; `None` for routes with an answer of their own, and for the implicit route of unmatched requests,
+    /// which answers 404.
     pub upstream: Option<Arc<Upstream>>,
+    /// What it does beside forwarding; most routes do nothing of it.
+    pub extras: Option<Box<Extras>>,
     /// Global limits first, then the route's own, in file order.
     pub policies: Box<[Arc<Policy>]>,
     /// Until the response head; the upstream's own when the route gives none.
     pub timeout: Duration,
     /// Whether `%2F`, `%5C`, `%00` and `%25` in the path are refused (400) or kept encoded.
     pub encoded_path: EncodedPath,
+}
+
+/// What a route does beside forwarding.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The answer instead of an upstream's.
+    pub answer: Option<FixedAnswer>,
+    /// What becomes of the target.
+    pub rewrite: Rewrite,
+    /// What is changed in the request's fields.
+    pub request_headers: FieldEdits,
+    /// What is changed in the answer's fields, whoever answers.
+    pub response_headers: FieldEdits,
+    /// Largest request body, bytes.
+    pub max_body_size: Option<u64>,
+    /// Who is let in, beside those that the file lets in at all.
+    pub access: Access,
+    /// Which pages of other origins may read the answers.
+    pub cors: Option<Cors>,
 }
 
 /// What to do with percent-encoded separators in a path.
@@ -96,14 +132,51 @@ pub type Params<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 
 /// A found route and what its path template captured.
 #[derive(Debug)]
-pub struct Found<'a> {
+pub struct Found<'r, 'p> {
     /// The route.
-    pub route: &'a Arc<Route>,
+    pub route: &'r Arc<Route>,
     /// Captured parameters, borrowed from the canonical path and the template.
-    pub params: Params<'a>,
+    pub params: Params<'p>,
 }
 
-impl Found<'_> {
+impl Extras {
+    /// Every template in it.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        let answer = match &self.answer {
+            Some(FixedAnswer::Redirect(redirect)) => (Some(redirect.to()), [].as_slice()),
+            Some(FixedAnswer::Respond(respond)) => (None, respond.headers.as_slice()),
+            None => (None, [].as_slice()),
+        };
+        let edits = self.request_headers.values().chain(self.response_headers.values()).chain(answer.1);
+        let fields = edits.filter_map(|(_, value)| match value {
+            fields::FieldValue::Filled(template) => Some(template),
+            fields::FieldValue::Fixed(_) => None,
+        });
+        answer.0.into_iter().chain(fields).chain(self.rewrite.templates())
+    }
+}
+
+impl Route {
+    /// The answer that it gives instead of an upstream's.
+    #[must_use]
+    pub fn answer(&self) -> Option<&FixedAnswer> {
+        self.extras.as_ref()?.answer.as_ref()
+    }
+
+    /// Whether it is the implicit route of requests that match no other.
+    #[must_use]
+    pub fn is_unmatched(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    /// Whether it lets this client in.
+    #[must_use]
+    pub fn admits(&self, client: IpAddr) -> bool {
+        self.extras.as_ref().is_none_or(|extras| extras.access.admits(client))
+    }
+}
+
+impl Found<'_, '_> {
     /// Whether a query parameter that the route has a condition on occurs twice, so that the upstream could read
     /// another value than the one that matched.
     #[must_use]
@@ -165,7 +238,7 @@ impl Router {
     ///
     /// It is the first alternative of the sorted list that matches, found without walking the list.
     #[must_use]
-    pub fn find<'a>(&'a self, head: &Head<'a, '_>) -> Found<'a> {
+    pub fn find<'r: 'p, 'p>(&'r self, head: &Head<'p, '_>) -> Found<'r, 'p> {
         let accepts = |position: usize| self.sorted[position].accepts(head);
         match self.index.find(head.host, head.path, accepts) {
             Some(position) => self.sorted[position].found(head),

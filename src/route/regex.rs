@@ -81,14 +81,41 @@ impl Pattern {
         self.regex.capture_names().flatten()
     }
 
-    /// Its groups by number, the whole being 0: their names, where they have any.
-    pub(super) fn groups(&self) -> impl Iterator<Item = Option<&str>> {
-        self.regex.capture_names()
+    /// What its groups are called behind `$`: their names, or their numbers.
+    #[must_use]
+    pub fn group_names(&self) -> Vec<String> {
+        let groups = self.regex.capture_names().enumerate().skip(1);
+        groups.map(|(number, name)| name.map_or_else(|| number.to_string(), str::to_owned)).collect()
+    }
+
+    /// A group that a replacement asks for and that does not exist.
+    #[must_use]
+    pub fn unknown_group(&self, replacement: &str) -> Option<String> {
+        let mut rest = replacement;
+        while let Some(at) = rest.find('$') {
+            let after = &rest[at + 1..];
+            let (name, behind) = match after.strip_prefix('{').and_then(|after| after.split_once('}')) {
+                Some(braced) => braced,
+                None => after.split_at(after.bytes().take_while(|&byte| is_group_byte(byte)).count()),
+            };
+            let numbered = name.parse::<usize>().is_ok_and(|number| number < self.regex.captures_len());
+            if !name.is_empty() && !numbered && !self.names().any(|known| known == name) {
+                return Some(name.to_owned());
+            }
+            // `$$` is a dollar.
+            rest = if name.is_empty() { behind.strip_prefix('$').unwrap_or(behind) } else { behind };
+        }
+        None
     }
 
     pub(super) fn regex(&self) -> &Regex {
         &self.regex
     }
+}
+
+/// What a name behind `$` consists of.
+fn is_group_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 fn compile(text: &str) -> Result<Regex, RegexError> {
@@ -194,6 +221,21 @@ mod tests {
         assert_eq!(users.capture("/v2/users/7").to_vec(), [("id", "7")]);
         assert_eq!(users.capture("/v2/users/7/a/b").to_vec(), [("id", "7"), ("more", "a/b")]);
         assert_eq!(PathRegex::parse("/(?<a.b>.)"), Err(PatternError::ParamName("a.b".into())));
+    }
+
+    #[test]
+    fn groups_that_do_not_exist_are_found_in_replacements() {
+        let pattern = Pattern::part("(?<v>a)(b)").unwrap();
+        for (replacement, expected) in [
+            ("/$1/$2/$v/${v}x/$0/$$3/$", None),
+            ("/$3", Some("3")),
+            ("/$1x", Some("1x")),
+            ("/${w}", Some("w")),
+            ("$$$w", Some("w")),
+        ] {
+            assert_eq!(pattern.unknown_group(replacement).as_deref(), expected, "{replacement}");
+        }
+        assert_eq!(pattern.group_names(), ["v", "2"]);
     }
 
     #[test]

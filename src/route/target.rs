@@ -211,7 +211,7 @@ fn rewrite(raw: &str) -> Result<CanonicalPath<'_>, TargetError> {
     Ok(CanonicalPath { text: Cow::Owned(fold_segments(&plain)?), encoded_separators })
 }
 
-fn push_encoded(text: &mut String, byte: u8) {
+pub(super) fn push_encoded(text: &mut String, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     text.push('%');
     text.push(char::from(HEX[usize::from(byte >> 4)]));

@@ -12,6 +12,7 @@ fn route(index: usize, name: &str, matches: Match) -> Arc<Route> {
         index,
         matches,
         upstream: None,
+        extras: None,
         policies: Box::default(),
         timeout,
         encoded_path,

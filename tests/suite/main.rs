@@ -45,6 +45,7 @@ mod redis_sentinel;
 mod redis_store;
 mod regressions;
 mod retry_spread;
+mod rewriting;
 mod routing;
 mod schedules;
 mod settlement;

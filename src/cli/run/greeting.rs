@@ -49,7 +49,7 @@ fn text(config: &Config, addresses: &[(Arc<str>, SocketAddr)], hints: &[String])
 /// Two commands that show something at once: a limited request, and what was counted.
 fn hints(config: &Config, addresses: &[(Arc<str>, SocketAddr)]) -> Vec<String> {
     let web = addresses.iter().find(|(name, _)| !is_admin(name)).map(|(name, address)| {
-        let first = config.router.routes().find(|route| route.upstream.is_some());
+        let first = config.router.routes().find(|route| !route.is_unmatched());
         let origin = format!("{}://{}", scheme(config, name), reachable(*address));
         request(&origin, first.map(|route| &route.matches))
     });

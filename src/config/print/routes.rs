@@ -1,5 +1,6 @@
 //! Routes, expanded.
 
+use super::extras::extras;
 use super::limit::limits;
 use super::matching::conditions;
 use super::{Lines, quoted};
@@ -13,11 +14,18 @@ pub(super) fn routes(out: &mut Lines, config: &Config) {
     let global = routes.last().map(|route| &*route.policies).unwrap_or_default();
     out.line(0, "routes:");
     for route in &routes {
-        let Some(upstream) = &route.upstream else { continue };
+        if route.is_unmatched() {
+            continue;
+        }
         out.line(2, format_args!("- name: {}", quoted(&route.name)));
         conditions(out, &route.matches);
-        out.pair(4, "upstream", quoted(&upstream.name));
-        out.pair(4, "timeout", DurationText(route.timeout));
+        if let Some(upstream) = &route.upstream {
+            out.pair(4, "upstream", quoted(&upstream.name));
+            out.pair(4, "timeout", DurationText(route.timeout));
+        }
+        if let Some(more) = &route.extras {
+            extras(out, more);
+        }
         out.pair(
             4,
             "encoded_path",

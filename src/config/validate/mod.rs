@@ -3,6 +3,8 @@
 mod admin;
 mod costs;
 mod dynamic;
+mod extras;
+mod fields;
 mod jwt;
 mod leases;
 mod limits;
@@ -11,6 +13,7 @@ mod matches;
 mod overrides;
 mod process;
 mod rates;
+mod rewrites;
 mod routes;
 mod schedules;
 mod secrets;
@@ -67,6 +70,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let store = check.store(file);
     let jwt = check.jwt(file);
     let upstreams = check.upstreams(file);
+    let access = check.access(&file.access);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
     let trials = check.trials(file, &routed.places);
@@ -74,6 +78,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         listeners,
         trusted_proxies,
         client_ip,
+        access,
         router: routed.router,
         policies: routed.policies,
         max_waits: routed.max_waits,

@@ -136,6 +136,7 @@ impl Check<'_> {
             matches: Match::default(),
             timeout: upstream.response_timeout,
             upstream: Some(upstream),
+            extras: None,
             policies: progress.global.clone().into(),
             encoded_path: EncodedPath::Reject,
         }));
@@ -144,14 +145,9 @@ impl Check<'_> {
     fn route(&mut self, route: &Spanned<file::Route>, upstreams: &mut Upstreams, progress: &mut Progress) {
         let name = self.route_name(route, &progress.places);
         let matches = self.matches(&route.r#match);
-        let upstream = match &route.upstream {
-            Setting::Given { value, .. } => self.resolve(value, upstreams),
-            Setting::Invalid => None,
-            Setting::Absent => {
-                self.error(route.span, "this route has no upstream", "write `upstream: NAME`, an address, or `echo`");
-                None
-            }
-        };
+        self.one_destination(route);
+        let upstream = route.upstream.spanned().and_then(|named| self.resolve(named, upstreams));
+        let extras = self.extras(route, &matches);
         let default = upstream.as_ref().map_or(RESPONSE_TIMEOUT, |upstream| upstream.response_timeout);
         let timeout = self.time(&route.timeout, default);
         let scope = Scope { name: &name, paths: Some(&matches.paths), timeout };
@@ -164,6 +160,7 @@ impl Check<'_> {
             index,
             matches,
             upstream,
+            extras,
             policies: progress.global.iter().cloned().chain(own).collect(),
             timeout,
             encoded_path: match route.encoded_path.or(file::EncodedPath::Reject) {
@@ -224,6 +221,7 @@ fn unmatched(progress: &Progress) -> Arc<Route> {
         index: progress.routes.len(),
         matches: Match::default(),
         upstream: None,
+        extras: None,
         policies: progress.global.clone().into(),
         timeout: RESPONSE_TIMEOUT,
         encoded_path: EncodedPath::Reject,

@@ -13,6 +13,10 @@ pub(in crate::config) struct RegexText(pub(in crate::config) Pattern);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::config) struct WholePath(pub(in crate::config) PathRegex);
 
+/// One that is looked for in a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct RegexPart(pub(in crate::config) Pattern);
+
 impl Word for RegexText {
     fn parse(text: &str) -> Result<Self, Problem> {
         Ok(Self(Pattern::whole(text)?))
@@ -34,6 +38,16 @@ impl Word for WholePath {
             ));
         }
         Ok(Self(read))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Word for RegexPart {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Ok(Self(Pattern::part(text)?))
     }
 
     fn schema() -> Json {

@@ -95,10 +95,16 @@ fn query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, [u8]>>, Ambigu
 
 /// The values of a parameter in a query (without `?`), decoded as forms are: percent-encoded, `+` a space.
 pub fn parameter<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Cow<'a, [u8]>> {
-    query.as_bytes().split(|&byte| byte == b'&').filter_map(|pair| {
-        let (found, value) = split_pair(pair);
-        (*form_decode(found) == *name.as_bytes()).then(|| form_decode(value))
-    })
+    query
+        .as_bytes()
+        .split(|&byte| byte == b'&')
+        .filter_map(|pair| is_parameter(pair, name).then(|| form_decode(split_pair(pair).1)))
+}
+
+/// Whether a pair of a query is of the parameter with this name.
+#[must_use]
+pub fn is_parameter(pair: &[u8], name: &str) -> bool {
+    *form_decode(split_pair(pair).0) == *name.as_bytes()
 }
 
 /// `name=value` at the first `=`; without one the value is empty.
