@@ -136,8 +136,11 @@ impl Cors {
         }
     }
 
-    /// Writes the answer to a browser that asks beforehand.
-    pub fn write_preflight(&self, headers: &mut HeaderMap) {
+    /// Writes the answer to a browser that asks beforehand; nothing for other origins.
+    pub fn write_preflight(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        if !self.write_origin(origin, headers) {
+            return;
+        }
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, self.lists.methods.clone());
         if let Some(allowed) = &self.lists.headers {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed.clone());

@@ -8,12 +8,15 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod answers;
 mod bounds;
 mod clock_skew;
 mod coalescing;
 mod command_line;
 mod configuration;
 mod contract;
+mod cors;
 mod denials;
 mod differential;
 mod examples;

@@ -86,7 +86,7 @@ impl Check<'_> {
             return self.redirect(value, *key, matches).map(FixedAnswer::Redirect);
         }
         let Setting::Given { value, key } = &route.respond else { return None };
-        self.respond(value, *key, matches).map(FixedAnswer::Respond)
+        Some(FixedAnswer::Respond(self.respond(value, *key, matches)))
     }
 
     fn redirect(&mut self, given: &file::Redirect, key: Span, matches: &Match) -> Option<Redirect> {
@@ -105,7 +105,7 @@ impl Check<'_> {
         }
     }
 
-    fn respond(&mut self, given: &file::Respond, key: Span, matches: &Match) -> Option<Respond> {
+    fn respond(&mut self, given: &file::Respond, key: Span, matches: &Match) -> Respond {
         if given.status.is_absent() && given.body.is_absent() {
             self.error(key, "this answer says nothing", "give a `status`, a `body`, or both");
         }
@@ -121,12 +121,12 @@ impl Check<'_> {
         }
         let headers = self.filled_fields(&given.headers, Side::Respond, matches);
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        Some(Respond {
+        Respond {
             status,
             content_type: given.content_type.get().map_or(plain, |value| value.0.clone()),
             headers,
             body: given.body.get().cloned().unwrap_or_default().into(),
-        })
+        }
     }
 
     /// Who is let in.

@@ -90,13 +90,11 @@ impl Check<'_> {
             }
             return Some(FieldValue::Filled(template.0.clone()));
         };
-        match HeaderValue::from_str(fixed) {
-            Ok(value) => Some(FieldValue::Fixed(value)),
-            Err(_) => {
-                self.unsendable(span);
-                None
-            }
+        let value = HeaderValue::from_str(fixed).ok();
+        if value.is_none() {
+            self.unsendable(span);
         }
+        value.map(FieldValue::Fixed)
     }
 
     fn unsendable(&mut self, span: Span) {

@@ -129,14 +129,12 @@ impl Check<'_> {
         let written = host
             .filter(|_| !given.value.ends_with(':'))
             .map(|host| host.port.map_or_else(|| host.name.to_string(), |port| format!("{}:{port}", host.name)));
-        match written.and_then(|host| HeaderValue::try_from(host).ok()) {
-            Some(host) => HostRewrite::Name(host),
-            None => {
-                let help = "write `upstream` for the server's own, or a name such as `api.internal`";
-                self.error(given.span, format!("`{}` is not a host", given.value), help);
-                HostRewrite::Keep
-            }
+        if let Some(host) = written.and_then(|host| HeaderValue::try_from(host).ok()) {
+            return HostRewrite::Name(host);
         }
+        let help = "write `upstream` for the server's own, or a name such as `api.internal`";
+        self.error(given.span, format!("`{}` is not a host", given.value), help);
+        HostRewrite::Keep
     }
 
     fn warn_about_prefix(&mut self, prefix: &str, span: Span, matches: &Match) {

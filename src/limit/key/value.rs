@@ -95,10 +95,8 @@ fn query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, [u8]>>, Ambigu
 
 /// The values of a parameter in a query (without `?`), decoded as forms are: percent-encoded, `+` a space.
 pub fn parameter<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Cow<'a, [u8]>> {
-    query
-        .as_bytes()
-        .split(|&byte| byte == b'&')
-        .filter_map(|pair| is_parameter(pair, name).then(|| form_decode(split_pair(pair).1)))
+    let pairs = query.as_bytes().split(|&byte| byte == b'&').filter(move |pair| is_parameter(pair, name));
+    pairs.map(|pair| form_decode(split_pair(pair).1))
 }
 
 /// Whether a pair of a query is of the parameter with this name.

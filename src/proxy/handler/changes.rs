@@ -71,9 +71,8 @@ impl<'a> Exchange<'a> {
         }
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
-        let admitted = |cors: &&Cors| origin_of(headers).is_some_and(|origin| cors.admits(origin));
-        if let Some(cors) = route.cors().filter(admitted) {
-            cors.write_preflight(response.headers_mut());
+        if let Some((cors, origin)) = self.finish.cors.take() {
+            cors.write_preflight(origin.as_ref(), response.headers_mut());
         }
         response
     }
@@ -144,7 +143,6 @@ impl<'a> Changes<'a> {
     }
 
     /// The target that is forwarded, and the other changes.
-    #[expect(clippy::type_complexity, reason = "taken apart at once")]
     pub(super) fn target(
         mut changes: Option<Box<Self>>,
         sent: &Uri,
