@@ -208,6 +208,8 @@ pub struct Router {
     routes: Vec<Arc<Route>>,
     /// Taken by requests that match nothing; global limits hold there too.
     unmatched: Arc<Route>,
+    /// Whether any route answers browsers that ask beforehand.
+    answers_preflights: bool,
 }
 
 /// One alternative as [`Router::explain`] saw it.
@@ -231,7 +233,8 @@ impl Router {
             first.entry(Arc::as_ptr(&alternative.route)).or_insert(position);
         }
         routes.sort_by_key(|route| first.get(&Arc::as_ptr(route)).copied());
-        Self { sorted, index, routes, unmatched }
+        let answers_preflights = routes.iter().any(|route| route.cors().is_some());
+        Self { sorted, index, routes, unmatched, answers_preflights }
     }
 
     /// The route of a request.

@@ -14,6 +14,9 @@ impl Router {
     /// The route of the request that this one asks about beforehand, when `cors` of that route has an answer to it.
     #[must_use]
     pub fn preflight<'a>(&'a self, head: &Head<'_, '_>) -> Option<&'a Arc<Route>> {
+        if !self.answers_preflights {
+            return None;
+        }
         let method = cors::preflight(head.method, head.headers)?;
         let asked = Head { method: &method, ..*head };
         let found = self.sorted.iter().find(|alternative| alternative.is_asked_about(&asked));

@@ -324,4 +324,4 @@ fn parse_port(text: &str) -> Result<Option<u16>, TargetError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

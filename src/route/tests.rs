@@ -1,5 +1,7 @@
 //! Specificity by example, and the index against the sorted list on random route sets.
 
+use std::fmt::Write as _;
+
 use http::HeaderValue;
 
 use super::*;
@@ -381,4 +383,60 @@ fn the_index_and_the_sorted_list_agree() {
         }
     }
     assert!(requests == 100_000 && (30_000..95_000).contains(&matched), "{matched} of {requests} requests matched");
+}
+
+/// Another spelling of a query.
+fn respell_query(query: &str, random: &mut fastrand::Rng) -> String {
+    let mut spelled = String::new();
+    for byte in query.bytes() {
+        match byte {
+            b'&' => spelled.push_str(["&", "&&", "&x=1&"][random.usize(..3)]),
+            b'+' => spelled.push_str(["+", "%20"][random.usize(..2)]),
+            b'=' => spelled.push('='),
+            _ if random.u8(..3) == 0 => drop(write!(spelled, "%{byte:02x}")),
+            _ => spelled.push(char::from(byte)),
+        }
+    }
+    spelled
+}
+
+#[test]
+fn all_spellings_of_a_request_meet_one_route_and_one_key() {
+    let mut random = fastrand::Rng::with_seed(0x70_14);
+    let router = router(vec![
+        ("static", on(&[], &["/@/a", "/a@b/:"])),
+        ("regex", on(&[], &["~/[a-z@]+(/(?<more>.*))?"])),
+        ("fixed regex", on(&[], &["~/a/[^/]*@.*"])),
+        ("param", on(&[], &["/{p}/b", "/{p}/{q}/*"])),
+        ("asked", query(on(&[], &["/{p}/{q}/*"]), "k k", "1+")),
+        ("asked by pattern", query(on(&[], &["~/.*"]), "k k", "~[a-z]+")),
+    ]);
+    let mut taken = HashMap::new();
+    for _ in 0..40_000 {
+        let meant = ["/@/a", "/a@b/:", "/a/x@y", "/ab/@/c", "/b@/b"];
+        let path = match random.u8(..4) {
+            0 => meant[random.usize(..meant.len())].to_owned(),
+            _ => target::tests::random_canonical(&mut random),
+        };
+        // RFC 3986 calls these different; the router must not.
+        let also = if random.bool() { path.replace('@', "%40") } else { path.replace(':', "%3a") };
+        let spelled = target::tests::respell(&also, &mut random);
+        let respelled = target::canonical_path(&spelled).unwrap().text.into_owned();
+        let query = ["k+k=1%2B", "k+k=abc", "a=1&k+k=1", "a=1"][random.usize(..4)];
+        let (mut one, mut other) = (Sent::new("h", &path, &Method::GET), Sent::new("h", &respelled, &Method::GET));
+        one.query = query.to_owned();
+        other.query = if query.contains('%') { query.to_owned() } else { respell_query(query, &mut random) };
+        let (one_head, other_head) = (one.head(), other.head());
+        let (found, again) = (router.find(&one_head), router.find(&other_head));
+        assert_eq!(found.route.index, again.route.index, "{path} {spelled} {query} {}", other.query);
+        let decoded = |params: &Params<'_>| {
+            let value = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+            params.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect::<Vec<_>>()
+        };
+        assert_eq!(decoded(&found.params), decoded(&again.params), "{path} {spelled}");
+        let key = |sent: &Sent| condition::parameters(Some(&*sent.query), "k k").map(|value| value.to_vec()).next();
+        assert_eq!(key(&one), key(&other), "{query} {}", other.query);
+        *taken.entry(found.route.name.to_string()).or_insert(0) += 1;
+    }
+    assert!(taken.len() == 7 && taken.values().all(|&count| count > 20), "{taken:?}");
 }

@@ -64,9 +64,13 @@ impl Check<'_> {
             }
             _ => {}
         }
-        if !route.upstream.is_absent() {
-            return;
+        if route.upstream.is_absent() {
+            self.nothing_to_forward(route);
         }
+    }
+
+    /// What is about forwarding has no meaning on this route.
+    fn nothing_to_forward(&mut self, route: &file::Route) {
         let forwarding = [
             ("rewrite", route.rewrite.key()),
             ("request_headers", route.request_headers.key()),
