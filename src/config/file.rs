@@ -58,7 +58,7 @@ keys! {
         rate_limit_headers: RateLimitHeaders,
         /// Where limiter state lives: `memory` (default) or Redis.
         store: Short<InMemory, Store>,
-        /// Whose tokens to believe, for limits keyed by `jwt:CLAIM`.
+        /// Whose tokens to believe, for `jwt:CLAIM` in the keys of limits and `{jwt.CLAIM}` in fields.
         jwt: Jwt,
         /// The process log, on standard error.
         log: Log,

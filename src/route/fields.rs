@@ -43,6 +43,15 @@ pub enum Edit {
 pub type Edits<'r> = Vec<(&'r HeaderName, Edit)>;
 
 impl FieldValue {
+    /// The same, hidden from debug output where the field holds secrets.
+    #[must_use]
+    pub fn for_field(mut self, name: &HeaderName) -> Self {
+        if let Self::Fixed(value) = &mut self {
+            value.set_sensitive(is_secret(name));
+        }
+        self
+    }
+
     /// The value for a request. `None` when its variables leave nothing: an empty field would say that there is
     /// something.
     ///

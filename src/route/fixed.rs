@@ -93,7 +93,7 @@ impl Redirect {
     /// Where one request is sent.
     ///
     /// # Errors
-    /// When a variable occurs twice in the request.
+    /// When a variable occurs twice in the request, or there is no host to lead to.
     pub fn location(&self, values: &Values<'_>) -> Result<HeaderValue, FillError> {
         let mut url = self.to.fill_url(values)?;
         if values.facts.query.is_none_or(str::is_empty) && self.to.text().ends_with("?{query}") {
@@ -101,6 +101,8 @@ impl Redirect {
         }
         if url.starts_with('/') {
             url = within_host(&url)?;
+        } else if !names_host(&url) {
+            return Err(FillError::Invalid);
         }
         HeaderValue::try_from(url).map_err(|_| FillError::Invalid)
     }
@@ -128,6 +130,13 @@ fn check_authority(beginning: &str, behind: &[Part]) -> Result<(), RedirectError
         }
     }
     if empty { Err(RedirectError::NoHost) } else { Ok(()) }
+}
+
+/// Whether a host stands behind the scheme: browsers take what follows `https:///` for one. Requests of HTTP/1.0 may
+/// name none.
+fn names_host(url: &str) -> bool {
+    let authority = url.split_once("://").map_or("", |(_, authority)| authority);
+    !authority.is_empty() && !authority.starts_with(['/', '?', '#', ':'])
 }
 
 /// The URL without anything that browsers read as another host: `//evil` and its spellings.

@@ -58,10 +58,10 @@ pub enum Variable {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// A brace that opens and does not close.
-    #[error("`{0}` has no closing brace; write `{{{{` for a brace that is no variable")]
-    Unclosed(String),
+    #[error("a brace opens here and does not close; write `{{{{` for a brace that is no variable")]
+    Unclosed,
     /// Not a variable.
-    #[error("`{{{name}}}` is no variable; {}", cure(.name))]
+    #[error("`{{{}}}` is no variable; {}", shown(.name), cure(.name))]
     Unknown {
         /// What stands between the braces.
         name: String,
@@ -106,8 +106,14 @@ const ALIASES: [(&str, &str); 8] = [
     ("claims", "jwt.CLAIM"),
 ];
 
+/// What could be a name. All else may be part of a secret that the environment has filled in.
+fn shown(name: &str) -> &str {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-$|=".contains(&byte);
+    if name.len() <= 64 && name.bytes().all(legal) { name } else { "…" }
+}
+
 fn cure(name: &str) -> String {
-    let (kind, rest) = name.split_once(['.', ':']).map_or((name, None), |(kind, rest)| (kind, Some(rest)));
+    let (kind, rest) = shown(name).split_once(['.', ':']).map_or((name, None), |(kind, rest)| (kind, Some(rest)));
     if let Some((_, example)) = NAMED.iter().find(|(named, _)| *named == kind) {
         return match rest {
             Some(rest) if !rest.is_empty() => format!("did you mean `{{{kind}.{rest}}}`?"),
@@ -149,8 +155,7 @@ impl Template {
                 rest = after.strip_prefix(brace).unwrap_or(after);
                 continue;
             }
-            let (name, after) =
-                after.split_once('}').ok_or_else(|| TemplateError::Unclosed(rest[at..].chars().take(40).collect()))?;
+            let (name, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }

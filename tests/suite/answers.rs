@@ -48,6 +48,15 @@ fn a_redirect_leads_where_the_configuration_says() {
 }
 
 #[test]
+fn a_request_without_a_host_is_not_sent_to_one_of_its_own_choice() {
+    let proxy = answering("  - { name: a, redirect: { to: 'https://{host}{path}' } }\n");
+    let mut client = proxy.client();
+    client.write(b"GET /evil.example/x HTTP/1.0\r\n\r\n").unwrap();
+    let answer = client.head().unwrap();
+    assert_eq!((answer.status, answer.header("location")), (400, None));
+}
+
+#[test]
 fn a_fixed_answer_needs_no_upstream_and_head_has_no_body() {
     let proxy = answering(
         r#"

@@ -298,7 +298,7 @@ routes:
     match: { path: "/t/{tenant}/*" }
     upstream: echo
     rewrite: { strip_prefix: /t, add_prefix: /u, query: { set: { a: "{{{path.tenant}" }, remove: [b, "c d"] }, host: upstream }
-    request_headers: { set: { x-a: "{{$${client_ip}", authorization: Bearer secret }, add: { x-b: b }, default: { x-c: "{host}" }, remove: [x-d] }
+    request_headers: { set: { x-a: "{{$${client_ip}", authorization: "Bearer ${T:-secret}" }, add: { x-b: b }, default: { x-c: "{host}" }, remove: [x-d] }
     response_headers: { set: { x-e: "{query}" } }
     max_body_size: 1536KiB
     access: { deny: [2001:db8::/32] }
@@ -331,6 +331,19 @@ fn the_expanded_form_keeps_every_change() {
         assert!(once.contains(expected), "{expected} in\n{once}");
     }
     assert_eq!(told(&["check", "--print"], &once), once);
+}
+
+#[test]
+fn a_secret_in_a_field_is_shown_nowhere() {
+    let yaml = "listen: :0\nroutes:\n  - name: a\n    upstream: echo\n    request_headers:\n      \
+                set: { authorization: Bearer hunter2, x-api-key: '${K:-hunter2}', x-token: 'hunter2}{' }\n";
+    let text = told(&["check"], yaml) + &told(&["check", "--print"], &yaml.replace("}{", ""));
+    assert!(!text.contains("Bearer hunter2"), "{text}");
+    assert!(text.contains("`authorization` is a secret written in the file"), "{text}");
+    assert!(text.contains("a brace opens here") && text.contains(r#""x-api-key": "***""#), "{text}");
+    assert!(!text.contains("`x-api-key` is a secret"), "{text}");
+    let text = told(&["explain", "GET", "http://a/"], &yaml.replace("}{", ""));
+    assert!(!text.contains("Bearer hunter2") && text.contains("x-api-key: ***"), "{text}");
 }
 
 #[test]

@@ -5,9 +5,9 @@ use http::{HeaderName, HeaderValue};
 use super::Check;
 use crate::config::file;
 use crate::config::frames::Span;
-use crate::config::shape::{Named, Setting, Word};
+use crate::config::shape::{Named, Setting, Spanned, Word};
 use crate::config::values::TemplateText;
-use crate::route::fields::FieldValue;
+use crate::route::fields::{FieldValue, is_secret};
 use crate::route::{FieldEdits, Match};
 
 /// Whose fields are changed.
@@ -77,7 +77,9 @@ impl Check<'_> {
             }
             let Some(template) = value.spanned() else { continue };
             self.variables(&template.value.0, template.span, matches);
-            fields.extend(self.field_value(&template.value, template.span).map(|value| (field, value)));
+            let value = self.field_value(&template.value, template.span);
+            fields.extend(value.map(|value| (field.clone(), value.for_field(&field))));
+            self.warn_about_secret(&field, template, side);
         }
         fields
     }
@@ -95,6 +97,15 @@ impl Check<'_> {
             self.unsendable(span);
         }
         value.map(FieldValue::Fixed)
+    }
+
+    fn warn_about_secret(&mut self, name: &HeaderName, value: &Spanned<TemplateText>, side: Side) {
+        // As the expanded form shows it.
+        let written = value.value.0.fixed().is_some_and(|text| !matches!(text, "" | "***"));
+        if side == Side::Request && is_secret(name) && written && !self.is_from_environment(value.span) {
+            let message = format!("the value of `{name}` is a secret written in the file");
+            self.warn(value.span, message, "use ${NAME} from the environment");
+        }
     }
 
     fn unsendable(&mut self, span: Span) {

@@ -138,7 +138,11 @@ impl Check<'_> {
             && !in_template
             && !parts.any(|part| matches!(part, KeyPart::Jwt(_)))
         {
-            self.warn(key, "no limit asks for a claim, so no token is looked at", "use it: `key: jwt:sub`");
+            self.warn(
+                key,
+                "no limit asks for a claim and no field holds one, so no token is looked at",
+                "use it: `key: jwt:sub`",
+            );
         }
     }
 

@@ -87,7 +87,8 @@ fn an_unknown_variable_names_the_nearest() {
         ("{}", "there are {client_ip}"),
         ("{cookie.a=b}", "printable ASCII"),
         ("{cookie.a|host}", "printable ASCII"),
-        ("a {host", "no closing brace"),
+        ("a {host", "does not close"),
+        ("{a secret}", "`{…}` is no variable"),
     ] {
         let told = Template::parse(text).unwrap_err().to_string();
         assert!(told.contains(expected), "{text}: {told}");
