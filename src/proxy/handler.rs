@@ -32,7 +32,7 @@ use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Head, Route};
 pub(super) use changes::HostOfServer;
-use changes::{Changes, Finish};
+use changes::{Changes, Finish, Targeted};
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -157,13 +157,8 @@ impl Proxy {
         let mut response = match admit(&mut verdict).await {
             Ok(held) => {
                 exchange.held = held;
-                let answered = match changes.and_then(|changes| Changes::target(changes, &uri, &path.text)) {
-                    Ok((target, changes)) => {
-                        head.uri = target;
-                        self.pass_on(exchange, route, head, changes).await
-                    }
-                    Err(rejection) => Err(rejection),
-                };
+                let changes = changes.and_then(|changes| Changes::target(changes, &uri, &path.text));
+                let answered = self.pass_on(exchange, route, head, changes).await;
                 answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
             }
             Err(rejection) => exchange.reject(&rejection),
@@ -182,8 +177,10 @@ impl Proxy {
         exchange: &mut Exchange<'_>,
         route: &Route,
         mut head: Parts,
-        mut changes: Option<Box<Changes<'_>>>,
+        changes: Targeted<'_>,
     ) -> Result<Response<Body>, Rejection<'static>> {
+        let (target, mut changes) = changes?;
+        head.uri = target;
         if head.method == Method::OPTIONS && is_for_us(&mut head) {
             return Ok(options());
         }

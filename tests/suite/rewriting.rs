@@ -372,3 +372,58 @@ fn explain_shows_what_is_forwarded_and_answered() {
     assert_eq!(json["route"]["answer"], "200 with 8 bytes");
     assert!(json["route"].get("upstream").is_none());
 }
+
+/// Whether a path is in the one form that cannot be read two ways, by a reader of its own.
+fn is_plain(path: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(path).collect::<Vec<_>>();
+    let segments: Vec<_> = path.split('/').skip(1).collect();
+    let is_dots = |segment: &&str| {
+        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned();
+        matches!(decoded.split(';').next(), Some("." | ".."))
+    };
+    path.starts_with('/')
+        && !path.contains("//")
+        && !segments.iter().any(is_dots)
+        && ["%2F", "%5C", "%00", "%25", "\\", "#", " "].iter().all(|bad| !path.to_ascii_uppercase().contains(bad))
+        && decoded.iter().all(|&byte| byte != 0 && byte != b'\\')
+}
+
+#[test]
+fn whatever_clients_send_the_upstream_gets_one_plain_path_and_query() {
+    let upstream = Upstream::replying(OK);
+    let proxy = routed(
+        &upstream,
+        r#"
+  - { name: a, match: { path: "/a/{p}/*" }, upstream: web, rewrite: { strip_prefix: /a, add_prefix: /x } }
+  - { name: b, match: { path: "/b/{p}/*" }, upstream: web, rewrite: { path: "/{path.rest}/{query.q}.{path.p}", query: { set: { q: "{path.p}" } } } }
+  - { name: c, match: { path: "/c/*" }, upstream: web, rewrite: { regex: { match: "[/.][ab]", replace: "." }, query: { remove: [q, b] } } }
+  - { name: d, match: { path: "/d/*" }, redirect: { to: "/{path.rest}?{query}" } }
+"#,
+    );
+    let pieces = [
+        "a", "b", ".", "..", "/", "/", "%2e", "%2F", "%5c", "%25", "%00", "@", "%40", ";", "%3b", "%C3", "+", "%20",
+        "?", "&q=", "=", "%0d%0a", "%23", "x",
+    ];
+    let mut random = fastrand::Rng::with_seed(0xBEEF);
+    let mut client = proxy.client();
+    let mut redirects = 0;
+    for _ in 0..3_000 {
+        let route = ["/a/", "/b/", "/c/", "/d/"][random.usize(..4)];
+        let tail: String = (0..random.usize(1..9)).map(|_| pieces[random.usize(..pieces.len())]).collect();
+        let target = format!("{route}{tail}{}", ["", "?q=.", "?q=../x", "?b&q=%2e%2e", "?q=a+b"][random.usize(..5)]);
+        let answer = client.send(&Request::get(&target));
+        assert!(matches!(answer.status, 200 | 308 | 400 | 404), "{target}: {answer:?}");
+        if let Some(location) = answer.header("location") {
+            redirects += 1;
+            assert!(is_plain(location.split('?').next().unwrap()), "{target} leads to {location}");
+        }
+    }
+    let seen = upstream.seen();
+    for arrived in &seen {
+        let words: Vec<_> = arrived.line.split(' ').collect();
+        assert!(matches!(words[..], ["GET", _, "HTTP/1.1"]), "{}", arrived.line);
+        let path = words[1].split('?').next().unwrap();
+        assert!(is_plain(path), "{}", arrived.line);
+    }
+    assert!(seen.len() > 300 && redirects > 50, "{} forwarded, {redirects} redirects", seen.len());
+}

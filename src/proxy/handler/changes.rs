@@ -33,6 +33,9 @@ pub(super) struct Finish<'a> {
     edits: Edits<'a>,
 }
 
+/// The target that is forwarded and what else is changed, or why there is none.
+pub(super) type Targeted<'a> = Result<(Uri, Option<Box<Changes<'a>>>), Rejection<'static>>;
+
 /// What is changed in a request, all variables filled in.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
@@ -143,11 +146,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The target that is forwarded, and the other changes.
-    pub(super) fn target(
-        mut changes: Option<Box<Self>>,
-        sent: &Uri,
-        path: &str,
-    ) -> Result<(Uri, Option<Box<Self>>), Rejection<'static>> {
+    pub(super) fn target(mut changes: Option<Box<Self>>, sent: &Uri, path: &str) -> Targeted<'a> {
         let rewritten = changes.as_mut().and_then(|changes| changes.target.take());
         Ok((rewritten.map_or_else(|| forwarded_uri(sent, path), Ok)?, changes))
     }
