@@ -114,6 +114,11 @@ impl Sources {
         for (kind, count) in refused {
             out.value(&[("kind", kind)], count);
         }
+        let rejected = summed(self.workers.iter().map(|(stats, _)| stats.rejected_by_error()));
+        out.family("tollgate_rejected_requests", Kind::Counter, "Requests that the proxy answered itself, by reason.");
+        for (error, count) in rejected {
+            out.value(&[("error", error)], count);
+        }
     }
 
     /// Decisions by limit.

@@ -73,7 +73,7 @@ fn in_words(args: &Args, result: &Result<Loaded, Report>) -> String {
         super::complain(&out);
         return config::expanded(&loaded.config);
     }
-    let routes = loaded.config.router.routes().filter(|route| route.upstream.is_some()).count();
+    let routes = loaded.config.router.routes().filter(|route| !route.is_unmatched()).count();
     let _ = writeln!(
         out,
         "{} is valid: {}, {}, {}",

@@ -2,6 +2,7 @@
 //! asked of a store, nothing is counted.
 
 mod account;
+mod effects;
 mod words;
 
 use std::net::IpAddr;

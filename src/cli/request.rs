@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::jwt::ClaimSet;
 use crate::limit::Facts;
 use crate::limit::key::NoClaims;
 use crate::limit::plan::Clock;
 use crate::route::target::{CanonicalPath, canonical_host, canonical_path, comparable};
-use crate::route::{EncodedPath, Found, Route, Router};
+use crate::route::{EncodedPath, Found, Head, Route, Router};
 
 /// What is known of a request.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub(super) struct Asked<'r> {
     pub(super) claims: Option<&'r ClaimSet>,
     /// When it comes.
     pub(super) clock: Clock,
+    /// How it comes: `https` or `http`.
+    pub(super) scheme: &'r str,
 }
 
 /// A request from its parts.
@@ -104,6 +107,7 @@ impl Imagined {
             tls_subject: self.tls_subject.as_deref(),
             claims: Some(&self.claims),
             clock: self.clock,
+            scheme: self.uri.scheme_str().unwrap_or("http"),
         }
     }
 }
@@ -143,12 +147,34 @@ impl<'r> Asked<'r> {
 
 impl Target<'_> {
     /// The route.
-    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'_>) -> Found<'a> {
-        router.find(&self.host, &self.path.text, asked.method, asked.headers)
+    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'a>) -> Found<'a, 'a> {
+        router.find(&self.head(asked))
     }
 
-    /// Whether the route takes such a path.
-    pub(super) fn passes(&self, route: &Route) -> Result<(), Refused> {
+    /// What routes tell it apart by.
+    pub(super) fn head<'a>(&'a self, asked: &Asked<'a>) -> Head<'a, 'a> {
+        Head {
+            host: &self.host,
+            path: &self.path.text,
+            compared: self.compared(),
+            query: asked.query,
+            method: asked.method,
+            headers: asked.headers,
+        }
+    }
+
+    /// Whether the route takes such a request.
+    pub(super) fn passes(&self, config: &Config, asked: &Asked<'_>, found: &Found<'_, '_>) -> Result<(), Refused> {
+        if !config.access.admits(Some(asked.client)) || !found.route.admits(Some(asked.client)) {
+            return Err(Refused::new(403, "this address is not let in (see access)"));
+        }
+        if found.is_ambiguous(asked.query) {
+            return Err(Refused::new(400, "a query parameter that the route matches by occurs twice"));
+        }
+        self.may_be_encoded(found.route)
+    }
+
+    fn may_be_encoded(&self, route: &Route) -> Result<(), Refused> {
         if self.path.encoded_separators && route.encoded_path == EncodedPath::Reject {
             return Err(Refused::new(400, "the path holds %2F, %5C, %00 or %25 (see encoded_path)"));
         }
@@ -156,9 +182,8 @@ impl Target<'_> {
     }
 
     /// What limits may know of the request on its route.
-    pub(super) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_>) -> Facts<'a> {
-        let route = if found.route.upstream.is_some() { &*found.route.name } else { "" };
-        Facts { params: &found.params, route, ..self.unrouted(asked) }
+    pub(super) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_, '_>) -> Facts<'a> {
+        Facts { params: &found.params, route: &found.route.name, ..self.unrouted(asked) }
     }
 
     /// What is known of the request without any route.

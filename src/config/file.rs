@@ -3,32 +3,35 @@
 mod homes;
 mod jwt;
 mod limit;
+mod matching;
 mod process;
 mod store;
 mod tls;
+mod transform;
 mod trial;
 mod upstream;
 mod variants;
 
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::HeaderName;
 
 use super::shape::{List, Named, OneOrMany, Short, keys, words};
-use super::values::{
-    HeaderText, HttpsRedirect, InMemory, LimitName, Listening, Off, Server, SocketMode, Trusted, Workers,
-};
-use crate::route::{HostPattern, PathTemplate};
+use super::values::{HttpsRedirect, InMemory, LimitName, Listening, Off, Server, SocketMode, Trusted, Workers};
 use crate::units::Size;
 pub(in crate::config) use homes::home_of;
 pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
+pub(in crate::config) use matching::{Condition, Match, PathKeys};
 pub(in crate::config) use process::{
     AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Memory, Metrics, Shutdown,
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{
     CertificateFiles, ClientAuth, ClientAuthMode, MinVersion, Tls, UnknownName, UpstreamTls,
+};
+pub(in crate::config) use transform::{
+    Access, Cors, FieldEdits, QueryRewrite, Redirect, RegexRewrite, Respond, Rewrite,
 };
 pub(in crate::config) use trial::{Answer, Expectation, Sending, Trial};
 pub(in crate::config) use upstream::{
@@ -56,13 +59,15 @@ keys! {
         dns: Dns,
         /// What is forwarded where. The most specific match wins.
         routes: List<Route>,
+        /// Who may ask at all, by the client's address: 403 before anything else, for unmatched paths too.
+        access: Access,
         /// Limits of every request, unmatched paths too: one shared bucket per key.
         limits: List<Limit>,
         /// Which rate-limit fields clients see: `draft` (default), `legacy`, `both` or `none`.
         rate_limit_headers: RateLimitHeaders,
         /// Where limiter state lives: `memory` (default) or Redis.
         store: Short<InMemory, Store>,
-        /// Whose tokens to believe, for limits keyed by `jwt:CLAIM`.
+        /// Whose tokens to believe, for `jwt:CLAIM` in the keys of limits and `{jwt.CLAIM}` in fields.
         jwt: Jwt,
         /// The process log, on standard error.
         log: Log,
@@ -152,8 +157,24 @@ keys! {
         name: LimitName,
         /// What it matches; all conditions must hold. Default: everything.
         r#match: Match,
-        /// The name of an upstream, a server's address, or `echo`. Required.
+        /// The name of an upstream, a server's address, or `echo`. Required, unless there is `redirect` or `respond`.
         upstream: String,
+        /// Instead of an upstream: sends requests elsewhere.
+        redirect: Redirect,
+        /// Instead of an upstream: a fixed answer.
+        respond: Respond,
+        /// What becomes of path, query and host before a request is forwarded.
+        rewrite: Rewrite,
+        /// What is changed in the fields of requests.
+        request_headers: FieldEdits,
+        /// What is changed in the fields of answers, the proxy's own too.
+        response_headers: FieldEdits,
+        /// Largest request body; larger ones are answered with 413. Default: no bound.
+        max_body_size: Size,
+        /// Who may use this route, by the client's address: 403 before any limit counts.
+        access: Access,
+        /// Which pages of other origins may read the answers; browsers that ask beforehand are answered, and not counted.
+        cors: Cors,
         /// Until the response head. Default: the upstream's `response_timeout`.
         timeout: Duration,
         /// Which requests are sent again. Default: those of which nothing was written, to the next server.
@@ -162,20 +183,6 @@ keys! {
         encoded_path: EncodedPath,
         /// Its limits, beside the global ones.
         limits: List<Limit>,
-    }
-}
-
-keys! {
-    /// What a route matches.
-    Match {
-        /// A host or several: `api.example.com` or `*.example.com`.
-        host: OneOrMany<HostPattern>,
-        /// A path or several: `/v1/orders`, `/v1/{tenant}/orders` or `/assets/*`.
-        path: OneOrMany<PathTemplate>,
-        /// A method or several. GET means HEAD too.
-        method: OneOrMany<Method>,
-        /// Fields and the values they must have.
-        headers: Named<HeaderText>,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Secrets written in the file are covered before any of it is shown in a frame.
 
-/// The text with the same places and lengths, passwords covered by stars: what follows `password:`,
-/// and what stands between `://user:` and `@`. What comes from the environment is no secret here.
+/// The text with the same places and lengths, secrets covered by stars: what follows `password:` or
+/// `authorization:`, and what stands between `://user:` and `@`. What comes from the environment is no secret here.
 pub(super) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
-    for (at, _) in text.match_indices("password") {
-        if let Some((start, end)) = value_after(text, at + "password".len()) {
-            cover(&mut bytes, text, start, end);
+    for word in ["password", "authorization"] {
+        for (at, _) in text.match_indices(word) {
+            if let Some((start, end)) = value_after(text, at + word.len()) {
+                cover(&mut bytes, text, start, end);
+            }
         }
     }
     for (at, found) in text.match_indices("://") {
@@ -57,6 +59,8 @@ mod tests {
             ("password: ${P:-}", "password: ${P:-}"),
             ("password_file: /run/x", "password_file: /run/x"),
             ("url: http://h:1/a", "url: http://h:1/a"),
+            ("set: { authorization: Bearer a1 }", "set: { authorization: ****** ** }"),
+            ("header: authorization\nx: 1", "header: authorization\nx: 1"),
             ("# a password", "# a password"),
             ("password:", "password:"),
             ("password: \"", "password: \""),

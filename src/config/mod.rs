@@ -26,7 +26,7 @@ use crate::jwt::settings::JwtSettings;
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::Policy;
 use crate::limit::store::settings::{Secret, StoreSettings};
-use crate::route::Router;
+use crate::route::{Access, Router};
 use crate::tls;
 use crate::upstream::Upstream;
 use crate::upstream::resolve::DnsSettings;
@@ -47,6 +47,8 @@ pub struct Config {
     pub trusts_unix: bool,
     /// How the client's address is found behind trusted proxies.
     pub client_ip: ClientIp,
+    /// Who is let in at all.
+    pub access: Access,
     /// Routes, and the implicit route of unmatched requests.
     pub router: Router,
     /// Every policy, by [`Policy::index`].

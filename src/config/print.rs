@@ -1,8 +1,10 @@
 //! The expanded configuration: every default written out, in the file's own format, without secrets.
 
 mod cost;
+mod extras;
 mod limit;
 mod listeners;
+mod matching;
 mod process;
 mod routes;
 mod store;
@@ -25,6 +27,7 @@ pub fn expanded(config: &Config) -> String {
     let mut out = Lines::default();
     listeners::listeners(&mut out, &config.listeners);
     clients(&mut out, config);
+    extras::access(&mut out, 0, &config.access);
     upstreams::upstreams(&mut out, &config.upstreams);
     upstreams::dns(&mut out, &config.dns);
     routes::routes(&mut out, config);

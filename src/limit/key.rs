@@ -134,6 +134,7 @@ pub(in crate::limit) use network::enter;
 pub use network::{Network, network_of, own};
 pub(in crate::limit) use subject::{write as write_part, write_address};
 pub use text::{KeyError, MAX_NAME};
+pub use value::{is_parameter, parameter};
 
 impl KeyValue<'_> {
     /// The client's address; empty when it has none.

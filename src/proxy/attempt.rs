@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::future::Future;
 use std::pin::pin;
 
+use http::header::HOST;
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
+use super::handler::HostOfServer;
 use super::patience::Patience;
 use super::pool::{Lease, Pool, Sent};
 use super::record::Record;
@@ -117,6 +119,9 @@ pub(super) fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody
     if let Some(protocol) = request.extensions().get::<Protocol>() {
         copy.extensions_mut().insert(*protocol);
     }
+    if let Some(marked) = request.extensions().get::<HostOfServer>() {
+        copy.extensions_mut().insert(*marked);
+    }
     Some(copy)
 }
 
@@ -169,6 +174,10 @@ impl Unsent {
 
 /// Puts the request into the form that its connection speaks.
 fn speak(request: &mut Request<RequestBody>, lease: &Lease, endpoint: &Endpoint) -> Result<(), Rejection<'static>> {
+    if request.extensions().get::<HostOfServer>().is_some() {
+        dialect::to_http1(request);
+        request.headers_mut().insert(HOST, endpoint.server.host.clone());
+    }
     if lease.is_http2() {
         let scheme = if endpoint.server.security.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         return dialect::to_http2(request, scheme);
@@ -230,6 +239,7 @@ fn broken(error: &hyper::Error) -> Rejection<'static> {
     match RequestBodyError::behind(error) {
         Some(RequestBodyError::Broken(_)) => Rejection::BadBody,
         Some(RequestBodyError::Stalled) => Rejection::SlowBody,
+        Some(RequestBodyError::TooLarge) => Rejection::TooLarge,
         None if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() => Rejection::Garbage,
         None if is_malformed_http2(error) => Rejection::Garbage,
         None => Rejection::Reset,

@@ -1,13 +1,16 @@
 //! The story of one request.
 
-use std::net::SocketAddr;
+mod changes;
+mod options;
+mod outgoing;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, MAX_FORWARDS, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, SET_COOKIE};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -16,34 +19,30 @@ use super::balancing;
 use super::client::Client;
 use super::dialect;
 use super::forward::Journey;
-use super::headers::{self, Belief, Forwarded};
+use super::headers::{self};
 use super::https_redirect;
-use super::inbound::Pace;
-use super::patience::Patience;
 use super::pool::Switched;
 use super::record::Record;
 use super::rejection::{Asked, Blame, Limited, Rejection, is_grpc};
-use super::request_body::{RequestBody, Upload, drain_arrived};
+use super::request_body::{Upload, drain_arrived};
 use super::response_body::ResponseBody;
-use super::socket::Peer;
-use super::target::{Target, adopt_authority, examine, forwarded_uri};
+use super::target::{Target, adopt_authority, examine};
 use super::upgrade::{Protocol, Tunnel};
 use super::{Body, Downstream, Proxy};
-use crate::config::{ClientIpSource, Config};
+use crate::config::Config;
 use crate::jwt::Presented;
 use crate::limit::bill::Answered;
+use crate::limit::dynamic::Snapshot;
 use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
-use crate::route::{EncodedPath, Route};
-use crate::upstream::Upstream;
-use crate::upstream::announce::Origin;
+use crate::route::{EncodedPath, Head, Route};
 use crate::upstream::selection::Wish;
+pub(super) use changes::HostOfServer;
+use changes::{Changes, Finish, Targeted};
+use options::{is_for_us, options};
 
 /// Longest silence of an upstream while its body is under way.
 const BODY_IDLE: Duration = Duration::from_secs(30);
-/// The methods forwarded without a second look, for Allow.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
-
 /// What the steps of one request share.
 struct Exchange<'a> {
     config: &'a Config,
@@ -69,6 +68,8 @@ struct Exchange<'a> {
     held: Duration,
     /// Who answered.
     answered: Answered,
+    /// What the route does to the answer.
+    finish: Finish<'a>,
 }
 
 impl Proxy {
@@ -93,38 +94,63 @@ impl Proxy {
             wish: Wish::default(),
             held: Duration::ZERO,
             answered: Answered::Ourselves,
+            finish: Finish::default(),
         };
         let mut response = self.answer(&mut exchange, head).await;
         exchange.settle_body(&mut response).await;
+        let finish = std::mem::take(&mut exchange.finish);
         exchange.conclude(&mut response);
-        headers::sign_response(response.headers_mut(), client.request_id);
+        headers::sign_response(response.headers_mut(), client.request_id.clone());
+        finish.apply(response.headers_mut());
         response
     }
 
-    async fn answer(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Response<Body> {
+    async fn answer(&self, exchange: &mut Exchange<'_>, head: Parts) -> Response<Body> {
         if self.pressure.sheds() {
             return exchange.reject_and_close(&Rejection::Memory);
         }
+        match self.serve(exchange, head).await {
+            Ok(response) => response,
+            Err(rejection) => exchange.reject(&rejection),
+        }
+    }
+
+    /// From the request to its route, past the route's limits, to an answer. What goes wrong before the limits
+    /// were asked is an error; later it is an answer, which they see too.
+    async fn serve(&self, exchange: &mut Exchange<'_>, mut head: Parts) -> Result<Response<Body>, Rejection<'static>> {
         let config = exchange.config;
+        if !config.access.admits(exchange.client.address) {
+            return Err(Rejection::Forbidden);
+        }
         let uri = std::mem::take(&mut head.uri);
         headers::sanitise_request(&mut head.headers, exchange.belief());
-        let target = adopt_authority(&mut head, &uri).and_then(|()| examine(&head, &uri));
-        let Target { host, path } = match target {
-            Ok(target) => target,
-            Err(rejection) => return exchange.reject(&rejection),
-        };
+        adopt_authority(&mut head, &uri)?;
+        let Target { host, path } = examine(&head, &uri)?;
         exchange.record.canonical(&host, &path.text);
-        let mut found = config.router.find(&host, &path.text, &head.method, &head.headers);
+        let compared = comparable(&path.text);
+        let asked = Head {
+            host: &host,
+            path: &path.text,
+            compared: &compared,
+            query: uri.query(),
+            method: &head.method,
+            headers: &head.headers,
+        };
+        let mut found = config.router.find(&asked);
         let redirect = https_redirect::due(config, exchange.downstream, &head.headers, (found.route, &path.text));
         if redirect.is_some() {
             found = config.router.nothing();
+        } else if let Some(route) = config.router.preflight(&asked) {
+            return Ok(exchange.preflight(route, &head.headers));
         }
         let route = found.route;
-        exchange.record.matched(route);
+        exchange.enter(route, &head.headers)?;
         if path.encoded_separators && route.encoded_path == EncodedPath::Reject && redirect.is_none() {
-            return exchange.reject(&Rejection::EncodedSeparator);
+            return Err(Rejection::EncodedSeparator);
         }
-        let compared = comparable(&path.text);
+        if found.is_ambiguous(uri.query()) {
+            return Err(Rejection::AmbiguousKey);
+        }
         let token = Presented::new(self.tokens.as_ref(), &head.headers);
         let facts = Facts {
             client_ip: exchange.client.address,
@@ -136,36 +162,43 @@ impl Proxy {
             has_unsized_body: exchange.has_unsized_body(),
             params: &found.params,
             tls_subject: exchange.downstream.subject().map(str::as_bytes),
-            route: if route.upstream.is_some() { &route.name } else { "" },
+            route: &route.name,
             claims: &token,
         };
-        let asking = exchange.record.clock();
         let overrides = self.overrides.as_ref().map(|overrides| overrides.snapshot());
-        let mut verdict = self.limiter.check(&route.policies, overrides.as_deref(), &facts).await;
-        exchange.record.decided(&verdict, asking);
-        exchange.record.owes(verdict.take_bill());
-        let wish = balancing::wish(route, &facts);
+        let mut verdict = self.decide(exchange, route, &facts, overrides.as_deref()).await;
+        let changes = exchange.prefer(route, &facts).and_then(|()| exchange.changes(route, &facts, &path.text));
         let mut response = match admit(&mut verdict).await {
+            Err(rejection) => exchange.reject(&rejection),
             Ok(held) => {
                 exchange.held = held;
-                exchange.wish = match wish {
-                    Ok(wish) => wish,
-                    Err(rejection) => return exchange.reject(&rejection),
-                };
-                let answered = match redirect {
-                    Some(port) => https_redirect::answer(port, &host, &path.text, uri.query()),
-                    None => self.pass_on(exchange, route, head, forwarded_uri(&uri, &path.text)).await,
+                let answered = if let Some(port) = redirect {
+                    https_redirect::answer(port, &host, &path.text, uri.query())
+                } else {
+                    let changes = changes.and_then(|changes| Changes::target(changes, &uri, &path.text));
+                    self.pass_on(exchange, route, head, changes).await
                 };
                 answered.unwrap_or_else(|rejection| exchange.reject(&rejection))
             }
-            Err(rejection) => exchange.reject(&rejection),
         };
         exchange.settle(&route.policies, &mut response);
-        verdict.write_headers(config.rate_limit_headers, response.headers_mut());
-        if verdict.passed_undecided() {
-            headers::mark_undecided(response.headers_mut());
-        }
-        response
+        exchange.tell(&verdict, &mut response);
+        Ok(response)
+    }
+
+    /// Asks the limits of a route.
+    async fn decide<'r>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        route: &'r Route,
+        facts: &Facts<'_>,
+        overrides: Option<&'r Snapshot>,
+    ) -> Verdict<'r> {
+        let asking = exchange.record.clock();
+        let mut verdict = self.limiter.check(&route.policies, overrides, facts).await;
+        exchange.record.decided(&verdict, asking);
+        exchange.record.owes(verdict.take_bill());
+        verdict
     }
 
     /// Forwards an admitted request and turns the upstream's answer into ours.
@@ -174,14 +207,18 @@ impl Proxy {
         exchange: &mut Exchange<'_>,
         route: &Route,
         mut head: Parts,
-        target: Result<Uri, Rejection<'static>>,
+        changes: Targeted<'_>,
     ) -> Result<Response<Body>, Rejection<'static>> {
-        head.uri = target?;
+        let (target, mut changes) = changes?;
+        head.uri = target;
         if head.method == Method::OPTIONS && is_for_us(&mut head) {
             return Ok(options());
         }
+        if let Some(answer) = changes.as_mut().and_then(|changes| changes.answer.take()) {
+            return Ok(answer);
+        }
         let upstream = route.upstream.as_ref().ok_or(Rejection::NoRoute)?;
-        let body = exchange.request_body();
+        let body = exchange.bounded_body(route)?;
         exchange.record.forwarding(exchange.held, exchange.upload.clone());
         if let Some(server) = upstream.servers.first() {
             head.headers.entry(HOST).or_insert_with(|| server.host.clone());
@@ -199,6 +236,9 @@ impl Proxy {
             retries: route.retries.as_deref(),
             origin: upstream.proxy_protocol.and_then(|_| exchange.origin()),
         };
+        if let Some(changes) = changes {
+            changes.apply(&mut head);
+        }
         let mut request = Request::from_parts(head, body);
         dialect::frame(&mut request);
         let answer = self.forward(&journey, request, &mut exchange.record).await?;
@@ -208,7 +248,7 @@ impl Proxy {
                 exchange.switch(answer, protocol).await
             }
             _ => {
-                let cookie = balancing::cookie(upstream, exchange.wish, answer.endpoint(), exchange.scheme());
+                let cookie = balancing::cookie(upstream, exchange.wish, answer.endpoint(), exchange.own_scheme());
                 let mut response = exchange.relay(answer);
                 response.headers_mut().extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
                 Ok(response)
@@ -225,60 +265,6 @@ impl Downstream {
 }
 
 impl Exchange<'_> {
-    /// What the client speaks.
-    fn scheme(&self) -> &'static str {
-        if self.downstream.secured.is_some() { "https" } else { "http" }
-    }
-
-    /// Whose request it is, as far as it has an address. Of a client behind a trusted proxy the port is not known.
-    fn origin(&self) -> Option<Origin> {
-        let client = self.client.address?;
-        let client = match self.downstream.peer {
-            Peer::Address(peer) if peer.ip().to_canonical() == client => peer,
-            Peer::Address(_) | Peer::Unix => SocketAddr::new(client, 0),
-        };
-        Some(Origin { client, local: self.downstream.local? })
-    }
-
-    /// The body to forward.
-    fn request_body(&mut self) -> RequestBody {
-        let Some(incoming) = self.body.take() else { return RequestBody::default() };
-        // The clock of HTTP/1 bodies is kept between the socket and hyper.
-        let pace = if self.grpc { Pace::stream(self.stream_idle()) } else { Pace::default() };
-        let body = RequestBody::new(incoming, (self.version == Version::HTTP_2).then_some(pace));
-        self.upload = body.upload();
-        body
-    }
-
-    /// Whose word about the request's origin counts.
-    fn belief(&self) -> Belief<'_> {
-        let client_field = match &self.config.client_ip.source {
-            ClientIpSource::Header(name) => Some(name),
-            ClientIpSource::XForwardedFor | ClientIpSource::Forwarded => None,
-        };
-        Belief { trusted: self.downstream.trusted, client_field }
-    }
-
-    /// Makes the client's fields, sanitised, those of the upstream's request.
-    fn prepare(&self, headers: &mut HeaderMap) {
-        headers::complete_request(
-            headers,
-            &Forwarded {
-                peer: self.downstream.peer.ip(),
-                peer_text: &self.downstream.peer_text,
-                request_id: &self.client.request_id,
-                version: self.version,
-                scheme: self.scheme(),
-            },
-        );
-        if let Some(told) = self.downstream.secured.as_ref().and_then(|secured| secured.told.as_ref()) {
-            told.write(headers);
-        }
-        if let Some(protocol) = self.upgrade {
-            protocol.write(headers);
-        }
-    }
-
     /// The upstream's answer as the client gets it.
     fn relay(&mut self, answer: Answer) -> Response<Body> {
         self.answered = Answered::Upstream;
@@ -293,6 +279,14 @@ impl Exchange<'_> {
         let is_stream = self.grpc || kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
         let idle = if is_stream { self.stream_idle() } else { BODY_IDLE };
         Response::from_parts(head, Body::upstream(ResponseBody::new(incoming, lease, idle)))
+    }
+
+    /// What the limits tell the client.
+    fn tell(&self, verdict: &Verdict<'_>, response: &mut Response<Body>) {
+        verdict.write_headers(self.config.rate_limit_headers, response.headers_mut());
+        if verdict.passed_undecided() {
+            headers::mark_undecided(response.headers_mut());
+        }
     }
 
     /// What the answer changes for the limits; fields that only tell them its cost go no further.
@@ -335,15 +329,6 @@ impl Exchange<'_> {
     /// How long event streams, gRPC and tunnels may be silent.
     fn stream_idle(&self) -> Duration {
         self.config.listeners.get(self.downstream.listener).map_or(BODY_IDLE, |listener| listener.stream_idle_timeout)
-    }
-
-    /// How long the head of the response may take. A gRPC stream may answer late: only what its route or
-    /// its client says bounds it.
-    fn patience(&self, route: &Route, upstream: &Upstream, headers: &HeaderMap) -> Patience {
-        if !self.grpc {
-            return Patience::new(route.timeout.unwrap_or(upstream.response_timeout));
-        }
-        Patience::of_call(route.timeout.unwrap_or_else(|| self.stream_idle()), headers)
     }
 
     /// Our own answer.
@@ -398,27 +383,4 @@ async fn admit<'a>(verdict: &mut Verdict<'a>) -> Result<Duration, Rejection<'a>>
         Outcome::Overflow => Err(Rejection::Overflow),
         Outcome::AmbiguousKey => Err(Rejection::AmbiguousKey),
     }
-}
-
-/// Whether an OPTIONS request goes no further (RFC 9110 §7.6.2); else one hop is counted off.
-fn is_for_us(head: &mut Parts) -> bool {
-    if head.uri.path() == "*" {
-        return true;
-    }
-    let Some(hops) = head.headers.get(MAX_FORWARDS) else { return false };
-    match hops.to_str().ok().and_then(|hops| hops.parse::<u32>().ok()) {
-        Some(0) => true,
-        Some(hops) => {
-            head.headers.insert(MAX_FORWARDS, HeaderValue::from(hops - 1));
-            false
-        }
-        None => false,
-    }
-}
-
-fn options() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, METHODS);
-    response
 }

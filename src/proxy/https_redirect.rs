@@ -24,7 +24,7 @@ pub(super) fn due(
 ) -> Option<u16> {
     let port = config.listeners.get(downstream.listener)?.redirect_to_https?;
     let is_secure = || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let is_proof = path.starts_with(ACME) && route.matches.paths.iter().any(|one| one.text.starts_with(ACME));
+    let is_proof = path.starts_with(ACME) && route.matches.paths.iter().any(|one| one.text().starts_with(ACME));
     (path != "*" && !is_proof && !is_secure()).then_some(port)
 }
 

@@ -174,6 +174,7 @@ impl Record {
     /// We answer ourselves.
     pub(super) fn rejected(&mut self, rejection: &Rejection<'_>) {
         self.own_error = Some(rejection.label());
+        self.proxy.stats.rejected(rejection.label());
         let status = rejection.status().as_u16();
         tracing::debug!(status, error = rejection.label(), route = self.route_name(), "request rejected");
     }

@@ -44,6 +44,12 @@ pub enum Rejection<'a> {
     BadBody,
     /// The body came too slowly.
     SlowBody,
+    /// The body is larger than the route takes.
+    TooLarge,
+    /// What a variable stands for cannot be sent in a field.
+    BadValue,
+    /// The client's address is not let in.
+    Forbidden,
     /// No route matches.
     NoRoute,
     /// Over a limit.
@@ -182,6 +188,9 @@ impl Rejection<'_> {
             Self::AmbiguousKey => (400, Downstream, "ambiguous_key", "http_request_error", "A field or parameter that may occur once occurs several times."),
             Self::BadBody => (400, Downstream, "bad_body", "http_request_error", "The request body broke off or is badly framed."),
             Self::SlowBody => (408, Downstream, "slow_body", "http_request_error", "The request body came too slowly."),
+            Self::TooLarge => (413, Downstream, "body_too_large", "http_request_error", "The request body is larger than is accepted here."),
+            Self::BadValue => (400, Downstream, "bad_value", "http_request_error", "The request holds a value that cannot be passed on."),
+            Self::Forbidden => (403, Downstream, "access_denied", "http_request_denied", "This address is not let in here."),
             Self::NoRoute => (404, Downstream, "no_route", "http_request_denied", "Nothing is served under this host and path."),
             Self::Limited(Limited { retry_after: None, .. }) => (429, Downstream, "limited", "http_request_denied", "Waiting does not help: the limit admits no such request, or a field that it counts by is missing."),
             Self::Limited(Limited { abnormal: true, .. }) => (429, Downstream, "blocked", "http_request_denied", "Requests went on over the limit: the key is blocked for a while."),
@@ -327,7 +336,8 @@ fn fill(template: &str, limited: &Limited<'_>, request_id: &HeaderValue) -> Stri
 /// The gRPC status for one of our HTTP statuses.
 fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
-        429 => 8,
+        429 | 413 => 8,
+        403 => 7,
         404 | 405 => 12,
         502..=504 => 14,
         400 | 408 => 13,

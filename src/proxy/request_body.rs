@@ -82,6 +82,8 @@ struct Streaming {
     incoming: Incoming,
     upload: Rc<Upload>,
     clock: Option<BodyClock>,
+    /// Most bytes that may come.
+    most: u64,
 }
 
 /// The client did not send its body properly: bad framing, a lost connection, silence, or slowness.
@@ -93,6 +95,9 @@ pub enum RequestBodyError {
     /// Nothing came for too long, or too little.
     #[error("request body stalled")]
     Stalled,
+    /// More came than the route takes.
+    #[error("request body too large")]
+    TooLarge,
 }
 
 impl RequestBodyError {
@@ -119,7 +124,16 @@ impl RequestBody {
             return Self(None);
         }
         let clock = pace.map(BodyClock::new);
-        Self(Some(Streaming { incoming, upload: Rc::default(), clock }))
+        Self(Some(Streaming { incoming, upload: Rc::default(), clock, most: u64::MAX }))
+    }
+
+    /// The same, ending in an error as soon as more bytes have come.
+    #[must_use]
+    pub fn at_most(mut self, bytes: u64) -> Self {
+        if let Some(streaming) = &mut self.0 {
+            streaming.most = bytes;
+        }
+        self
     }
 
     /// How far the upload is; `None` when there is no body.
@@ -183,7 +197,8 @@ impl Body for RequestBody {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(RequestBodyError::Broken(error)))),
             Poll::Ready(Some(Ok(mut frame))) => {
                 streaming.taken(&mut frame);
-                Poll::Ready(Some(Ok(frame)))
+                let fits = streaming.upload.bytes() <= streaming.most;
+                Poll::Ready(Some(if fits { Ok(frame) } else { Err(RequestBodyError::TooLarge) }))
             }
         }
     }

@@ -4,10 +4,12 @@
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 
-use super::pattern::{HostPattern, PathTemplate, Segment};
-use super::{Found, Params, Route};
+use super::condition::parameters;
+use super::path::PathMatch;
+use super::pattern::HostPattern;
+use super::{Found, Head, Params, Route};
 
 /// A route with one of its hosts and one of its paths.
 #[derive(Debug, Clone)]
@@ -17,7 +19,7 @@ pub struct Alternative {
     /// `None`: any host.
     pub host: Option<HostPattern>,
     /// `None`: any path.
-    pub path: Option<PathTemplate>,
+    pub path: Option<PathMatch>,
 }
 
 /// Whether an alternative matches a request, or which condition failed first.
@@ -33,6 +35,19 @@ pub enum Considered<'a> {
     Method,
     /// This field is missing or has another value.
     Header(&'a HeaderName),
+    /// This query parameter is missing or has another value.
+    Query(&'a str),
+}
+
+/// What a path condition says of the path behind its segments.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum End<'a> {
+    /// There is nothing.
+    Here,
+    /// All of the path fits this.
+    Regex(&'a str),
+    /// Anything.
+    Rest,
 }
 
 /// What a template asks of the path at one position; the smaller, the more specific.
@@ -41,6 +56,7 @@ enum SegmentRank {
     Static,
     Param,
     End,
+    Regex,
     Rest,
 }
 
@@ -50,7 +66,7 @@ pub(super) struct Place<'a> {
     host: Option<&'a HostPattern>,
     /// `None` stands for any one segment.
     segments: Vec<Option<&'a str>>,
-    rest: bool,
+    end: End<'a>,
 }
 
 impl Alternative {
@@ -79,64 +95,83 @@ impl Alternative {
     }
 
     fn ranks(&self) -> impl Iterator<Item = SegmentRank> {
-        let segments = self.path.as_ref().map(|path| path.segments.as_slice()).unwrap_or_default();
-        let end = if self.takes_rest() { SegmentRank::Rest } else { SegmentRank::End };
-        let ranks = segments.iter().map(|segment| match segment {
-            Segment::Static(_) => SegmentRank::Static,
-            Segment::Param(_) => SegmentRank::Param,
-        });
+        let end = match self.end() {
+            End::Here => SegmentRank::End,
+            End::Regex(_) => SegmentRank::Regex,
+            End::Rest => SegmentRank::Rest,
+        };
+        let ranks = self.segments().map(|segment| segment.map_or(SegmentRank::Param, |_| SegmentRank::Static));
         ranks.chain(std::iter::once(end))
     }
 
-    /// Whether any path that begins with its segments is meant.
-    pub(super) fn takes_rest(&self) -> bool {
-        self.path.as_ref().is_none_or(|path| path.rest)
+    /// The segments that its paths begin with; `None` stands for any one segment.
+    pub(super) fn segments(&self) -> impl Iterator<Item = Option<&str>> {
+        self.path.iter().flat_map(PathMatch::segments)
     }
 
-    /// Number of method and header conditions; the methods of a route are one condition.
+    /// What it says of the path behind them.
+    pub(super) fn end(&self) -> End<'_> {
+        match &self.path {
+            Some(PathMatch::Template(template)) if !template.rest => End::Here,
+            Some(PathMatch::Template(_)) | None => End::Rest,
+            Some(PathMatch::Regex(regex)) => End::Regex(regex.pattern.text()),
+        }
+    }
+
+    /// Number of method, header and query conditions; the methods of a route are one condition.
     fn conditions(&self) -> usize {
-        usize::from(!self.route.matches.methods.is_empty()) + self.route.matches.headers.len()
-    }
-
-    /// Whether the method and header conditions hold.
-    pub(super) fn conditions_hold(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.failed_condition(method, headers).is_none()
-    }
-
-    fn failed_condition(&self, method: &Method, headers: &HeaderMap) -> Option<Considered<'_>> {
         let matches = &self.route.matches;
-        if !accepts_method(&matches.methods, method) {
+        usize::from(!matches.methods.is_empty()) + matches.headers.len() + matches.query.len()
+    }
+
+    /// Whether all conditions hold for a request whose host is meant and whose path begins with the segments.
+    pub(super) fn accepts(&self, head: &Head<'_, '_>) -> bool {
+        let fits = |path: &PathMatch| !matches!(path, PathMatch::Regex(_)) || path.matches(head);
+        self.path.as_ref().is_none_or(fits) && self.failed_condition(head).is_none()
+    }
+
+    fn failed_condition(&self, head: &Head<'_, '_>) -> Option<Considered<'_>> {
+        let matches = &self.route.matches;
+        if !accepts_method(&matches.methods, head.method) {
             return Some(Considered::Method);
         }
-        let failed =
-            matches.headers.iter().find(|(name, value)| !headers.get_all(name).iter().any(|sent| sent == value));
-        failed.map(|(name, _)| Considered::Header(name))
+        let field = matches.headers.iter().find(|(name, wanted)| !wanted.holds(head.headers.get_all(name).iter()));
+        if let Some((name, _)) = field {
+            return Some(Considered::Header(name));
+        }
+        self.failed_parameter(head).map(Considered::Query)
     }
 
-    pub(super) fn consider(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Considered<'_> {
-        if self.host.as_ref().is_some_and(|pattern| !pattern.matches(host)) {
+    fn failed_parameter(&self, head: &Head<'_, '_>) -> Option<&str> {
+        let mut conditions = self.route.matches.query.iter();
+        let failed = conditions.find(|(name, wanted)| !wanted.holds(parameters(head.query, name)));
+        failed.map(|(name, _)| &**name)
+    }
+
+    /// Whether the conditions on the query hold.
+    pub(super) fn parameters_hold(&self, head: &Head<'_, '_>) -> bool {
+        self.failed_parameter(head).is_none()
+    }
+
+    pub(super) fn consider(&self, head: &Head<'_, '_>) -> Considered<'_> {
+        if self.host.as_ref().is_some_and(|pattern| !pattern.matches(head.host)) {
             return Considered::Host;
         }
-        if self.path.as_ref().is_some_and(|template| !template.matches(path)) {
+        if self.path.as_ref().is_some_and(|path| !path.matches(head)) {
             return Considered::Path;
         }
-        self.failed_condition(method, headers).unwrap_or(Considered::Matched)
+        self.failed_condition(head).unwrap_or(Considered::Matched)
     }
 
-    /// The answer for a path that it matches.
-    pub(super) fn found<'a>(&'a self, path: &'a str) -> Found<'a> {
-        let params = self.path.as_ref().map_or_else(Params::new, |template| template.capture(path));
+    /// The answer for a request that it matches.
+    pub(super) fn found<'r: 'p, 'p>(&'r self, head: &Head<'p, '_>) -> Found<'r, 'p> {
+        let params = self.path.as_ref().map_or_else(Params::new, |path| path.capture(head));
         Found { route: &self.route, params }
     }
 
     /// Which hosts and paths it is asked about.
     pub(super) fn place(&self) -> Place<'_> {
-        let segments = self.path.as_ref().map(|path| path.segments.as_slice()).unwrap_or_default();
-        let fixed = segments.iter().map(|segment| match segment {
-            Segment::Static(text) => Some(&**text),
-            Segment::Param(_) => None,
-        });
-        Place { host: self.host.as_ref(), segments: fixed.collect(), rest: self.takes_rest() }
+        Place { host: self.host.as_ref(), segments: self.segments().collect(), end: self.end() }
     }
 
     /// Whether each request that the other one of the same place matches is matched by this one.
@@ -144,7 +179,9 @@ impl Alternative {
         let (own, others) = (&self.route.matches, &other.route.matches);
         let methods = own.methods.is_empty()
             || (!others.methods.is_empty() && others.methods.iter().all(|method| accepts_method(&own.methods, method)));
-        methods && own.headers.iter().all(|condition| others.headers.contains(condition))
+        methods
+            && own.headers.iter().all(|condition| others.headers.contains(condition))
+            && own.query.iter().all(|condition| others.query.contains(condition))
     }
 }
 

@@ -1,13 +1,13 @@
 //! The index: a shortcut to the matching alternatives of the specificity-sorted list, in its order.
 //!
-//! By host, then a tree of path segments. Walking static before `{param}` before `*` meets the
-//! alternatives in the order of the list, so the first accepted one is the list's first match;
+//! By host, then a tree of path segments. Walking static before `{param}` before regular expressions
+//! before `*` meets the alternatives in the order of the list, so the first accepted one is the list's first match;
 //! a test compares the two. Cost grows with the path's segments, not with the number of routes.
 
 use std::collections::HashMap;
 
-use super::alternative::Alternative;
-use super::pattern::{HostPattern, Segment, split_segment};
+use super::alternative::{Alternative, End};
+use super::pattern::{HostPattern, split_segment};
 use super::target::comparable;
 
 type Map<V> = HashMap<Box<str>, V, ahash::RandomState>;
@@ -28,6 +28,8 @@ struct Node {
     param: Option<Box<Node>>,
     /// Alternatives whose template ends here.
     ends: Vec<usize>,
+    /// Regular expressions that begin so.
+    regexes: Vec<usize>,
     /// Alternatives that take whatever follows.
     rests: Vec<usize>,
 }
@@ -41,18 +43,23 @@ impl Index {
                 Some(HostPattern::Wildcard(suffix)) => index.wildcard.entry(suffix.clone()).or_default(),
                 None => &mut index.any,
             };
-            for segment in alternative.path.iter().flat_map(|path| &path.segments) {
+            for segment in alternative.segments() {
                 node = match segment {
-                    Segment::Static(text) => node.statics.entry(text.clone()).or_default(),
-                    Segment::Param(_) => &mut **node.param.get_or_insert_default(),
+                    Some(text) => node.statics.entry(text.into()).or_default(),
+                    None => &mut **node.param.get_or_insert_default(),
                 };
             }
-            if alternative.takes_rest() { node.rests.push(position) } else { node.ends.push(position) }
+            match alternative.end() {
+                End::Here => node.ends.push(position),
+                End::Regex(_) => node.regexes.push(position),
+                End::Rest => node.rests.push(position),
+            }
         }
         index
     }
 
-    /// The first position, in the order of the list, whose host and path match and that is accepted.
+    /// The first position, in the order of the list, whose host and template match and that is accepted; whether a
+    /// regular expression fits is for `accepts` to say.
     pub(super) fn find(&self, host: &str, path: &str, accepts: impl Fn(usize) -> bool) -> Option<usize> {
         let path = path.strip_prefix('/');
         if let Some(found) = self.exact.get(host).and_then(|node| node.find(path, &accepts)) {
@@ -78,7 +85,7 @@ impl Node {
             Some(path) => self.descend(path, accepts),
             None => first_accepted(&self.ends),
         };
-        deeper.or_else(|| first_accepted(&self.rests))
+        deeper.or_else(|| first_accepted(&self.regexes)).or_else(|| first_accepted(&self.rests))
     }
 
     fn descend(&self, path: &str, accepts: &impl Fn(usize) -> bool) -> Option<usize> {

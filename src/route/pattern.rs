@@ -1,6 +1,7 @@
 //! Host and path patterns: what a route's conditions look like, and when they hold.
 
 use super::Params;
+use super::regex::RegexError;
 use super::target::{self, TargetError, canonical_host, canonical_path};
 
 /// A host condition.
@@ -59,6 +60,9 @@ pub enum PatternError {
     /// A star elsewhere.
     #[error("`*` stands only as the whole last segment: `/assets/*`")]
     MisplacedStar,
+    /// A regular expression that is none.
+    #[error(transparent)]
+    Regex(RegexError),
     /// Not a host.
     #[error("not a host name or address; write `example.com` or `*.example.com`")]
     Host,
@@ -184,12 +188,20 @@ fn require_canonical(text: &str) -> Result<(), PatternError> {
     if with_braces == text { Ok(()) } else { Err(PatternError::NotCanonical { canonical: with_braces }) }
 }
 
+/// Whether a path parameter may be called so.
+pub(super) fn is_param_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
 impl Segment {
     fn parse(text: &str) -> Result<Self, PatternError> {
         if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-            let legal = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-            return if legal { Ok(Self::Param(name.into())) } else { Err(PatternError::ParamName(name.into())) };
+            return if is_param_name(name) {
+                Ok(Self::Param(name.into()))
+            } else {
+                Err(PatternError::ParamName(name.into()))
+            };
         }
         if text.contains(['{', '}']) {
             return Err(PatternError::PartialParam(text.into()));

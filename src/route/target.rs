@@ -103,7 +103,7 @@ const fn classify(byte: u8) -> Class {
 }
 
 /// RFC 3986 §2.3: bytes that mean the same with and without percent-encoding.
-const fn is_unreserved(byte: u8) -> bool {
+pub(super) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -211,7 +211,7 @@ fn rewrite(raw: &str) -> Result<CanonicalPath<'_>, TargetError> {
     Ok(CanonicalPath { text: Cow::Owned(fold_segments(&plain)?), encoded_separators })
 }
 
-fn push_encoded(text: &mut String, byte: u8) {
+pub(super) fn push_encoded(text: &mut String, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     text.push('%');
     text.push(char::from(HEX[usize::from(byte >> 4)]));
@@ -324,4 +324,4 @@ fn parse_port(text: &str) -> Result<Option<u16>, TargetError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

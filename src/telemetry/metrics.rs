@@ -64,6 +64,8 @@ pub struct WorkerStats {
     overhead: Histogram<11>,
     /// Malformed requests by kind; rare, so a lock that nobody contends will do.
     refused: Mutex<BTreeMap<&'static str, u64>>,
+    /// Requests answered by the proxy itself, by reason; likewise.
+    rejected: Mutex<BTreeMap<&'static str, u64>>,
     /// Connection tasks that panicked.
     panics: Tally,
 }
@@ -142,6 +144,7 @@ impl WorkerStats {
             endpoints: (0..endpoints).map(|_| EndpointStats::default()).collect(),
             overhead: Histogram::new(&OVERHEADS),
             refused: Mutex::default(),
+            rejected: Mutex::default(),
             panics: Tally::default(),
         }
     }
@@ -180,6 +183,11 @@ impl WorkerStats {
     /// A malformed request was refused before it became one; `kind` is one of a fixed set of words.
     pub fn refused(&self, kind: &'static str) {
         *self.refused.lock().entry(kind).or_default() += 1;
+    }
+
+    /// A request was answered by the proxy itself; `error` is one of a fixed set of words.
+    pub fn rejected(&self, error: &'static str) {
+        *self.rejected.lock().entry(error).or_default() += 1;
     }
 
     /// A connection was opened on a listener.
@@ -309,6 +317,12 @@ impl WorkerStats {
     #[must_use]
     pub fn refused_by_kind(&self) -> BTreeMap<&'static str, u64> {
         self.refused.lock().clone()
+    }
+
+    /// Requests answered by the proxy itself, by reason.
+    #[must_use]
+    pub fn rejected_by_error(&self) -> BTreeMap<&'static str, u64> {
+        self.rejected.lock().clone()
     }
 
     /// Connection tasks that panicked.

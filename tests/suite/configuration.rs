@@ -712,8 +712,8 @@ fn booleans_of_yaml_1_1_and_numbers_are_text_where_text_is_meant() {
     let loaded = read(text).unwrap();
     let route = loaded.config.router.routes().next().unwrap();
     assert_eq!(&*route.name, "on");
-    assert_eq!(route.matches.headers[0].1, "1.10");
-    assert_eq!(route.matches.headers[1].1, "yes");
+    assert_eq!(route.matches.headers[0].1.to_string(), ": 1.10");
+    assert_eq!(route.matches.headers[1].1.to_string(), ": yes");
     assert_eq!(&*loaded.config.policies[0].name, "007");
 }
 

@@ -28,6 +28,11 @@ struct Answer {
 /// Runs `talk` with a connection to a proxy in front of `upstream`.
 fn talking_to<F: Future>(upstream: &Upstream, talk: impl FnOnce(SendRequest<Bytes>) -> F) -> F::Output {
     let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\n", upstream.url()));
+    speaking(&proxy, talk)
+}
+
+/// Runs `talk` with a connection to a proxy.
+fn speaking<F: Future>(proxy: &Tollgate, talk: impl FnOnce(SendRequest<Bytes>) -> F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(proxy.web()).await.expect("connected");
@@ -252,4 +257,73 @@ fn many_streams_of_one_connection_get_their_own_answers() {
             assert_eq!(answer.body, Ok(format!("/{number}").into_bytes()));
         }
     });
+}
+
+/// [`talking_to`] with these keys on the only route.
+fn talking_through<F: Future>(
+    upstream: &Upstream,
+    keys: &str,
+    talk: impl FnOnce(SendRequest<Bytes>) -> F,
+) -> F::Output {
+    let route = format!("{{ name: a, upstream: \"{}\", {keys} }}", upstream.url());
+    let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nworkers: 1\nroutes: [{route}]\n"));
+    speaking(&proxy, talk)
+}
+
+#[test]
+fn a_body_over_http2_that_becomes_too_large_is_cut_and_refused() {
+    let (told, heard) = channel();
+    let told = Mutex::new(told);
+    let upstream = Upstream::start(move |peer| {
+        // What broke before anything was written shows as a connection without a request.
+        let broken = peer.head().and_then(|head| peer.discard_body(&head)).is_err();
+        let _ = told.lock().expect("no script panics").send(broken);
+        Ok(())
+    });
+    let status = talking_through(&upstream, "max_body_size: 10B", |mut sender| async move {
+        let post = Request::post("http://a/").body(()).expect("a request");
+        let (response, mut stream) = sender.send_request(post, false).expect("sent");
+        stream.send_data("012345".into(), false).expect("sent");
+        stream.send_data("6789a".into(), false).expect("sent");
+        let refused = answer(response).await;
+        let declared = Request::post("http://a/").header("content-length", "11").body(()).expect("a request");
+        let (response, _stream) = sender.send_request(declared, false).expect("the connection lives on");
+        (refused.status, answer(response).await.status)
+    });
+    assert_eq!(status, (StatusCode::PAYLOAD_TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE));
+    assert!(heard.recv_timeout(PATIENCE).expect("the upstream is told"), "it must not look complete");
+}
+
+#[test]
+fn a_preflight_over_http2_is_answered_here() {
+    let upstream = Upstream::replying(OK);
+    let answer = talking_through(&upstream, "cors: { origins: [https://app.example] }", |mut sender| async move {
+        let preflight = Request::options("http://a/x")
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", "POST");
+        send(&mut sender, preflight.body(()).expect("a request"), "").await
+    });
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert_eq!(answer.headers["access-control-allow-origin"], "https://app.example");
+    assert_eq!(answer.headers["access-control-allow-methods"], "GET, HEAD, POST");
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn what_is_rewritten_over_http2_is_the_same() {
+    let upstream = Upstream::replying(OK);
+    let keys = "match: { path: /v1/* }, rewrite: { strip_prefix: /v1, host: upstream }, \
+                request_headers: { set: { x-host: '{host}', x-all: '{header.x-a}' } }";
+    let answer = talking_through(&upstream, keys, |mut sender| async move {
+        let mut get = get("http://Shop.example:81/%761/y?q");
+        get.headers_mut().append("x-a", "1".parse().expect("a value"));
+        get.headers_mut().append("x-a", "2".parse().expect("a value"));
+        send(&mut sender, get, "").await
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+    let arrived = upstream.only();
+    assert_eq!(arrived.line, "GET /y?q HTTP/1.1");
+    let field = |name: &str| arrived.field(name).unwrap_or_default();
+    assert_eq!((field("x-host"), field("x-all")), ("shop.example".into(), "1, 2".into()));
+    assert_eq!((field("host"), field("x-forwarded-host")), (upstream.url()[7..].to_owned(), "Shop.example:81".into()));
 }

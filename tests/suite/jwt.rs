@@ -820,7 +820,10 @@ fn claims_and_keys_belong_together() {
         "{out}"
     );
     let out = check(&format!("{}{jwt}", limits("client_ip")));
-    assert!(out.contains("proxy.yaml:4:1\n") && out.contains("no limit asks for a claim"), "{out}");
+    assert!(
+        out.contains("proxy.yaml:4:1\n") && out.contains("no limit asks for a claim and no field holds one"),
+        "{out}"
+    );
     assert_eq!(check(&format!("{}{jwt}", limits("jwt:sub"))), "");
     let out = check(&format!("{}{jwt}", limits("jwt:sub | header:x-api-key")));
     assert!(out.contains("a client leaves this limit behind"), "{out}");

@@ -37,7 +37,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("route", &["limit::policy", "upstream"]),
+    // Values in templates and conditions are read as keys are.
+    ("route", &["limit::policy", "limit::key", "upstream"]),
     // Limits ask for claims, and do not know where they come from.
     ("jwt", &["limit::key", "limit::stats"]),
     ("limit", &[]),

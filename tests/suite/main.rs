@@ -8,6 +8,8 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod answers;
 mod balancing;
 mod bounds;
 mod clock_skew;
@@ -15,6 +17,7 @@ mod coalescing;
 mod command_line;
 mod configuration;
 mod contract;
+mod cors;
 mod defaults;
 mod denials;
 mod differential;
@@ -52,6 +55,8 @@ mod redis_store;
 mod regressions;
 mod retries;
 mod retry_spread;
+mod rewriting;
+mod routing;
 mod schedules;
 mod server_health;
 mod server_names;

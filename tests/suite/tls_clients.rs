@@ -14,12 +14,17 @@ struct Asking {
 
 /// The proxy has these limits for all requests.
 fn asking(mode: &str, limits: &str) -> Asking {
+    asking_with(mode, &format!("upstream: echo\nlimits: [{limits}]\n"))
+}
+
+/// The proxy has these routes and limits.
+fn asking_with(mode: &str, routes: &str) -> Asking {
     let authority = Authority::new();
     let certificate = authority.sign(&Wanted::server("localhost", &["localhost"])).yaml();
     let auth = format!("{{ mode: {mode}, ca: '{}' }}", authority.ca().display());
     let tls = format!("tls: {{ certificates: {certificate}, client_auth: {auth} }}");
     let listeners = format!("listeners: {{ default: {{ address: '127.0.0.1:0', {tls} }}, plain: '127.0.0.1:0' }}");
-    let proxy = Tollgate::start(&format!("workers: 1\n{listeners}\nupstream: echo\nlimits: [{limits}]\n"));
+    let proxy = Tollgate::start(&format!("workers: 1\n{listeners}\n{routes}"));
     Asking { authority, proxy }
 }
 
@@ -69,6 +74,24 @@ fn where_certificates_are_only_requested_one_that_is_shown_must_hold() {
     let strangers = Authority::new();
     assert_eq!(asking.ask(Some(&strangers.sign(&Wanted::client("stranger", "Example", "ann")))), None);
     assert_eq!(asking.ask(Some(&asking.client_of("ann", "ann"))), Some(200));
+}
+
+#[test]
+fn the_upstream_is_told_the_subject_that_was_verified_and_no_other() {
+    let routes = "routes: [{ name: all, upstream: echo, request_headers: \
+                  { set: { x-subject: '{tls.subject}', x-how: '{scheme} by {listener}' } } }]\n";
+    let asking = asking_with("request", routes);
+    let told = |shown: Option<&Files>| {
+        let client = asking.authority.client();
+        let client = shown.map_or(client.clone(), |files| client.showing(files));
+        let mut client = client.connect(asking.proxy.web()).expect("a connection");
+        let answer = client.ask(&Request::get("/").header("x-subject", "CN=forged")).expect("an answer");
+        let fields = answer.json()["headers"].clone();
+        assert_eq!(fields["x-how"], "https by default");
+        fields.get("x-subject").map(|subject| subject.as_str().expect("text").to_owned())
+    };
+    assert_eq!(told(Some(&asking.client_of("ann", "ann"))).as_deref(), Some("CN=ann,O=Example"));
+    assert_eq!(told(None), None);
 }
 
 #[test]

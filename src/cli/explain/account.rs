@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::effects::Effects;
 use crate::cli::request::{Asked, Refused, Target};
 use crate::cli::token::Token;
 use crate::config::{Config, sentences};
@@ -35,9 +36,14 @@ pub(super) struct Account {
 pub(super) struct Chosen {
     pub(super) name: String,
     pub(super) conditions: String,
-    pub(super) upstream: String,
+    /// `None` when it answers by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream: Option<String>,
     pub(super) servers: Vec<String>,
     pub(super) params: Vec<(String, String)>,
+    /// What it does with the request beside that.
+    #[serde(flatten)]
+    pub(super) effects: Effects,
 }
 
 /// A route that is not taken.
@@ -93,10 +99,15 @@ impl Account {
         let target = request.target()?;
         self.path = target.path.text.to_string();
         self.host = target.host.to_string();
+        if let Some(route) = config.router.preflight(&target.head(request)) {
+            let effects = Effects::preflight(route, request);
+            self.route = Some(Chosen { effects, ..Chosen::of(route, &[]) });
+            return Ok(());
+        }
         let found = target.find(&config.router, request);
         self.others = others(config, request, &target);
-        self.route = Chosen::of(found.route, &found.params);
-        target.passes(found.route)?;
+        self.route = (!found.route.is_unmatched()).then(|| Chosen::of(found.route, &found.params));
+        target.passes(config, request, &found)?;
         let token = Token::new(config, request);
         let facts = Facts { claims: &token, ..target.facts(request, &found) };
         for policy in &found.route.policies {
@@ -105,27 +116,31 @@ impl Account {
             let account = LimitAccount::of(policy, &facts, situation)?;
             self.limits.push(LimitAccount { notes: notes(policy, &token), ..account });
         }
-        if found.route.upstream.is_none() {
-            return Err(Refused::new(404, "no route matches; global limits hold all the same"));
+        match &mut self.route {
+            None => Err(Refused::new(404, "no route matches; global limits hold all the same")),
+            Some(chosen) => {
+                chosen.effects = Effects::of(config, found.route, request, (&target, &facts))?;
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
 impl Chosen {
-    /// A route that leads somewhere.
-    fn of(route: &Route, params: &[(&str, &str)]) -> Option<Self> {
-        let upstream = route.upstream.as_ref()?;
+    /// A route, without what it does.
+    fn of(route: &Route, params: &[(&str, &str)]) -> Self {
+        let servers = route.upstream.iter().flat_map(|upstream| &upstream.servers);
         let matches = &route.matches;
         let hosts = matches.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let paths = matches.paths.iter().map(|path| path.text.to_string()).collect::<Vec<_>>();
-        Some(Self {
+        let paths = matches.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Self {
             name: route.name.to_string(),
             conditions: conditions(route, &hosts, &paths),
-            upstream: upstream.name.to_string(),
-            servers: upstream.servers.iter().map(|server| server.label.to_string()).collect(),
+            upstream: route.upstream.as_ref().map(|upstream| upstream.name.to_string()),
+            servers: servers.map(|server| server.label.to_string()).collect(),
             params: params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        })
+            effects: Effects::default(),
+        }
     }
 }
 
@@ -208,7 +223,7 @@ fn reasons(policy: &Policy, because: Because, terms: &Terms, without_key: bool) 
 fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Other> {
     let mut taken = false;
     let mut others = Vec::new();
-    for step in config.router.explain(&target.host, &target.path.text, request.method, request.headers) {
+    for step in config.router.explain(&target.head(request)) {
         let reason = match step.outcome {
             Considered::Matched if !taken => {
                 taken = true;
@@ -219,11 +234,12 @@ fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Othe
             Considered::Host => "is for another host".to_owned(),
             Considered::Path => "is for another path".to_owned(),
             Considered::Method => "is for another method".to_owned(),
-            Considered::Header(name) => format!("wants another value of {name}"),
+            Considered::Header(name) => format!("wants {name} otherwise"),
+            Considered::Query(name) => format!("wants the query parameter {name} otherwise"),
         };
         let Alternative { route, host, path } = step.alternative;
         let hosts: Vec<_> = host.iter().map(ToString::to_string).collect();
-        let paths: Vec<_> = path.iter().map(|path| path.text.to_string()).collect();
+        let paths: Vec<_> = path.iter().map(ToString::to_string).collect();
         others.push(Other { name: route.name.to_string(), conditions: conditions(route, &hosts, &paths), reason });
     }
     others
@@ -238,7 +254,7 @@ fn conditions(route: &Route, hosts: &[String], paths: &[String]) -> String {
         .filter(|(_, list)| !list.is_empty())
         .map(|(word, list)| format!("{word} {}", list.join(", ")))
         .collect();
-    let fields = route.matches.headers.iter();
-    conditions.extend(fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("(not text)"))));
+    conditions.extend(route.matches.headers.iter().map(|(name, wanted)| format!("{name}{wanted}")));
+    conditions.extend(route.matches.query.iter().map(|(name, wanted)| format!("query {name}{wanted}")));
     if conditions.is_empty() { "every request".to_owned() } else { conditions.join(" · ") }
 }

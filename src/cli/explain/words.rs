@@ -33,7 +33,12 @@ fn route(account: &Account, text: &mut String) {
         for (name, value) in &route.params {
             let _ = writeln!(text, "          {{{name}}} = {value}");
         }
-        let _ = writeln!(text, "upstream  {} ({})", route.upstream, route.servers.join(", "));
+        if let Some(upstream) = &route.upstream {
+            let _ = writeln!(text, "upstream  {upstream} ({})", route.servers.join(", "));
+        }
+        for (title, effect) in route.effects.lines() {
+            let _ = writeln!(text, "{title:<9} {effect}");
+        }
     }
     for (index, other) in account.others.iter().take(SHOWN).enumerate() {
         let title = if index == 0 { "not" } else { "" };

@@ -89,6 +89,7 @@ impl Entry {
             tls_subject: None,
             claims: None,
             clock: crate::limit::plan::Clock::Wall,
+            scheme: "http",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, ListenAddress, ProxyProtocol, sentences};
 use crate::limit::store::settings::Backend;
-use crate::route::{HostPattern, Match};
+use crate::route::{HostPattern, Match, PathMatch, Wanted};
 use crate::telemetry::logging::{self, Look};
 
 /// Limits that are spelled out; the rest are counted.
@@ -49,7 +49,7 @@ fn text(config: &Config, addresses: &[(Arc<str>, ListenAddress)], hints: &[Strin
 /// Two commands that show something at once: a limited request, and what was counted.
 fn hints(config: &Config, addresses: &[(Arc<str>, ListenAddress)]) -> Vec<String> {
     let web = addresses.iter().find(|(name, _)| serves(config, name)).map(|(name, address)| {
-        let first = config.router.routes().find(|route| route.upstream.is_some());
+        let first = config.router.routes().find(|route| !route.is_unmatched());
         let matches = first.map(|route| &route.matches);
         match address {
             ListenAddress::Tcp(_) => request(&origin(config, name, address), matches),
@@ -85,10 +85,12 @@ fn request(origin: &str, matches: Option<&Match>) -> String {
             Some(HostPattern::Wildcard(suffix)) => drop(write!(command, " -H 'Host: www{suffix}'")),
             None => {}
         }
-        for (name, value) in &matches.headers {
-            let _ = write!(command, " -H '{name}: {}'", value.to_str().unwrap_or_default());
+        for (name, wanted) in &matches.headers {
+            if let Wanted::Exactly(value) = wanted {
+                let _ = write!(command, " -H '{name}: {}'", String::from_utf8_lossy(value));
+            }
         }
-        path = matches.paths.first().map_or("/", |template| &template.text);
+        path = matches.paths.first().map_or("/", PathMatch::text);
     }
     let path = path.trim_end_matches('*');
     // Braces of a path parameter would be read by the shell and by curl.

@@ -30,7 +30,7 @@ pub(super) struct Totals {
     pub(super) requests: u64,
     /// Denied by a limit.
     pub(super) limited: u64,
-    /// Answered 400 or 405 by the proxy itself, before or instead of a limit.
+    /// Answered 400, 403 or 405 by the proxy itself, before or instead of a limit.
     pub(super) refused: u64,
     /// Admitted and held for their turn.
     pub(super) held: u64,
@@ -105,7 +105,7 @@ impl<'c> Simulation<'c> {
         let asked = placed.entry.asked(host);
         let Ok(target) = asked.target() else { return Fate::Refused };
         let found = target.find(&self.config.router, &asked);
-        if target.passes(found.route).is_err() {
+        if target.passes(self.config, &asked, &found).is_err() {
             return Fate::Refused;
         }
         let facts = target.facts(&asked, &found);

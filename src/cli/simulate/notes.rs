@@ -129,9 +129,12 @@ fn routes(report: &Report<'_>) -> Vec<String> {
     }
     for route in routes {
         let unheld = |name: &&http::HeaderName| report.findings.fields.held(name) != Held::Values;
-        if let Some(name) = route.matches.headers.iter().map(|(name, _)| name).find(unheld) {
+        let field = route.matches.headers.iter().map(|(name, _)| name).find(unheld).map(ToString::to_string);
+        let parameter = route.matches.query.first().filter(|_| report.findings.fields.hidden_queries > 0);
+        let unheld = field.or(parameter.map(|(name, _)| format!("the query parameter {name}")));
+        if let Some(name) = unheld {
             notes.push(format!(
-                "route {}: it matches by {name}, which the logs do not hold: no request takes it",
+                "route {}: it matches by {name}, which the logs do not hold: requests take it as if it were absent",
                 route.name
             ));
         }

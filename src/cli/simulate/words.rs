@@ -62,7 +62,7 @@ fn headline(simulation: &Simulation<'_>, out: &mut String) {
     let _ = writeln!(out, "\n\x1b[1m{limited} of {requests} would be refused ({share})\x1b[0m");
     if totals.refused > 0 {
         let count = text::count(totals.refused, "request");
-        let _ = writeln!(out, "{count} would be answered 400 or 405 before a limit is asked");
+        let _ = writeln!(out, "{count} would be answered 400, 403 or 405 before a limit is asked");
     }
     if totals.held > 0 {
         let longest = text::span(totals.longest_wait_us);

@@ -231,8 +231,11 @@ fn decide(
 ) -> Result<(Fate, Option<u64>), Refused> {
     let asked = request.asked();
     let target = asked.target()?;
+    if config.router.preflight(&target.head(&asked)).is_some() {
+        return Ok((Fate::Allowed { wait: Duration::ZERO }, None));
+    }
     let found = target.find(&config.router, &asked);
-    target.passes(found.route)?;
+    target.passes(config, &asked, &found)?;
     let token = Token::new(config, &asked);
     let facts = Facts { claims: &token, ..target.facts(&asked, &found) };
     let now_us = BEGIN_US.saturating_add(i64::try_from(at.as_micros()).unwrap_or(i64::MAX));

@@ -1,7 +1,10 @@
 //! Where a key belongs that stands in the wrong place.
 
 use super::limit::{LimitMatch, Shadow};
-use super::{Expectation, File, Limit, Listener, Match, Penalty, Redis, Response, Route, Sending, Store, Upstream};
+use super::{
+    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, Penalty, Redirect, Redis, Respond, Response, Rewrite,
+    Route, Sending, Store, Upstream,
+};
 
 /// A place, and the keys that exist there.
 type Home = (&'static str, &'static [&'static str]);
@@ -22,7 +25,17 @@ pub(in crate::config) fn home_of(shape: &str, key: &str) -> Option<&'static str>
             ("in `store`", Store::KNOWN),
             ("in `redis` of the store", Redis::KNOWN),
         ],
-        "Route" => &[AN_ITEM_OF_LIMITS, ("in `match`", Match::KNOWN), THE_TOP],
+        "Route" => &[
+            AN_ITEM_OF_LIMITS,
+            ("in `match`", Match::KNOWN),
+            ("in `rewrite`", Rewrite::KNOWN),
+            ("in `request_headers` or `response_headers`", FieldEdits::KNOWN),
+            ("in `cors`", Cors::KNOWN),
+            ("in `redirect`", Redirect::KNOWN),
+            ("in `respond`", Respond::KNOWN),
+            THE_TOP,
+        ],
+        "Rewrite" | "Cors" | "FieldEdits" | "Redirect" | "Respond" => &[("in the route itself", Route::KNOWN)],
         "Limit" => &[
             ("in `penalty`", Penalty::KNOWN),
             ("in `match`", LimitMatch::KNOWN),

@@ -1,9 +1,11 @@
 //! Routes, expanded.
 
+use super::extras::extras;
 use super::limit::limits;
+use super::matching::conditions;
 use super::{Lines, quoted, upstreams};
 use crate::config::Config;
-use crate::route::{EncodedPath, Route};
+use crate::route::EncodedPath;
 use crate::units::DurationText;
 
 pub(super) fn routes(out: &mut Lines, config: &Config) {
@@ -12,15 +14,22 @@ pub(super) fn routes(out: &mut Lines, config: &Config) {
     let global = routes.last().map(|route| &*route.policies).unwrap_or_default();
     out.line(0, "routes:");
     for route in &routes {
-        let Some(upstream) = &route.upstream else { continue };
+        if route.is_unmatched() {
+            continue;
+        }
         out.line(2, format_args!("- name: {}", quoted(&route.name)));
-        conditions(out, route);
-        out.pair(4, "upstream", quoted(&upstream.name));
+        conditions(out, &route.matches);
+        if let Some(upstream) = &route.upstream {
+            out.pair(4, "upstream", quoted(&upstream.name));
+        }
         if let Some(timeout) = route.timeout {
             out.pair(4, "timeout", DurationText(timeout));
         }
         if let Some(retries) = &route.retries {
             upstreams::retries(out, retries);
+        }
+        if let Some(more) = &route.extras {
+            extras(out, more);
         }
         out.pair(
             4,
@@ -33,26 +42,4 @@ pub(super) fn routes(out: &mut Lines, config: &Config) {
         limits(out, 4, route.policies.get(global.len()..).unwrap_or_default(), config);
     }
     limits(out, 0, global, config);
-}
-
-fn conditions(out: &mut Lines, route: &Route) {
-    let matches = &route.matches;
-    let any = !matches.hosts.is_empty()
-        || !matches.paths.is_empty()
-        || !matches.methods.is_empty()
-        || !matches.headers.is_empty();
-    if any {
-        out.line(4, "match:");
-    }
-    out.list(6, "host", matches.hosts.iter().map(ToString::to_string));
-    out.list(6, "path", matches.paths.iter().map(|path| path.text.to_string()));
-    out.list(6, "method", matches.methods.iter().map(ToString::to_string));
-    if !matches.headers.is_empty() {
-        out.line(6, "headers:");
-    }
-    for (name, value) in &matches.headers {
-        let secret = matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie");
-        let value = if secret { "***".into() } else { String::from_utf8_lossy(value.as_bytes()) };
-        out.pair(8, name.as_str(), quoted(&value));
-    }
 }

@@ -131,10 +131,18 @@ impl Check<'_> {
 
     pub(super) fn warn_about_unused_tokens(&mut self, file: &File, config: &Config) {
         let mut parts = config.policies.iter().flat_map(|policy| policy.asked_parts());
+        let extras = config.router.routes().filter_map(|route| route.extras.as_ref());
+        let mut templates = extras.flat_map(|extras| extras.templates());
+        let in_template = templates.any(|template| template.asks_for(|part| matches!(part, KeyPart::Jwt(_))));
         if let Some(key) = file.jwt.key()
+            && !in_template
             && !parts.any(|part| matches!(part, KeyPart::Jwt(_)))
         {
-            self.warn(key, "no limit asks for a claim, so no token is looked at", "use it: `key: jwt:sub`");
+            self.warn(
+                key,
+                "no limit asks for a claim and no field holds one, so no token is looked at",
+                "use it: `key: jwt:sub`",
+            );
         }
     }
 

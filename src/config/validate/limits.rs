@@ -14,13 +14,13 @@ use crate::config::shape::{List, OneOrMany, Setting, Spanned};
 use crate::config::values::{KeyChoice, LimitName};
 use crate::limit::key::{Key, KeyPart};
 use crate::limit::policy::{Applies, DEFAULT_MAX_WAIT, DeniedResponse, Missing, Mode, PathPattern, Policy, Share};
-use crate::route::PathTemplate;
+use crate::route::PathMatch;
 
 /// Where limits stand: at the top (no paths) or in a route.
 pub(super) struct Scope<'a> {
     /// First part of default names.
     pub(super) name: &'a str,
-    pub(super) paths: Option<&'a [PathTemplate]>,
+    pub(super) paths: Option<&'a [PathMatch]>,
     /// The longest a request may be held.
     pub(super) timeout: Duration,
 }
@@ -162,15 +162,13 @@ impl Check<'_> {
             );
             return;
         };
-        let has =
-            |path: &PathTemplate| path.param_names().any(|param| param == &**name) || (path.rest && &**name == "rest");
-        let lacking = paths.iter().find(|path| !has(path));
+        let lacking = paths.iter().find(|path| !path.has_param(name));
         let message = match lacking {
-            Some(path) => format!("the path `{}` of this route has no parameter `{name}`", path.text),
+            Some(path) => format!("the path `{}` of this route has no parameter `{name}`", path.text()),
             None if paths.is_empty() => format!("this route has no path with a parameter `{name}`"),
             None => return,
         };
-        let params: Vec<_> = paths.iter().flat_map(PathTemplate::param_names).collect();
+        let params: Vec<_> = paths.iter().flat_map(PathMatch::param_names).collect();
         let help = crate::config::shape::nearest(name, params.into_iter()).map_or_else(
             || format!("write `{{{name}}}` for a segment of the path"),
             |near| format!("did you mean `path:{near}`?"),

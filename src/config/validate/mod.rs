@@ -4,14 +4,18 @@ mod admin;
 mod balancing;
 mod costs;
 mod dynamic;
+mod extras;
+mod fields;
 mod jwt;
 mod leases;
 mod limits;
 mod listeners;
+mod matches;
 mod overrides;
 mod process;
 mod rates;
 mod redirect;
+mod rewrites;
 mod routes;
 mod schedules;
 mod secrets;
@@ -70,6 +74,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let store = check.store(file);
     let jwt = check.jwt(file);
     let upstreams = check.upstreams(file, client_ip.ipv6_prefix, &store);
+    let access = check.access(&file.access);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
     let admin = check.admin(file, &listeners);
     let trials = check.trials(file, &routed.places);
@@ -78,6 +83,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         trusted_proxies,
         trusts_unix,
         client_ip,
+        access,
         router: routed.router,
         policies: routed.policies,
         max_waits: routed.max_waits,

@@ -11,7 +11,7 @@ use crate::config::file::{self, File};
 use crate::config::frames::Span;
 use crate::config::shape::{Setting, Spanned};
 use crate::limit::policy::Policy;
-use crate::route::{EncodedPath, Match, PathTemplate, Route, Router};
+use crate::route::{EncodedPath, Match, Route, Router};
 use crate::upstream::Upstream;
 
 /// What the routes came to.
@@ -137,6 +137,7 @@ impl Check<'_> {
             timeout: None,
             retries: None,
             upstream: Some(upstream),
+            extras: None,
             policies: progress.global.clone().into(),
             encoded_path: EncodedPath::Reject,
         }));
@@ -145,14 +146,9 @@ impl Check<'_> {
     fn route(&mut self, route: &Spanned<file::Route>, upstreams: &mut Upstreams, progress: &mut Progress) {
         let name = self.route_name(route, &progress.places);
         let matches = self.matches(&route.r#match);
-        let upstream = match &route.upstream {
-            Setting::Given { value, .. } => self.resolve(value, upstreams),
-            Setting::Invalid => None,
-            Setting::Absent => {
-                self.error(route.span, "this route has no upstream", "write `upstream: NAME`, an address, or `echo`");
-                None
-            }
-        };
+        self.one_destination(route);
+        let upstream = route.upstream.spanned().and_then(|named| self.resolve(named, upstreams));
+        let extras = self.extras(route, &matches);
         let default = upstream.as_ref().map_or(RESPONSE_TIMEOUT, |upstream| upstream.response_timeout);
         let timeout = route.timeout.spanned().map(|_| self.time(&route.timeout, default));
         let scope = Scope { name: &name, paths: Some(&matches.paths), timeout: timeout.unwrap_or(default) };
@@ -165,6 +161,7 @@ impl Check<'_> {
             index,
             matches,
             upstream,
+            extras,
             policies: progress.global.iter().cloned().chain(own).collect(),
             timeout,
             retries: self.retries(&route.retries),
@@ -191,35 +188,6 @@ impl Check<'_> {
             Setting::Invalid => format!("route at {}", route.span.start),
         }
     }
-
-    fn matches(&mut self, setting: &Setting<file::Match>) -> Match {
-        let Some(given) = setting.get() else { return Match::default() };
-        let headers = given.headers.get().map(|named| named.0.as_slice()).unwrap_or_default();
-        let mut fields = Vec::new();
-        for (name, value) in headers {
-            match <http::HeaderName as crate::config::shape::Word>::parse(&name.value) {
-                Ok(field) => fields.extend(value.get().map(|value| (field, value.0.clone()))),
-                Err(problem) => self.reader.error(name.span, problem),
-            }
-            if value.is_absent() {
-                self.error(name.span, "this field has no value to compare with", "write `x-api-version: \"2\"`");
-            }
-        }
-        for method in given.method.get().into_iter().flat_map(|list| &list.0) {
-            self.warn_about_method(&method.value, method.span);
-        }
-        Match {
-            hosts: values(&given.host),
-            paths: values(&given.path),
-            methods: values(&given.method),
-            headers: fields,
-        }
-    }
-}
-
-/// The values of a list, without their places.
-fn values<T: Clone>(setting: &Setting<crate::config::shape::OneOrMany<T>>) -> Vec<T> {
-    setting.get().iter().flat_map(|list| &list.0).map(|item| item.value.clone()).collect()
 }
 
 fn default_on_store_error(file: &File) -> file::OnStoreError {
@@ -253,8 +221,9 @@ fn unmatched(progress: &Progress) -> Arc<Route> {
     Arc::new(Route {
         name: "".into(),
         index: progress.routes.len(),
-        matches: Match { paths: Vec::<PathTemplate>::new(), ..Match::default() },
+        matches: Match::default(),
         upstream: None,
+        extras: None,
         policies: progress.global.clone().into(),
         timeout: None,
         retries: None,

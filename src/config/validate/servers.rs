@@ -9,7 +9,6 @@ use crate::config::file::{self, File};
 use crate::config::shape::{OneOrMany, Setting, Short};
 use crate::config::values::RedisNode;
 use crate::limit::store::settings::{Backend, HashTags, SentinelSettings, ServerAddress, Servers};
-use crate::route::Match;
 
 impl Check<'_> {
     /// Exactly one of `url`, `sentinel` and `cluster`.
@@ -107,7 +106,7 @@ pub(super) fn tag_routes(config: &mut Config, file: &File) {
         return;
     }
     let routes: Vec<_> = config.router.routes().filter(|route| !route.name.is_empty()).collect();
-    let alone = matches!(&routes[..], [route] if takes_everything(&route.matches));
+    let alone = matches!(&routes[..], [route] if route.matches.is_everything());
     let global = config.router.routes().last().filter(|_| !alone);
     let is_global = |index| global.is_some_and(|route| route.policies.iter().any(|policy| policy.index == index));
     let mut tags = HashMap::new();
@@ -116,8 +115,4 @@ pub(super) fn tag_routes(config: &mut Config, file: &File) {
         tags.extend(own.map(|policy| (Box::from(&*policy.name), Box::from(&*route.name))));
     }
     redis.hash_tags = HashTags::Route(Arc::new(tags));
-}
-
-fn takes_everything(matches: &Match) -> bool {
-    matches.hosts.is_empty() && matches.paths.is_empty() && matches.methods.is_empty() && matches.headers.is_empty()
 }

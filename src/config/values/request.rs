@@ -38,6 +38,20 @@ impl Word for HeaderText {
     }
 }
 
+/// A value that may look like a number or a boolean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct PlainText(pub(in crate::config) String);
+
+impl Word for PlainText {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
 impl Word for Method {
     fn parse(text: &str) -> Result<Self, Problem> {
         let upper = text.to_ascii_uppercase();

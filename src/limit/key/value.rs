@@ -85,15 +85,24 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, [u8]>
 
 /// A query parameter's value, decoded as forms are.
 fn query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, [u8]>>, AmbiguousKey> {
-    let mut values = query.as_bytes().split(|&byte| byte == b'&').filter_map(|pair| {
-        let (found, value) = split_pair(pair);
-        (*form_decode(found) == *name.as_bytes()).then_some(value)
-    });
+    let mut values = parameter(query, name);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(AmbiguousKey);
     }
-    Ok(Some(form_decode(value)))
+    Ok(Some(value))
+}
+
+/// The values of a parameter in a query (without `?`), decoded as forms are: percent-encoded, `+` a space.
+pub fn parameter<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let pairs = query.as_bytes().split(|&byte| byte == b'&').filter(move |pair| is_parameter(pair, name));
+    pairs.map(|pair| form_decode(split_pair(pair).1))
+}
+
+/// Whether a pair of a query is of the parameter with this name.
+#[must_use]
+pub fn is_parameter(pair: &[u8], name: &str) -> bool {
+    *form_decode(split_pair(pair).0) == *name.as_bytes()
 }
 
 /// `name=value` at the first `=`; without one the value is empty.

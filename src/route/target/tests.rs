@@ -144,7 +144,7 @@ const PIECES: [&str; 20] = [
     "a", "b", "Z", "0", "9", "-", "_", "~", ".", "@", ":", ";", "%2F", "%5C", "%00", "%25", "%C3", "%7B", "%20", "%3F",
 ];
 
-fn random_canonical(random: &mut fastrand::Rng) -> String {
+pub(in crate::route) fn random_canonical(random: &mut fastrand::Rng) -> String {
     let mut path = String::new();
     for _ in 0..random.usize(0..5) {
         let segment: String = (0..random.usize(1..6)).map(|_| PIECES[random.usize(..PIECES.len())]).collect();
@@ -159,7 +159,7 @@ fn random_canonical(random: &mut fastrand::Rng) -> String {
 }
 
 /// Another spelling of a canonical path.
-fn respell(path: &str, random: &mut fastrand::Rng) -> String {
+pub(in crate::route) fn respell(path: &str, random: &mut fastrand::Rng) -> String {
     let mut spelled = String::new();
     for byte in path.bytes() {
         match byte {
