@@ -35,6 +35,7 @@ mod observability;
 mod oracle;
 mod override_parts;
 mod overrides_api;
+mod parsers;
 mod penalties;
 mod picture;
 mod recipes;
