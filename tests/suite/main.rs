@@ -29,6 +29,7 @@ mod keys;
 mod layering;
 mod leases;
 mod limit_metrics;
+mod must_refuse;
 mod networks;
 mod nginx;
 mod observability;

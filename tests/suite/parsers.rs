@@ -160,9 +160,9 @@ fn misread(address: SocketAddr, forwarded: &[&Forwarded]) -> Vec<String> {
     let (plain, others): (Vec<_>, Vec<_>) = forwarded.iter().copied().partition(|one| is_plain(&one));
     let joined = |some: &[&Forwarded]| some.iter().flat_map(|one| one.bytes.clone()).collect::<Vec<_>>();
     let meant = |one: &&Forwarded| one.message.as_ref().map(Message::understood);
-    let batches = plain.chunks(BATCH).filter(|batch| {
-        read_before_sentinel(address, &joined(batch)) != Ok(batch.iter().filter_map(meant).collect())
-    });
+    let batches = plain
+        .chunks(BATCH)
+        .filter(|batch| read_before_sentinel(address, &joined(batch)) != Ok(batch.iter().filter_map(meant).collect()));
     let suspects = batches.flatten().chain(&others);
     suspects.filter_map(|one| misread_alone(address, one)).collect()
 }
