@@ -166,6 +166,7 @@ impl Connection {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         inbound.open_up();
+        let gate = inbound.gate();
         let downstream = Rc::clone(&self.downstream);
         downstream.version.set(Version::HTTP_2);
         let streams = Rc::new(Streams::new());
@@ -182,7 +183,9 @@ impl Connection {
         let mut connection = pin!(connection);
         tokio::select! {
             biased;
-            ended = until(&mut connection, &self.phase, Phase::Draining) => if ended.is_some() { return },
+            ended = until(&mut connection, &self.phase, Phase::Draining) => if ended.is_some() {
+                return closing::note_flood(&gate, &downstream);
+            },
             () = streams.retired(self.clocks, &downstream) => {}
             () = streams.stalled(self.clocks.write) => return,
         }

@@ -20,6 +20,8 @@
 mod checking;
 mod chunked;
 mod clock;
+mod flood;
+mod frames;
 mod head;
 mod refusal;
 mod waiting;
@@ -39,6 +41,7 @@ use super::transport::Transport;
 use chunked::Chunked;
 pub use clock::{BodyClock, Clocks, Pace};
 use clock::{Timer, Waiting};
+use frames::FrameGuard;
 use head::HeadParser;
 pub use refusal::Refusal;
 
@@ -57,6 +60,8 @@ pub struct Gate {
     retired: AtomicBool,
     /// The connection speaks another protocol behind the current response: no head is read any more.
     switched: AtomicBool,
+    /// The client sent HTTP/2 frames without end.
+    flooded: AtomicBool,
 }
 
 impl Gate {
@@ -80,6 +85,12 @@ impl Gate {
     #[must_use]
     pub fn retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection ended because of too many HTTP/2 frames.
+    #[must_use]
+    pub fn flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 }
 
@@ -109,8 +120,11 @@ enum Stage {
     Refused(Refusal),
     /// A body turned out bad: hyper is told of an error.
     Broken(Refusal),
-    /// HTTP/2: everything passes.
-    Open,
+    /// HTTP/2: everything passes, and is counted.
+    Open(Box<FrameGuard>),
+    /// HTTP/2: too much of it passed. What still comes is thrown away for a moment (so many bytes), so
+    /// that the client can read why.
+    Flooded(usize),
     /// Idle for too long, or never used.
     Expired,
 }
@@ -180,10 +194,10 @@ impl Inbound {
         std::future::poll_fn(|cx| self.poll_opening(cx)).await
     }
 
-    /// From now on everything passes unchecked, as HTTP/2 needs it; only stalled writes are timed.
+    /// From now on everything passes unchecked, as HTTP/2 needs it; only stalled writes are timed, and
+    /// frames counted.
     pub fn open_up(&mut self) {
-        self.stage = Stage::Open;
-        self.cleared = self.pending.len();
+        self.stage = Stage::Open(Box::new(FrameGuard::new()));
     }
 
     /// Refuses whatever comes, as a listener does that does not speak the client's protocol.
@@ -244,6 +258,16 @@ impl Inbound {
         }
     }
 
+    /// Tells the frame guard of the first `len` bytes of what was to be written.
+    fn note_sent(&mut self, mut len: usize, slices: &[io::IoSlice<'_>]) {
+        let Stage::Open(guard) = &mut self.stage else { return };
+        for slice in slices {
+            let sent = len.min(slice.len());
+            guard.sent(&slice[..sent]);
+            len -= sent;
+        }
+    }
+
     /// Sees written bytes off: TLS may still hold some of them.
     fn poll_flush_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
@@ -274,10 +298,17 @@ impl Read for Inbound {
                 Stage::Broken(refusal) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
                 }
+                Stage::Flooded(_) => return this.poll_discard(cx).map(Err),
                 _ => {}
             }
             if this.advance() {
                 continue;
+            }
+            if matches!(this.stage, Stage::Open(_)) {
+                match ready!(this.poll_frames(cx, &mut cursor)) {
+                    Ok(()) if matches!(this.stage, Stage::Flooded(_)) => continue,
+                    read => return Poll::Ready(read),
+                }
             }
             let unchecked = this.unchecked();
             if unchecked == 0 {
@@ -297,6 +328,9 @@ impl Write for Inbound {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(len)) = written {
+            this.note_sent(len, &[io::IoSlice::new(bytes)]);
+        }
         this.written(cx, written)
     }
 
@@ -307,6 +341,9 @@ impl Write for Inbound {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(len)) = written {
+            this.note_sent(len, slices);
+        }
         this.written(cx, written)
     }
 
@@ -335,7 +372,7 @@ impl Write for Inbound {
     /// HTTP/1 connections are closed by [`super::connection`], after an answer to a refused head.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if matches!(this.stage, Stage::Open) {
+        if matches!(this.stage, Stage::Open(_) | Stage::Flooded(_)) {
             Pin::new(&mut this.stream).poll_shutdown(cx)
         } else {
             Poll::Ready(Ok(()))

@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-fn in_front_of(upstream: &Upstream) -> Tollgate {
+pub(super) fn in_front_of(upstream: &Upstream) -> Tollgate {
     in_front_of_url(&upstream.url(), "")
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod nginx;
+pub(crate) mod parsers;
 pub(crate) mod port;
 pub(crate) mod redis_cluster;
 pub(crate) mod redis_sentinel;

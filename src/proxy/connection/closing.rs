@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::proxy::Downstream;
-use crate::proxy::inbound::{Inbound, Refusal};
+use crate::proxy::inbound::{Gate, Inbound, Refusal};
 use crate::proxy::socket::Socket;
 
 /// How long a client may take to read the last answer and close.
@@ -73,6 +73,11 @@ fn note(refusal: Option<Refusal>, downstream: &Downstream) {
         downstream.stats.refused(refusal.kind());
         tracing::debug!(peer = %downstream.peer, reason = refusal.kind(), "request refused");
     }
+}
+
+/// Counts an HTTP/2 connection that ended because of what came on it, if that is why.
+pub(super) fn note_flood(gate: &Gate, downstream: &Downstream) {
+    note(gate.flooded().then_some(Refusal::Flood), downstream);
 }
 
 /// Our own answer to a request that never became one.

@@ -33,11 +33,16 @@ impl Inbound {
                     true
                 }
             },
-            Stage::Open => {
-                self.cleared = self.pending.len();
-                self.cleared > 0
+            Stage::Open(guard) => {
+                let len = self.pending.len();
+                if guard.received(&self.pending).is_err() {
+                    self.calm_down();
+                    return true;
+                }
+                self.cleared = len;
+                len > 0
             }
-            Stage::Refused(_) | Stage::Broken(_) | Stage::Expired => false,
+            Stage::Refused(_) | Stage::Broken(_) | Stage::Flooded(_) | Stage::Expired => false,
         }
     }
 

@@ -66,6 +66,8 @@ pub enum Refusal {
     HeadTimeout,
     /// The body stopped, or came too slowly.
     BodyTimeout,
+    /// HTTP/2 frames that bring no request on its way, without end (RFC 9113 §10.5).
+    Flood,
 }
 
 impl Refusal {
@@ -102,6 +104,7 @@ impl Refusal {
             Self::Incomplete => "incomplete_head",
             Self::HeadTimeout => "head_timeout",
             Self::BodyTimeout => "body_timeout",
+            Self::Flood => "http2_flood",
         }
     }
 

@@ -21,7 +21,7 @@ const AHEAD: usize = 16 * 1024;
 
 thread_local! {
     /// Where this worker's sockets are read to before the connection keeps what arrived.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    pub(super) static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
 impl Inbound {
@@ -67,7 +67,6 @@ impl Inbound {
         match &self.stage {
             Stage::Length(left) => *left,
             Stage::Chunked(body) => body.data_left(),
-            Stage::Open => u64::MAX,
             _ => 0,
         }
     }
@@ -158,7 +157,7 @@ impl Inbound {
                 }
                 overdue
             }
-            Stage::Refused(_) | Stage::Broken(_) | Stage::Open | Stage::Expired => false,
+            Stage::Refused(_) | Stage::Broken(_) | Stage::Open(_) | Stage::Flooded(_) | Stage::Expired => false,
         };
         if overdue { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
