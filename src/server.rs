@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{Admin, metrics::Sources};
 use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
+use crate::proxy::listener;
 use crate::signal::Signals;
 use crate::telemetry::{AccessLog, access_log};
 use crate::upstream::keeper;
@@ -287,8 +288,7 @@ impl Sockets {
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
-        let any = SocketAddr::new(DEFAULT_ADMIN.ip(), 0);
-        let echo = worker::uses_echo(config).then(|| bind_one(any, "echo upstream")).transpose()?;
+        let echo = worker::uses_echo(config).then(bind_echo).transpose()?;
         Ok(Self { listeners, admin, echo })
     }
 
@@ -316,6 +316,15 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
         }
         result => result,
     }
+}
+
+/// The echo upstream's socket, with room for as many waiting connections as a listener's.
+fn bind_echo() -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(DEFAULT_ADMIN.ip(), 0);
+    let failed =
+        |cause| StartError::Bind { address: ListenAddress::Tcp(address), what: "echo upstream".to_owned(), cause };
+    let mut sockets = listener::bind(address, 1).map_err(failed)?;
+    sockets.pop().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))
 }
 
 /// One ordinary listening socket.

@@ -167,6 +167,7 @@ impl Unsent {
             ConnectError::Certificate(_) => Rejection::Certificate,
             ConnectError::Tls(_) => Rejection::Tls,
             ConnectError::Protocol => Rejection::Protocol,
+            ConnectError::Full => Rejection::Busy,
             ConnectError::NoEcho => Rejection::NoEndpoint,
         }
     }

@@ -7,6 +7,7 @@
 
 mod connection;
 mod kept;
+mod watched;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ use hyper_util::rt::TokioIo;
 
 use super::request_body::RequestBody;
 use crate::upstream::connect::{Call, ConnectError, Wanted};
-use crate::upstream::load::Slot;
+use crate::upstream::load::{Busy, Place, Slot};
 use crate::upstream::stream::Stream;
 use crate::upstream::{Endpoint, EndpointId, Protocol};
 pub use connection::Sent;
@@ -67,6 +68,7 @@ pub struct Switched {
     /// What the upstream has sent behind its response.
     pub early: Bytes,
     _slot: Option<Slot>,
+    _place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -113,13 +115,15 @@ impl Pool {
     }
 
     async fn open(&self, call: &Call<'_>) -> Result<Lease, ConnectError> {
+        let place = call.upstream.queue.connect(call.endpoint).await.map_err(|Busy| ConnectError::Full)?;
         let stream = call.open(self.shared.echo).await?;
         let prefers = call.upstream.protocol == Protocol::Http2 || stream.agreed_on_h2();
         let connection = if prefers && call.wanted == Wanted::Any {
-            let connection = Multiplexed::open(stream).await.map_err(ConnectError::Connect)?;
+            let opening = tokio::time::timeout(call.upstream.connect_timeout, Multiplexed::open(stream, place));
+            let connection = opening.await.map_err(|_| ConnectError::Timeout)??;
             Leased::Http2(self.shared.share(call, connection))
         } else {
-            Leased::Http1(Single::open(stream).await.map_err(ConnectError::Connect)?)
+            Leased::Http1(Single::open(stream, place).await.map_err(ConnectError::Connect)?)
         };
         Ok(self.lease(connection, call, Origin::New))
     }
@@ -167,7 +171,8 @@ impl Lease {
         // The task that drives the connection hands it over as soon as it has read the head.
         let upgraded = hyper::upgrade::on(response).await.ok()?;
         let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
-        Some(Switched { stream: parts.io.into_inner(), early: parts.read_buf, _slot: self.slot })
+        let place = if let Leased::Http1(single) = self.connection { single.into_place() } else { None };
+        Some(Switched { stream: parts.io.into_inner(), early: parts.read_buf, _slot: self.slot, _place: place })
     }
 
     /// The response was read to its end: keeps the connection for the next request if it can take

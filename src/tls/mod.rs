@@ -85,6 +85,8 @@ fn server_config(terms: &Terms, names: Arc<Names>, clients: &ClientAuth) -> Resu
     };
     let mut config = builder.with_cert_resolver(names);
     config.alpn_protocols = terms.protocols.iter().map(|name| name.to_vec()).collect();
+    // All that is offered is good; auditors want one side to decide, and that is the better informed one.
+    config.ignore_client_order = true;
     if asks {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

@@ -60,7 +60,12 @@ fn late(limit: Duration) -> io::Error {
     io::Error::other(format!("no answer within {} ms", limit.as_millis()))
 }
 
-async fn check(upstream: &Upstream, endpoint: &Endpoint, check: &Check, echo: Option<SocketAddr>) -> io::Result<()> {
+async fn check(
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    check: &Check,
+    echo: Option<SocketAddr>,
+) -> io::Result<()> {
     let wanted = Call { upstream, endpoint, wanted: Wanted::Any, origin: None };
     let stream = wanted.open(echo).await.map_err(io::Error::other)?;
     match check {

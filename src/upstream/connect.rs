@@ -49,6 +49,9 @@ pub enum ConnectError {
     /// The server speaks no protocol that was asked for.
     #[error("the server does not speak the protocol that is needed")]
     Protocol,
+    /// The server has as many connections as it may have, and none was closed in time.
+    #[error("there are as many connections as there may be")]
+    Full,
     /// An endpoint that this process does not have.
     #[error("the built-in echo server is not running")]
     NoEcho,
@@ -60,7 +63,7 @@ pub struct Call<'a> {
     /// The upstream …
     pub upstream: &'a Upstream,
     /// … and which of its endpoints.
-    pub endpoint: &'a Endpoint,
+    pub endpoint: &'a Arc<Endpoint>,
     /// Which protocols it may speak.
     pub wanted: Wanted,
     /// Whose request it is for, where the server is to be told.

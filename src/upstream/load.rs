@@ -18,8 +18,8 @@ pub struct Load(AtomicUsize);
 /// Where requests wait for room, over all workers.
 #[derive(Debug)]
 pub struct Queue {
-    /// Requests that one endpoint may have at once; `None`: any number.
-    pub max_requests: Option<usize>,
+    /// How much one endpoint may have at once.
+    pub bounds: Bounds,
     /// Most requests that wait.
     pub size: usize,
     /// How long one waits.
@@ -33,6 +33,22 @@ pub struct Queue {
 pub struct Slot {
     /// Whose place it is.
     pub endpoint: Arc<Endpoint>,
+    queue: Arc<Queue>,
+}
+
+/// How much one endpoint may have at once; `None`: any number.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// Requests.
+    pub requests: Option<usize>,
+    /// Connections, idle ones too.
+    pub connections: Option<usize>,
+}
+
+/// A connection's place at an endpoint whose connections are bounded, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    endpoint: Arc<Endpoint>,
     queue: Arc<Queue>,
 }
 
@@ -67,8 +83,8 @@ impl Load {
 impl Queue {
     /// A queue that nobody waits in.
     #[must_use]
-    pub fn new(max_requests: Option<usize>, size: usize, timeout: Duration) -> Self {
-        Self { max_requests, size, timeout, waiting: AtomicUsize::new(0), room: Notify::new() }
+    pub fn new(bounds: Bounds, size: usize, timeout: Duration) -> Self {
+        Self { bounds, size, timeout, waiting: AtomicUsize::new(0), room: Notify::new() }
     }
 
     /// Requests that wait at present.
@@ -79,13 +95,27 @@ impl Queue {
 
     /// Whether an endpoint may get another request.
     pub(super) fn has_room(&self, endpoint: &Endpoint) -> bool {
-        self.max_requests.is_none_or(|most| endpoint.load.requests() < most)
+        self.bounds.requests.is_none_or(|most| endpoint.load.requests() < most)
     }
 
     /// Takes a place at an endpoint, if it still has one.
     pub(super) fn enter(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<Slot> {
-        let entered = endpoint.load.enter(self.max_requests);
+        let entered = endpoint.load.enter(self.bounds.requests);
         entered.then(|| Slot { endpoint: Arc::clone(endpoint), queue: Arc::clone(self) })
+    }
+
+    /// A place for a new connection to an endpoint: at once, or when another one closes. `None` where
+    /// connections are not bounded.
+    ///
+    /// # Errors
+    /// When too many wait already, or when it took too long.
+    pub async fn connect(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<Option<Place>, Busy> {
+        let Some(most) = self.bounds.connections else { return Ok(None) };
+        let enter = || endpoint.connections.enter(Some(most)).then(|| Place::new(endpoint, self));
+        match enter() {
+            Some(place) => Ok(Some(place)),
+            None => self.wait(enter).await.map(Some),
+        }
     }
 
     /// Asks `attempt` again whenever there may be room, first come, first served.
@@ -119,6 +149,27 @@ impl Queue {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>) -> Self {
+        Self { endpoint: Arc::clone(endpoint), queue: Arc::clone(queue) }
+    }
+
+    /// Whether somebody waits for it, perhaps on another worker.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.queue.waiting() > 0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.endpoint.connections.leave();
+        if self.is_wanted() {
+            self.queue.wake_all();
+        }
     }
 }
 

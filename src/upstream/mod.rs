@@ -145,6 +145,8 @@ pub struct Endpoint {
     pub hash: u64,
     /// Requests it has at present.
     pub load: Load,
+    /// Connections it has, where those are bounded.
+    pub connections: Load,
     /// Whether it is to be asked.
     pub health: Health,
     /// Whether it fails at present, for the log.
@@ -262,6 +264,7 @@ impl Endpoint {
             weight: server.weight,
             backup: server.backup,
             load: Load::default(),
+            connections: Load::default(),
             health: Health::default(),
             outage: Outage::default(),
         }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Retries that may be saved up.
-const MOST_SAVED: f64 = 10.0;
-/// Retries per second that need no requests to earn them: else nothing could be repeated at low traffic.
-const EARNED_BY_WAITING: f64 = 1.0;
+/// Retries that need no requests to earn them: else nothing could be repeated at low traffic.
+const RESERVE: f64 = 10.0;
+/// How many of those come back per second.
+const REGAINED: f64 = 1.0;
+/// What requests have earned is forgotten: after so many seconds all but 37 %.
+const MEMORY: f64 = 10.0;
 /// The first pause before a request is sent again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// The longest one.
@@ -45,7 +47,14 @@ pub enum RetryOn {
 pub struct Budget {
     /// Retries per request, 0 to 1.
     pub share: f64,
-    saved: Mutex<(f64, Instant)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    earned: f64,
+    reserve: f64,
+    at: Instant,
 }
 
 impl Retries {
@@ -73,26 +82,35 @@ impl Budget {
     /// A full one.
     #[must_use]
     pub fn new(share: f64) -> Self {
-        Self { share, saved: Mutex::new((MOST_SAVED, Instant::now())) }
+        Self { share, state: Mutex::new(State { earned: 0.0, reserve: RESERVE, at: Instant::now() }) }
     }
 
     /// A request was sent for the first time.
     pub fn earn(&self) {
-        let mut saved = self.saved.lock();
-        saved.0 = (saved.0 + self.share).min(MOST_SAVED);
+        let mut state = self.state.lock();
+        state.pass(Instant::now());
+        state.earned += self.share;
     }
 
     /// Whether one may be sent again; then it is counted.
     pub fn spend(&self) -> bool {
-        let mut saved = self.saved.lock();
-        let now = Instant::now();
-        let waited = now.duration_since(saved.1).as_secs_f64();
-        *saved = ((saved.0 + waited * EARNED_BY_WAITING).min(MOST_SAVED), now);
-        let enough = saved.0 >= 1.0;
+        let mut state = self.state.lock();
+        state.pass(Instant::now());
+        let source = if state.earned >= 1.0 { &mut state.earned } else { &mut state.reserve };
+        let enough = *source >= 1.0;
         if enough {
-            saved.0 -= 1.0;
+            *source -= 1.0;
         }
         enough
+    }
+}
+
+impl State {
+    fn pass(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
+        self.earned *= (-seconds / MEMORY).exp();
+        self.reserve = (self.reserve + seconds * REGAINED).min(RESERVE);
+        self.at = now;
     }
 }
 
@@ -103,10 +121,10 @@ mod tests {
     #[test]
     fn what_is_saved_up_is_spent_and_earned_again() {
         let budget = Budget::new(0.25);
-        assert_eq!((0..20).filter(|_| budget.spend()).count(), 10);
-        (0..7).for_each(|_| budget.earn());
-        assert!(budget.spend(), "seven quarters");
-        assert!(!budget.spend());
+        assert_eq!((0..20).filter(|_| budget.spend()).count(), 10, "the reserve");
+        (0..1_007).for_each(|_| budget.earn());
+        let spent = (0..1_000).filter(|_| budget.spend()).count();
+        assert!((245..=251).contains(&spent), "a quarter of the requests: {spent}");
     }
 
     #[test]

@@ -217,6 +217,25 @@ fn a_request_does_not_wait_for_ever_and_one_that_leaves_makes_room() {
 }
 
 #[test]
+fn a_server_gets_no_more_connections_than_allowed_from_all_workers() {
+    let server = held();
+    let keys = "max_connections: 2, queue: { timeout: 1m }";
+    let proxy = in_front_of(&urls(std::slice::from_ref(&server.upstream)), keys);
+    let clients: Vec<_> = (0..12).map(|_| asking(&proxy)).collect();
+    eventually("two are inside", || (server.inside() == 2).then_some(()));
+    server.let_pass(12);
+    for mut client in clients {
+        assert_eq!(client.answer_to("GET").unwrap().status, 200);
+    }
+    assert_eq!(server.inside.lock().unwrap().1, 2, "never more than two at once");
+    // Idle connections of one worker do not keep the other one out.
+    server.let_pass(20);
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+}
+
+#[test]
 fn a_websocket_keeps_its_place_until_it_ends() {
     let (told, ended) = channel();
     let told = Mutex::new(told);

@@ -129,7 +129,7 @@ fn retries_end_with_their_budget() {
     let begun = std::time::Instant::now();
     (0..60).for_each(|_| assert_eq!(client.get("/").status, 502));
     let retries = count.load(Ordering::SeqCst) - 60;
-    // Ten are saved up, and one a second comes by waiting.
+    // Ten are in reserve, and one a second comes back.
     let most = 10 + usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
     assert!((10..=most).contains(&retries), "{retries} of at most {most}");
     let counted = proxy.metrics().count("tollgate_upstream_retries_total", &[("upstream", "api")]);

@@ -131,6 +131,33 @@ fn a_websocket_carries_a_thousand_frames_each_way_and_is_told_once_at_its_end() 
 }
 
 #[test]
+fn ten_thousand_messages_come_back_and_pings_and_the_end_are_exchanged() {
+    let upstream = Upstream::answering(|peer, request| {
+        let mut socket = peer.websocket(request)?;
+        loop {
+            match socket.read() {
+                Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
+                    socket.send(message).map_err(io::Error::other)?;
+                }
+                // Pings and the closing are answered by the library.
+                Ok(_) => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    });
+    let proxy = in_front_of(&upstream);
+    let (mut socket, _) = websocket(&proxy);
+    for number in 0..10_000 {
+        socket.send(Message::text(format!("message {number}"))).unwrap();
+        assert_eq!(socket.read().unwrap(), Message::text(format!("message {number}")));
+    }
+    socket.send(Message::Ping("are you there".into())).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::Pong("are you there".into()));
+    socket.close(None).unwrap();
+    assert!(matches!(socket.read(), Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed)));
+}
+
+#[test]
 fn large_frames_pass_without_being_kept() {
     const SIZE: usize = 48 << 20;
     let (go, told) = (Arc::new(Barrier::new(2)), channel());

@@ -85,7 +85,10 @@ fn over_tls_the_server_chooses_and_many_requests_share_one_connection() {
             let _ = exchange.respond.send_response(Response::new(()), true);
         }
     });
-    let proxy = in_front_of(&upstream.url("https"), &format!(", tls: {{ ca: '{}' }}", authority.ca().display()));
+    let proxy = in_front_of(
+        &upstream.url("https"),
+        &format!(", tls: {{ ca: '{}', server_name: localhost }}", authority.ca().display()),
+    );
     gate.add_permits(1);
     assert_eq!(proxy.get("/first").status, 200);
     let clients: Vec<_> = (0..20)

@@ -95,7 +95,7 @@ impl H2Upstream {
 
     /// Its address with this scheme.
     pub(crate) fn url(&self, scheme: &str) -> String {
-        format!("{scheme}://localhost:{}", self.address.port())
+        format!("{scheme}://{}", self.address)
     }
 
     /// Connections that were opened to it so far.

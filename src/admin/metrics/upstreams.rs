@@ -54,7 +54,7 @@ impl Sources {
     fn waiting(&self, out: &mut Exposition) {
         out.family("tollgate_upstream_waiting", Kind::Gauge, "Requests that wait for a server with room.");
         for upstream in &self.config.upstreams {
-            if upstream.queue.max_requests.is_some() {
+            if upstream.queue.bounds.requests.is_some() || upstream.queue.bounds.connections.is_some() {
                 out.value(&[("upstream", &upstream.name)], upstream.queue.waiting() as u64);
             }
         }

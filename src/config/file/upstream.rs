@@ -35,7 +35,9 @@ keys! {
         max_connection_age: Duration,
         /// Requests that one server gets at once, from all workers; more wait. Default: no bound.
         max_requests: u64,
-        /// Where requests wait when every server has `max_requests`.
+        /// Connections that one server gets at once, from all workers, idle ones too. Default: no bound.
+        max_connections: u64,
+        /// Where requests wait when every server has `max_requests` or `max_connections`.
         queue: RequestQueue,
         /// When a server is not asked for a while.
         health: HealthKeys,

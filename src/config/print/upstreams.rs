@@ -10,6 +10,7 @@ use crate::units::DurationText;
 use crate::upstream::announce::Version;
 use crate::upstream::balance::Balance;
 use crate::upstream::health::{Active, Check, HealthPolicy, Passive};
+use crate::upstream::load::Bounds;
 use crate::upstream::resolve::DnsSettings;
 use crate::upstream::retry::{Retries, RetryOn};
 use crate::upstream::{Protocol, Server, Upstream};
@@ -92,8 +93,13 @@ fn balance(out: &mut Lines, upstream: &Upstream) {
 }
 
 fn bounds(out: &mut Lines, upstream: &Upstream) {
-    if let Some(most) = upstream.queue.max_requests {
-        out.pair(4, "max_requests", most);
+    let Bounds { requests, connections } = upstream.queue.bounds;
+    for (key, most) in [("max_requests", requests), ("max_connections", connections)] {
+        if let Some(most) = most {
+            out.pair(4, key, most);
+        }
+    }
+    if requests.is_some() || connections.is_some() {
         let (size, timeout) = (upstream.queue.size, DurationText(upstream.queue.timeout));
         out.line(4, format_args!("queue: {{ size: {size}, timeout: {timeout} }}"));
     }

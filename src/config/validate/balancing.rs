@@ -11,7 +11,7 @@ use crate::limit::key::Key;
 use crate::upstream::balance::Balance;
 use crate::upstream::breaker::{Breaker, BreakerSettings};
 use crate::upstream::health::{Active, Check as HealthCheck, HealthPolicy, Passive};
-use crate::upstream::load::Queue;
+use crate::upstream::load::{Bounds, Queue};
 use crate::upstream::retry::{Budget, Retries, RetryOn};
 use crate::upstream::sticky::Sticky;
 
@@ -52,14 +52,16 @@ impl Check<'_> {
     }
 
     pub(super) fn queue(&mut self, keys: &file::Upstream) -> Queue {
-        if let (true, Some(key)) = (keys.max_requests.is_absent(), keys.queue.key()) {
+        let unbounded = keys.max_requests.is_absent() && keys.max_connections.is_absent();
+        if let (true, Some(key)) = (unbounded, keys.queue.key()) {
             let help = "write `max_requests: 100` beside it, or leave it out";
-            self.error(key, "nothing waits in `queue` without `max_requests`", help);
+            self.error(key, "nothing waits in `queue` without `max_requests` or `max_connections`", help);
         }
         let given = keys.queue.get().cloned().unwrap_or_default();
-        let most = keys.max_requests.spanned().map(|_| self.number(&keys.max_requests, 1, 1..=1_000_000));
+        let mut most = |setting: &Setting<u64>| setting.spanned().map(|_| self.number(setting, 1, 1..=1_000_000));
+        let bounds = Bounds { requests: most(&keys.max_requests), connections: most(&keys.max_connections) };
         let size = self.number(&given.size, 1024, 0..=1_000_000);
-        Queue::new(most, size, self.time(&given.timeout, Duration::from_secs(1)))
+        Queue::new(bounds, size, self.time(&given.timeout, Duration::from_secs(1)))
     }
 
     pub(super) fn breaker(&mut self, keys: &file::Upstream) -> Option<Breaker> {

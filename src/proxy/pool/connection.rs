@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -12,9 +13,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::RequestBody;
+use super::watched::Watched;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::load::Place;
 use crate::upstream::stream::Stream;
 
 /// Bound of what is buffered of a response, head included, bytes.
@@ -31,6 +36,7 @@ pub(super) struct Single {
     sender: http1::SendRequest<RequestBody>,
     task: JoinHandle<()>,
     born: Instant,
+    place: Option<Place>,
 }
 
 /// A connection of HTTP/2. It ends by itself when it is dropped and its last request has been answered.
@@ -40,10 +46,12 @@ pub(super) struct Multiplexed {
     streams: Cell<usize>,
     driven: Rc<Driven>,
     born: Instant,
+    _place: Option<Place>,
 }
 
-/// What the task of a connection of HTTP/2 polls: it also knows how many streams the server allows.
-type Driven = RefCell<http2::Connection<TokioIo<Stream>, RequestBody, LocalExecutor>>;
+/// What the task of a connection of HTTP/2 polls, until it has ended: it also knows how many streams the
+/// server allows.
+type Driven = RefCell<Option<http2::Connection<TokioIo<Watched>, RequestBody, LocalExecutor>>>;
 
 /// One request's part of a connection of HTTP/2.
 #[derive(Debug)]
@@ -53,7 +61,7 @@ pub(super) struct Share {
 }
 
 impl Single {
-    pub(super) async fn open(stream: Stream) -> io::Result<Self> {
+    pub(super) async fn open(stream: Stream, place: Option<Place>) -> io::Result<Self> {
         let handshake = http1::Builder::new().writev(false).max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let task = tokio::task::spawn_local(async move {
@@ -61,7 +69,7 @@ impl Single {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, task, born: Instant::now() })
+        Ok(Self { sender, task, born: Instant::now(), place })
     }
 
     /// Where requests are sent into.
@@ -81,6 +89,16 @@ impl Single {
     pub(super) fn age(&self) -> Duration {
         self.born.elapsed()
     }
+
+    /// Whether its place is worth more to others than it is, idle, to this worker.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_wanted)
+    }
+
+    /// Its place at the endpoint, when it is none of HTTP any more.
+    pub(super) fn into_place(mut self) -> Option<Place> {
+        self.place.take()
+    }
 }
 
 impl Drop for Single {
@@ -90,17 +108,27 @@ impl Drop for Single {
 }
 
 impl Multiplexed {
-    pub(super) async fn open(stream: Stream) -> io::Result<Self> {
-        let handshake = builder().handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-        let driven = Rc::new(RefCell::new(connection));
-        tokio::task::spawn_local(drive(Rc::clone(&driven)));
-        Ok(Self { sender, streams: Cell::new(0), driven, born: Instant::now() })
+    /// Shakes hands, and waits for what the server says of itself.
+    pub(super) async fn open(stream: Stream, place: Option<Place>) -> Result<Self, ConnectError> {
+        let heard = Rc::new(Notify::new());
+        let handshake = builder().handshake(TokioIo::new(Watched::new(stream, &heard)));
+        let (sender, connection) = handshake.await.map_err(|error| ConnectError::Connect(io::Error::other(error)))?;
+        let driven = Rc::new(RefCell::new(Some(connection)));
+        tokio::task::spawn_local(drive(Rc::clone(&driven), Rc::clone(&heard)));
+        loop {
+            let more = heard.notified();
+            match allowed(&driven) {
+                None => return Err(ConnectError::Protocol),
+                Some(0) => more.await,
+                Some(_) => break,
+            }
+        }
+        Ok(Self { sender, streams: Cell::new(0), driven, born: Instant::now(), _place: place })
     }
 
     /// Whether it takes another request.
     pub(super) fn has_room(&self) -> bool {
-        let allowed = self.driven.borrow().current_max_send_streams();
+        let allowed = allowed(&self.driven).unwrap_or(0);
         !self.sender.is_closed() && self.streams.get() < allowed.min(MAX_STREAMS)
     }
 
@@ -139,6 +167,7 @@ fn builder() -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
+        .initial_max_send_streams(0)
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_header_list_size(64 * 1024)
@@ -149,11 +178,22 @@ fn builder() -> http2::Builder<LocalExecutor> {
     builder
 }
 
-/// Drives a connection of HTTP/2 to its end.
-async fn drive(connection: Rc<Driven>) {
-    if let Err(error) = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await {
+/// Drives a connection of HTTP/2 to its end, and gives back what was sent into it and not taken.
+async fn drive(connection: Rc<Driven>, heard: Rc<Notify>) {
+    let ended = poll_fn(|cx| match connection.borrow_mut().as_mut() {
+        Some(connection) => Pin::new(connection).poll(cx),
+        None => Poll::Ready(Ok(())),
+    });
+    if let Err(error) = ended.await {
         tracing::debug!(%error, "upstream connection ended");
     }
+    drop(connection.take());
+    heard.notify_waiters();
+}
+
+/// Streams that the server allows: none before it has spoken. `None` when the connection has ended.
+fn allowed(driven: &Driven) -> Option<usize> {
+    driven.borrow().as_ref().map(http2::Connection::current_max_send_streams)
 }
 
 /// Runs the streams of a connection on this worker's thread.

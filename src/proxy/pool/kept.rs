@@ -66,10 +66,10 @@ impl Kept {
         Arc::clone(&self.turn)
     }
 
-    /// Keeps a connection of HTTP/1, unless there are enough or it has served its time.
+    /// Keeps a connection of HTTP/1, unless there are enough, it has served its time, or others need its place.
     pub(super) fn push(&mut self, single: Single, keep: Keep, now: u32) {
         self.keep = keep;
-        if self.idle.len() < self.keep.most && single.age() < self.keep.age {
+        if self.idle.len() < self.keep.most && single.age() < self.keep.age && !single.is_wanted() {
             self.idle.push((single, now));
         }
     }
@@ -104,7 +104,7 @@ impl Kept {
     /// Lets go of what was idle for too long or has served its time.
     pub(super) fn tick(&mut self, now: u32) {
         let keep = self.keep;
-        self.idle.retain(|(single, since)| !is_stale(*since, now, keep) && !single.is_closed());
+        self.idle.retain(|(single, since)| !is_stale(*since, now, keep) && !single.is_closed() && !single.is_wanted());
         for (connection, busy) in &mut self.shared {
             if !connection.is_idle() {
                 *busy = now;

@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::super::breaker::Breaker;
 use super::super::health::HealthPolicy;
-use super::super::load::Queue;
+use super::super::load::{Bounds, Queue};
 use super::super::selection::{Nobody, Selection, Wish};
 use super::super::{Address, Protocol, Server, Settings, Upstream};
 use super::*;
@@ -35,7 +35,7 @@ fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
         max_idle_connections: 8,
         idle_timeout: Duration::from_secs(4),
         max_connection_age: Duration::from_hours(1),
-        queue: Queue::new(Some(3), 1, Duration::ZERO),
+        queue: Queue::new(Bounds { requests: Some(3), connections: None }, 1, Duration::ZERO),
         breaker: None::<Breaker>,
     };
     Upstream::new("web".into(), weights.iter().enumerate().map(server).collect(), settings)
