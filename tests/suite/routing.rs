@@ -156,10 +156,12 @@ fn explain_tells_which_condition_decides() {
                 - { name: b, upstream: echo, match: { headers: { x-a: { present: true } } } }\n  - { name: c, upstream: echo }\n";
     let text = told(&["explain", "GET", "http://h/u/7?debug=2"], yaml);
     assert!(
-        text.contains("path ~ /u/(?<id>[0-9]+) · query debug: 1): wants the query parameter debug otherwise"),
+        text.contains(
+            "path ~ /u/(?<id>[0-9]+) · query debug: 1): its condition on the query parameter debug does not hold"
+        ),
         "{text}"
     );
-    assert!(text.contains("(x-a present): wants x-a otherwise"), "{text}");
+    assert!(text.contains("(x-a present): its condition on x-a does not hold"), "{text}");
     let text = told(&["explain", "GET", "http://h/u/7?debug=1"], yaml);
     assert!(text.contains("{id} = 7"), "{text}");
 }
