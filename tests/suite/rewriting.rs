@@ -276,6 +276,7 @@ fn mistakes_in_rewrites_are_shown_with_their_cure() {
         ("rewrite: { host: 'a b' }", "`a b` is not a host"),
         ("rewrite: {}", "this rewrites nothing"),
         ("request_headers: { set: { x-a: '{remote_addr}' } }", "did you mean `{client_ip}`?"),
+        ("request_headers: { set: { x-a: $remote_addr } }", "did you mean `{client_ip}`?"),
         ("request_headers: { set: { x-a: '{jwt.sub}' } }", "no token can be verified"),
         ("request_headers: { set: { x-a: '{tls.subject}' } }", "no listener asks for client certificates"),
         ("request_headers: { set: { x-a: \"a\\nb\" } }", "on one line"),

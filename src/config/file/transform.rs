@@ -67,6 +67,7 @@ keys! {
         /// 301, 302, 303, 307 or 308. Default: 308.
         status: RedirectStatus,
     }
+    instead of a value: "write `{ to: \"https://example.com/{path.rest}\" }`"
 }
 
 keys! {
@@ -81,6 +82,7 @@ keys! {
         /// Its other fields, with variables.
         headers: Named<TemplateText>,
     }
+    instead of a value: "write `{ status: 200, body: ok }`"
 }
 
 keys! {
@@ -91,6 +93,7 @@ keys! {
         /// Never these; comes before `allow`.
         deny: OneOrMany<Blocks>,
     }
+    instead of a value: "write `{ deny: [198.51.100.0/24] }` or `{ allow: [private] }`"
 }
 
 keys! {
@@ -109,4 +112,5 @@ keys! {
         /// How long a browser need not ask again. Default: 10m.
         max_age: std::time::Duration,
     }
+    instead of a value: "write `{ origins: [https://app.example.com] }`"
 }

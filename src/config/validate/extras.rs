@@ -110,7 +110,7 @@ impl Check<'_> {
     }
 
     fn respond(&mut self, given: &file::Respond, key: Span, matches: &Match) -> Respond {
-        if given.status.is_absent() && given.body.is_absent() {
+        if given.status.is_absent() && given.body.is_absent() && self.is_sound() {
             self.error(key, "this answer says nothing", "give a `status`, a `body`, or both");
         }
         let status = given.status.get().map_or(StatusCode::OK, |status| status.0);
@@ -137,8 +137,11 @@ impl Check<'_> {
     pub(super) fn access(&mut self, setting: &Setting<file::Access>) -> Access {
         let Some(given) = setting.get() else { return Access::default() };
         let access = Access { allow: blocks(&given.allow), deny: blocks(&given.deny) };
-        let is_read = !matches!(given.allow, Setting::Invalid) && !matches!(given.deny, Setting::Invalid);
-        if let Some(key) = setting.key().filter(|_| is_read && given.allow.is_absent() && given.deny.is_absent()) {
+        if let Some(key) = setting.key()
+            && given.allow.is_absent()
+            && given.deny.is_absent()
+            && self.is_sound()
+        {
             self.error(key, "this lets everybody in", "write `deny: [198.51.100.0/24]` or `allow: [private]`");
         }
         access
@@ -177,6 +180,10 @@ impl Check<'_> {
 
     /// Whether a template asks for nothing that the route's requests never have.
     pub(super) fn variables(&mut self, template: &Template, span: Span, matches: &Match) {
+        if let Some((written, meant)) = template.foreign_variable() {
+            let message = format!("`{written}` is sent as it stands: variables have braces");
+            self.warn(span, message, format!("did you mean `{meant}`?"));
+        }
         for variable in template.variables() {
             let Variable::Part(part) = variable else { continue };
             self.claim(part, span);

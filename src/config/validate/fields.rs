@@ -49,7 +49,7 @@ impl Check<'_> {
             default: self.filled_fields(&given.default, side, matches),
         };
         let parts = [given.set.is_absent(), given.add.is_absent(), given.default.is_absent(), given.remove.is_absent()];
-        if let Some(key) = setting.key().filter(|_| !parts.contains(&false)) {
+        if let Some(key) = setting.key().filter(|_| !parts.contains(&false) && self.is_sound()) {
             self.error(key, "this changes nothing", "write `set: { x-name: value }`, for example");
         }
         edits
