@@ -192,13 +192,13 @@ impl Template {
     #[must_use]
     pub fn foreign_variable(&self) -> Option<(String, String)> {
         let texts = self.parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
-        let names = texts.flat_map(|text| text.split('$').skip(1)).map(|after| {
+        let mut names = texts.flat_map(|text| text.split('$').skip(1)).map(|after| {
             let end = after.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
             &after[..end]
         });
         let plain = PLAIN.iter().map(|(name, _)| (*name, *name));
         let known: Vec<_> = plain.chain(ALIASES).collect();
-        let found = names.filter_map(|name| known.iter().find(|(foreign, _)| *foreign == name)).next();
+        let found = names.find_map(|name| known.iter().find(|(foreign, _)| *foreign == name));
         found.map(|(foreign, meant)| (format!("${foreign}"), format!("{{{meant}}}")))
     }
 
