@@ -281,6 +281,7 @@ fn mistakes_in_rewrites_are_shown_with_their_cure() {
         ("request_headers: { set: { x-a: '{tls.subject}' } }", "no listener asks for client certificates"),
         ("request_headers: { set: { x-a: \"a\\nb\" } }", "on one line"),
         ("request_headers: { set: { x-a: } }", "gets no value"),
+        ("request_headers: { set: { x-a: 1, X-A: 2 } }", "`x-a` is given twice"),
         ("response_headers: {}", "this changes nothing"),
     ] {
         let yaml = format!(

@@ -99,7 +99,7 @@ fn values(out: &mut Lines, key: &str, fields: &[(http::HeaderName, FieldValue)])
 }
 
 pub(super) fn access(out: &mut Lines, indent: usize, access: &Access) {
-    if *access == Access::default() {
+    if access.is_open() {
         return;
     }
     out.line(indent, "access:");

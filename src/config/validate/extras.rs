@@ -11,6 +11,7 @@ use crate::config::frames::Span;
 use crate::config::shape::{OneOrMany, Problem, Setting, Spanned};
 use crate::config::values::{Blocks, CorsField, Origin};
 use crate::limit::key::KeyPart;
+use crate::route::access::AddressBlocks;
 use crate::route::cors::{Cors, CorsRules, OriginPattern};
 use crate::route::fixed::{Redirect, Respond};
 use crate::route::template::Variable;
@@ -38,7 +39,7 @@ impl Check<'_> {
             && extras.request_headers.is_empty()
             && extras.response_headers.is_empty()
             && extras.max_body_size.is_none()
-            && extras.access == Access::default()
+            && extras.access.is_open()
             && extras.cors.is_none();
         (!nothing).then(|| Box::new(extras))
     }
@@ -215,7 +216,7 @@ fn each<T>(setting: &Setting<OneOrMany<T>>) -> impl Iterator<Item = &T> {
     setting.get().into_iter().flat_map(|list| &list.0).map(|item| &item.value)
 }
 
-fn blocks(setting: &Setting<OneOrMany<Blocks>>) -> Vec<ipnet::IpNet> {
+fn blocks(setting: &Setting<OneOrMany<Blocks>>) -> AddressBlocks {
     each(setting).flat_map(|blocks| blocks.0.iter().copied()).collect()
 }
 

@@ -72,6 +72,9 @@ impl Check<'_> {
                 }
             };
             self.may_change(&field, name.span, side, Change::Write);
+            if fields.iter().any(|(other, _)| *other == field) {
+                self.error(name.span, format!("`{field}` is given twice"), "keep one of the two, or use `add`");
+            }
             if value.is_absent() {
                 self.error(name.span, format!("`{field}` gets no value"), "write one, or list the field in `remove`");
             }
