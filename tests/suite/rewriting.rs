@@ -308,7 +308,7 @@ routes:
   - { name: b, match: { path: /b }, upstream: echo, rewrite: { regex: { match: "^/(b)$", replace: "/$${1}c" }, host: a.example } }
   - { name: c, match: { path: "/c/*" }, redirect: { to: "https://{host}/{path.rest}", status: 302 } }
   - { name: d, match: { path: /d }, respond: { body: "{\"a\": 1}", content_type: application/json, headers: { x-h: "{method}" } } }
-  - { name: e, match: { path: /e/* }, upstream: echo, rewrite: { path: "/{path.rest}" } }
+  - { name: e, match: { path: /e/* }, upstream: echo, rewrite: { path: "/{path.rest}" }, cors: { origins: "*", headers: "*" } }
 "#;
 
 #[test]

@@ -4,7 +4,8 @@ use http::HeaderName;
 
 use crate::config::shape::{Named, OneOrMany, keys};
 use crate::config::values::{
-    AnswerStatus, Blocks, CorsField, CorsMethod, FixedPath, HeaderText, Origin, RedirectStatus, RegexPart, TemplateText,
+    AnnouncedField, AnswerStatus, Blocks, CorsField, CorsMethod, FixedPath, HeaderText, Origin, RedirectStatus,
+    RegexPart, TemplateText,
 };
 
 keys! {
@@ -103,8 +104,8 @@ keys! {
         origins: OneOrMany<Origin>,
         /// With which methods. Default: GET, HEAD and POST.
         methods: OneOrMany<CorsMethod>,
-        /// With which request fields, beside those that need no leave.
-        headers: OneOrMany<CorsField>,
+        /// With which request fields, beside those that need no leave; `*`: any.
+        headers: OneOrMany<AnnouncedField>,
         /// Which fields of answers they may read; those of limits are always among them.
         expose: OneOrMany<CorsField>,
         /// Whether cookies and the like may come along. Default: false.

@@ -9,10 +9,10 @@ use super::fields::Side;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{OneOrMany, Problem, Setting, Spanned};
-use crate::config::values::{Blocks, CorsField, Origin};
+use crate::config::values::{AnnouncedField, Blocks, Origin};
 use crate::limit::key::KeyPart;
 use crate::route::access::AddressBlocks;
-use crate::route::cors::{Cors, CorsRules, OriginPattern};
+use crate::route::cors::{Announced, Cors, CorsRules, OriginPattern};
 use crate::route::fixed::{Redirect, Respond};
 use crate::route::template::Variable;
 use crate::route::{Access, Extras, FixedAnswer, Match, Template};
@@ -172,8 +172,8 @@ impl Check<'_> {
         Some(Cors::new(CorsRules {
             origins,
             methods: if given.methods.is_absent() { default() } else { methods },
-            headers: names(&given.headers),
-            expose: names(&given.expose),
+            headers: announced(&given.headers),
+            expose: each(&given.expose).map(|field| field.0.clone()).collect(),
             credentials,
             max_age: given.max_age.or(MAX_AGE).as_secs(),
         }))
@@ -220,6 +220,7 @@ fn blocks(setting: &Setting<OneOrMany<Blocks>>) -> AddressBlocks {
     each(setting).flat_map(|blocks| blocks.0.iter().copied()).collect()
 }
 
-fn names(setting: &Setting<OneOrMany<CorsField>>) -> Vec<HeaderName> {
-    each(setting).map(|field| field.0.clone()).collect()
+fn announced(setting: &Setting<OneOrMany<AnnouncedField>>) -> Announced {
+    let named: Option<Vec<HeaderName>> = each(setting).map(|field| field.0.clone()).collect();
+    named.map_or(Announced::Any, Announced::These)
 }
