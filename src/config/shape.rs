@@ -184,6 +184,7 @@ impl Reader {
                 let message = format!("expected one value, found {}", kind(other));
                 let help = match other {
                     Value::List(_) => instead_of_a_list,
+                    Value::Null => Some("write one; where the word `null` is meant, quote it"),
                     _ => Some("quote text that begins with `{`, or move keys that belong elsewhere"),
                 };
                 self.error(node.span, Problem { message, help: help.map(str::to_owned) });

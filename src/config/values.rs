@@ -34,7 +34,7 @@ pub(super) use server::{Scheme, Server, ServerNameText};
 pub(super) use short::{InMemory, Off};
 pub(super) use status::{Status, StatusRange};
 pub(super) use time::{Alignment, DaySpan, Hour, ZoneName};
-pub(super) use transform::{CorsField, CorsMethod, FixedPath, Origin, RedirectStatus, TemplateText};
+pub(super) use transform::{AnnouncedField, CorsField, CorsMethod, FixedPath, Origin, RedirectStatus, TemplateText};
 pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
 pub(super) use upstream::{CookieName, NameServer, Nothing, RequestPath};
 pub(super) use url::{RedisNode, RedisUrl};

@@ -2,8 +2,8 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 use http::{HeaderName, Method};
 
@@ -15,7 +15,7 @@ pub struct Cors {
     /// With which methods.
     pub methods: Vec<Method>,
     /// With which fields, beside those that need no leave.
-    pub headers: Vec<HeaderName>,
+    pub headers: Announced,
     /// Which fields of answers they may read, beside those that need no leave and the limits' own.
     pub expose: Vec<HeaderName>,
     /// Whether cookies and the like come along.
@@ -24,6 +24,21 @@ pub struct Cors {
     pub max_age: u64,
     /// The lists as they are sent.
     lists: Lists,
+}
+
+/// Fields that pages may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announced {
+    /// Those that they announce.
+    Any,
+    /// These.
+    These(Vec<HeaderName>),
+}
+
+impl Default for Announced {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
 }
 
 /// The values of the fields that are the same in every answer.
@@ -99,7 +114,7 @@ pub struct CorsRules {
     /// See [`Cors::methods`].
     pub methods: Vec<Method>,
     /// See [`Cors::headers`].
-    pub headers: Vec<HeaderName>,
+    pub headers: Announced,
     /// See [`Cors::expose`].
     pub expose: Vec<HeaderName>,
     /// See [`Cors::credentials`].
@@ -114,10 +129,14 @@ impl Cors {
     pub fn new(rules: CorsRules) -> Self {
         let list = |names: Vec<&str>| HeaderValue::from_str(&names.join(", ")).ok();
         let fallback = HeaderValue::from_static(OWN);
-        let headers = rules.headers.iter().map(HeaderName::as_str).collect::<Vec<_>>();
+        let headers = match &rules.headers {
+            Announced::Any => Vec::new(),
+            Announced::These(names) => names.iter().map(HeaderName::as_str).collect(),
+        };
+        let any_header = !headers.is_empty();
         let lists = Lists {
             methods: list(rules.methods.iter().map(Method::as_str).collect()).unwrap_or(HeaderValue::from_static("")),
-            headers: list(headers).filter(|_| !rules.headers.is_empty()),
+            headers: list(headers).filter(|_| any_header),
             expose: list([OWN].into_iter().chain(rules.expose.iter().map(HeaderName::as_str)).collect())
                 .unwrap_or(fallback),
         };
@@ -137,12 +156,17 @@ impl Cors {
     }
 
     /// Writes the answer to a browser that asks beforehand; nothing for other origins.
-    pub fn write_preflight(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-        if !self.write_origin(origin, headers) {
+    pub fn write_preflight(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+        if !self.write_origin(origin_of(asked), headers) {
             return;
         }
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, self.lists.methods.clone());
-        if let Some(allowed) = &self.lists.headers {
+        let allowed = match self.headers {
+            // The word `*` would leave Authorization out, and mean nothing beside credentials.
+            Announced::Any => asked.get(ACCESS_CONTROL_REQUEST_HEADERS),
+            Announced::These(_) => self.lists.headers.as_ref(),
+        };
+        if let Some(allowed) = allowed {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed.clone());
         }
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));

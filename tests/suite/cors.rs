@@ -20,6 +20,7 @@ fn proxy(upstream: &Upstream) -> Tollgate {
     cors: { origins: ["https://app.example.com", "https://*.example.org"], headers: [content-type, x-api-version], expose: x-total, credentials: true, max_age: 1h }
     limits: [{ name: api, key: global, rate: 1/h }]
   - { name: open, match: { path: /open }, upstream: web, cors: { origins: "*" }, limits: [{ name: open, key: global, rate: 1/h }] }
+  - { name: any, match: { path: /any }, upstream: web, cors: { origins: "https://app.example.com", headers: "*", credentials: true } }
   - { name: sandboxed, match: { path: /null }, upstream: web, cors: { origins: "null" } }
   - { name: plain, match: { path: /* }, upstream: web }
 "#,
@@ -75,6 +76,16 @@ fn a_preflight_of_another_origin_learns_nothing() {
         assert_eq!(answer.list("vary"), "origin");
     }
     assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn where_pages_may_send_any_field_they_are_told_those_they_announce() {
+    let upstream = Upstream::replying(OK);
+    let proxy = proxy(&upstream);
+    let answer = ask(&proxy, "/any", APP, "POST", "authorization, x-one");
+    assert_eq!(answer.list("access-control-allow-headers"), "authorization, x-one");
+    assert_eq!(ask(&proxy, "/any", APP, "POST", "").header("access-control-allow-headers"), None);
+    assert_eq!(ask(&proxy, "/any", "https://evil.example", "POST", "x").header("access-control-allow-headers"), None);
 }
 
 #[test]
@@ -135,7 +146,7 @@ fn mistakes_in_cors_are_shown_with_their_cure() {
         ("{ origins: [https://a.example:443] }", "browsers spell it `https://a.example`"),
         ("{ methods: [GET] }", "names no origin"),
         ("{ origins: '*', methods: '*' }", "methods are named"),
-        ("{ origins: '*', headers: '*' }", "fields are named"),
+        ("{ origins: '*', expose: '*' }", "fields are named"),
         ("{ origins: '*', methods: get }", "did you mean `GET`?"),
     ] {
         let text = told(&["check"], &format!("listen: :0\nroutes:\n  - {{ name: a, upstream: echo, cors: {cors} }}\n"));

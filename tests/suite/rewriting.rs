@@ -276,10 +276,12 @@ fn mistakes_in_rewrites_are_shown_with_their_cure() {
         ("rewrite: { host: 'a b' }", "`a b` is not a host"),
         ("rewrite: {}", "this rewrites nothing"),
         ("request_headers: { set: { x-a: '{remote_addr}' } }", "did you mean `{client_ip}`?"),
+        ("request_headers: { set: { x-a: $remote_addr } }", "did you mean `{client_ip}`?"),
         ("request_headers: { set: { x-a: '{jwt.sub}' } }", "no token can be verified"),
         ("request_headers: { set: { x-a: '{tls.subject}' } }", "no listener asks for client certificates"),
         ("request_headers: { set: { x-a: \"a\\nb\" } }", "on one line"),
         ("request_headers: { set: { x-a: } }", "gets no value"),
+        ("request_headers: { set: { x-a: 1, X-A: 2 } }", "`x-a` is given twice"),
         ("response_headers: {}", "this changes nothing"),
     ] {
         let yaml = format!(
@@ -306,7 +308,7 @@ routes:
   - { name: b, match: { path: /b }, upstream: echo, rewrite: { regex: { match: "^/(b)$", replace: "/$${1}c" }, host: a.example } }
   - { name: c, match: { path: "/c/*" }, redirect: { to: "https://{host}/{path.rest}", status: 302 } }
   - { name: d, match: { path: /d }, respond: { body: "{\"a\": 1}", content_type: application/json, headers: { x-h: "{method}" } } }
-  - { name: e, match: { path: /e/* }, upstream: echo, rewrite: { path: "/{path.rest}" } }
+  - { name: e, match: { path: /e/* }, upstream: echo, rewrite: { path: "/{path.rest}" }, cors: { origins: "*", headers: "*" } }
 "#;
 
 #[test]

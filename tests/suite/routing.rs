@@ -136,7 +136,8 @@ fn a_pattern_is_matched_in_linear_time() {
 fn a_pattern_that_is_none_is_shown_with_its_place() {
     let yaml = "listen: :0\nroutes:\n  - name: a\n    upstream: echo\n    match: { path: { regex: '/v(x' } }\n  \
                 - { name: b, upstream: echo, match: { headers: { x-a: { regex: '(?=x)' }, x-b: { present: true, regex: x } } } }\n  \
-                - { name: c, upstream: echo, match: { path: { regex: 'v1/.*' }, query: { q: } } }\n";
+                - { name: c, upstream: echo, match: { path: { regex: 'v1/.*' }, query: { q: } } }\n  \
+                - { name: d, upstream: echo, match: { path: '~* ^/v[0-9]+' } }\n";
     let text = told(&["check"], yaml);
     for expected in [
         "unclosed group, at character 3",
@@ -145,6 +146,7 @@ fn a_pattern_that_is_none_is_shown_with_its_place() {
         "of `present` and `regex` one must stand below `x-b`",
         "paths begin with a slash",
         "`q` has no value to compare with",
+        "write `path: { regex: '^/v[0-9]+' }`",
     ] {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }
@@ -156,10 +158,12 @@ fn explain_tells_which_condition_decides() {
                 - { name: b, upstream: echo, match: { headers: { x-a: { present: true } } } }\n  - { name: c, upstream: echo }\n";
     let text = told(&["explain", "GET", "http://h/u/7?debug=2"], yaml);
     assert!(
-        text.contains("path ~ /u/(?<id>[0-9]+) · query debug: 1): wants the query parameter debug otherwise"),
+        text.contains(
+            "path ~ /u/(?<id>[0-9]+) · query debug: 1): its condition on the query parameter debug does not hold"
+        ),
         "{text}"
     );
-    assert!(text.contains("(x-a present): wants x-a otherwise"), "{text}");
+    assert!(text.contains("(x-a present): its condition on x-a does not hold"), "{text}");
     let text = told(&["explain", "GET", "http://h/u/7?debug=1"], yaml);
     assert!(text.contains("{id} = 7"), "{text}");
 }

@@ -234,8 +234,8 @@ fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Othe
             Considered::Host => "is for another host".to_owned(),
             Considered::Path => "is for another path".to_owned(),
             Considered::Method => "is for another method".to_owned(),
-            Considered::Header(name) => format!("wants {name} otherwise"),
-            Considered::Query(name) => format!("wants the query parameter {name} otherwise"),
+            Considered::Header(name) => format!("its condition on {name} does not hold"),
+            Considered::Query(name) => format!("its condition on the query parameter {name} does not hold"),
         };
         let Alternative { route, host, path } = step.alternative;
         let hosts: Vec<_> = host.iter().map(ToString::to_string).collect();

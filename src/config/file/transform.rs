@@ -4,7 +4,8 @@ use http::HeaderName;
 
 use crate::config::shape::{Named, OneOrMany, keys};
 use crate::config::values::{
-    AnswerStatus, Blocks, CorsField, CorsMethod, FixedPath, HeaderText, Origin, RedirectStatus, RegexPart, TemplateText,
+    AnnouncedField, AnswerStatus, Blocks, CorsField, CorsMethod, FixedPath, HeaderText, Origin, RedirectStatus,
+    RegexPart, TemplateText,
 };
 
 keys! {
@@ -67,6 +68,7 @@ keys! {
         /// 301, 302, 303, 307 or 308. Default: 308.
         status: RedirectStatus,
     }
+    instead of a value: "write `{ to: \"https://example.com/{path.rest}\" }`"
 }
 
 keys! {
@@ -81,6 +83,7 @@ keys! {
         /// Its other fields, with variables.
         headers: Named<TemplateText>,
     }
+    instead of a value: "write `{ status: 200, body: ok }`"
 }
 
 keys! {
@@ -91,6 +94,7 @@ keys! {
         /// Never these; comes before `allow`.
         deny: OneOrMany<Blocks>,
     }
+    instead of a value: "write `{ deny: [198.51.100.0/24] }` or `{ allow: [private] }`"
 }
 
 keys! {
@@ -100,8 +104,8 @@ keys! {
         origins: OneOrMany<Origin>,
         /// With which methods. Default: GET, HEAD and POST.
         methods: OneOrMany<CorsMethod>,
-        /// With which request fields, beside those that need no leave.
-        headers: OneOrMany<CorsField>,
+        /// With which request fields, beside those that need no leave; `*`: any.
+        headers: OneOrMany<AnnouncedField>,
         /// Which fields of answers they may read; those of limits are always among them.
         expose: OneOrMany<CorsField>,
         /// Whether cookies and the like may come along. Default: false.
@@ -109,4 +113,5 @@ keys! {
         /// How long a browser need not ask again. Default: 10m.
         max_age: std::time::Duration,
     }
+    instead of a value: "write `{ origins: [https://app.example.com] }`"
 }

@@ -1,6 +1,7 @@
 //! What a route does beside forwarding, expanded.
 
 use super::{Lines, quoted};
+use crate::route::cors::Announced;
 use crate::route::fields::{FieldValue, is_secret};
 use crate::route::rewrite::{HostRewrite, PathRewrite};
 use crate::route::{Access, Cors, Extras, FieldEdits, FixedAnswer, Rewrite};
@@ -99,7 +100,7 @@ fn values(out: &mut Lines, key: &str, fields: &[(http::HeaderName, FieldValue)])
 }
 
 pub(super) fn access(out: &mut Lines, indent: usize, access: &Access) {
-    if *access == Access::default() {
+    if access.is_open() {
         return;
     }
     out.line(indent, "access:");
@@ -111,7 +112,10 @@ fn cors(out: &mut Lines, cors: &Cors) {
     out.line(4, "cors:");
     out.list(6, "origins", cors.origins.iter().map(ToString::to_string));
     out.list(6, "methods", cors.methods.iter().map(ToString::to_string));
-    out.list(6, "headers", cors.headers.iter().map(ToString::to_string));
+    match &cors.headers {
+        Announced::Any => out.list(6, "headers", ["*".to_owned()]),
+        Announced::These(names) => out.list(6, "headers", names.iter().map(ToString::to_string)),
+    }
     out.list(6, "expose", cors.expose.iter().map(ToString::to_string));
     out.pair(6, "credentials", cors.credentials);
     out.pair(6, "max_age", DurationText(std::time::Duration::from_secs(cors.max_age)));

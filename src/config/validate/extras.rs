@@ -9,9 +9,10 @@ use super::fields::Side;
 use crate::config::file;
 use crate::config::frames::Span;
 use crate::config::shape::{OneOrMany, Problem, Setting, Spanned};
-use crate::config::values::{Blocks, CorsField, Origin};
+use crate::config::values::{AnnouncedField, Blocks, Origin};
 use crate::limit::key::KeyPart;
-use crate::route::cors::{Cors, CorsRules, OriginPattern};
+use crate::route::access::AddressBlocks;
+use crate::route::cors::{Announced, Cors, CorsRules, OriginPattern};
 use crate::route::fixed::{Redirect, Respond};
 use crate::route::template::Variable;
 use crate::route::{Access, Extras, FixedAnswer, Match, Template};
@@ -38,7 +39,7 @@ impl Check<'_> {
             && extras.request_headers.is_empty()
             && extras.response_headers.is_empty()
             && extras.max_body_size.is_none()
-            && extras.access == Access::default()
+            && extras.access.is_open()
             && extras.cors.is_none();
         (!nothing).then(|| Box::new(extras))
     }
@@ -110,7 +111,7 @@ impl Check<'_> {
     }
 
     fn respond(&mut self, given: &file::Respond, key: Span, matches: &Match) -> Respond {
-        if given.status.is_absent() && given.body.is_absent() {
+        if given.status.is_absent() && given.body.is_absent() && self.is_sound() {
             self.error(key, "this answer says nothing", "give a `status`, a `body`, or both");
         }
         let status = given.status.get().map_or(StatusCode::OK, |status| status.0);
@@ -137,8 +138,11 @@ impl Check<'_> {
     pub(super) fn access(&mut self, setting: &Setting<file::Access>) -> Access {
         let Some(given) = setting.get() else { return Access::default() };
         let access = Access { allow: blocks(&given.allow), deny: blocks(&given.deny) };
-        let is_read = !matches!(given.allow, Setting::Invalid) && !matches!(given.deny, Setting::Invalid);
-        if let Some(key) = setting.key().filter(|_| is_read && given.allow.is_absent() && given.deny.is_absent()) {
+        if let Some(key) = setting.key()
+            && given.allow.is_absent()
+            && given.deny.is_absent()
+            && self.is_sound()
+        {
             self.error(key, "this lets everybody in", "write `deny: [198.51.100.0/24]` or `allow: [private]`");
         }
         access
@@ -168,8 +172,8 @@ impl Check<'_> {
         Some(Cors::new(CorsRules {
             origins,
             methods: if given.methods.is_absent() { default() } else { methods },
-            headers: names(&given.headers),
-            expose: names(&given.expose),
+            headers: announced(&given.headers),
+            expose: each(&given.expose).map(|field| field.0.clone()).collect(),
             credentials,
             max_age: given.max_age.or(MAX_AGE).as_secs(),
         }))
@@ -177,6 +181,10 @@ impl Check<'_> {
 
     /// Whether a template asks for nothing that the route's requests never have.
     pub(super) fn variables(&mut self, template: &Template, span: Span, matches: &Match) {
+        if let Some((written, meant)) = template.foreign_variable() {
+            let message = format!("`{written}` is sent as it stands: variables have braces");
+            self.warn(span, message, format!("did you mean `{meant}`?"));
+        }
         for variable in template.variables() {
             let Variable::Part(part) = variable else { continue };
             self.claim(part, span);
@@ -208,10 +216,11 @@ fn each<T>(setting: &Setting<OneOrMany<T>>) -> impl Iterator<Item = &T> {
     setting.get().into_iter().flat_map(|list| &list.0).map(|item| &item.value)
 }
 
-fn blocks(setting: &Setting<OneOrMany<Blocks>>) -> Vec<ipnet::IpNet> {
+fn blocks(setting: &Setting<OneOrMany<Blocks>>) -> AddressBlocks {
     each(setting).flat_map(|blocks| blocks.0.iter().copied()).collect()
 }
 
-fn names(setting: &Setting<OneOrMany<CorsField>>) -> Vec<HeaderName> {
-    each(setting).map(|field| field.0.clone()).collect()
+fn announced(setting: &Setting<OneOrMany<AnnouncedField>>) -> Announced {
+    let named: Option<Vec<HeaderName>> = each(setting).map(|field| field.0.clone()).collect();
+    named.map_or(Announced::Any, Announced::These)
 }

@@ -49,7 +49,7 @@ impl Check<'_> {
             default: self.filled_fields(&given.default, side, matches),
         };
         let parts = [given.set.is_absent(), given.add.is_absent(), given.default.is_absent(), given.remove.is_absent()];
-        if let Some(key) = setting.key().filter(|_| !parts.contains(&false)) {
+        if let Some(key) = setting.key().filter(|_| !parts.contains(&false) && self.is_sound()) {
             self.error(key, "this changes nothing", "write `set: { x-name: value }`, for example");
         }
         edits
@@ -72,6 +72,9 @@ impl Check<'_> {
                 }
             };
             self.may_change(&field, name.span, side, Change::Write);
+            if fields.iter().any(|(other, _)| *other == field) {
+                self.error(name.span, format!("`{field}` is given twice"), "keep one of the two, or use `add`");
+            }
             if value.is_absent() {
                 self.error(name.span, format!("`{field}` gets no value"), "write one, or list the field in `remove`");
             }

@@ -81,6 +81,11 @@ impl Word for HostPattern {
 
 impl Word for PathTemplate {
     fn parse(text: &str) -> Result<Self, Problem> {
+        if text.starts_with(['~', '^']) {
+            let regex = text.trim_start_matches(['~', '*', ' ']);
+            let help = format!("write `path: {{ regex: '{regex}' }}`; it must fit the whole path");
+            return Err(Problem::new(format!("`{text}` is not a path"), help));
+        }
         if !text.starts_with('/') {
             return Err(Problem::new(format!("`{text}` is not a path"), format!("did you mean `/{text}`?")));
         }

@@ -1,7 +1,5 @@
 //! What a route changes and answers: templates, prefixes, origins, statuses of redirects.
 
-use std::str::FromStr;
-
 use http::{HeaderName, Method, StatusCode};
 use serde_json::{Value as Json, json};
 
@@ -138,19 +136,30 @@ impl Word for CorsMethod {
     }
 }
 
-/// A field that pages may send or read.
+/// A field that pages may send; `None`: any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct AnnouncedField(pub(in crate::config) Option<HeaderName>);
+
+impl Word for AnnouncedField {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text == "*" { Ok(Self(None)) } else { <HeaderName as Word>::parse(text).map(|name| Self(Some(name))) }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// A field that pages may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::config) struct CorsField(pub(in crate::config) HeaderName);
 
 impl Word for CorsField {
     fn parse(text: &str) -> Result<Self, Problem> {
         if text == "*" {
-            return Err(Problem::new(
-                "fields are named",
-                "write [authorization, content-type, x-api-key], for example",
-            ));
+            return Err(Problem::new("fields are named", "write [x-total, x-next-page], for example"));
         }
-        HeaderName::from_str(text).map(Self).or_else(|_| <HeaderName as Word>::parse(text).map(Self))
+        <HeaderName as Word>::parse(text).map(Self)
     }
 
     fn schema() -> Json {

@@ -74,8 +74,8 @@ impl<'a> Exchange<'a> {
         }
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
-        if let Some((cors, origin)) = self.finish.cors.take() {
-            cors.write_preflight(origin.as_ref(), response.headers_mut());
+        if let Some((cors, _)) = self.finish.cors.take() {
+            cors.write_preflight(headers, response.headers_mut());
         }
         response
     }
