@@ -36,11 +36,17 @@ pub(super) fn examine<'h, 'u>(head: &'h Parts, uri: &'u Uri) -> Result<Target<'h
     Ok(Target { host: host(head)?, path: path(&head.method, uri)? })
 }
 
+/// Most fields of a request, as of one over HTTP/1: a few bytes can stand for many of them (RFC 7541).
+const MAX_FIELDS: usize = 100;
+
 /// What `inbound` checks of HTTP/1 requests and neither h2 nor [`examine`] of HTTP/2 ones: two lengths,
 /// though equal, would be forwarded as two, and a query is forwarded as it was sent.
 fn examine_http2(head: &Parts, uri: &Uri) -> Result<(), Rejection<'static>> {
     if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Rejection::BadBody);
+    }
+    if head.headers.len() > MAX_FIELDS {
+        return Err(Rejection::TooManyFields);
     }
     let harmless = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
     if uri.query().is_some_and(|query| !query.bytes().all(harmless)) {

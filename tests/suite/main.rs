@@ -21,6 +21,8 @@ mod flood;
 mod forwarding;
 mod forwarding_http2;
 mod held;
+mod http2_attacks;
+mod http2_conformance;
 mod identity;
 mod in_flight;
 mod inbound;
