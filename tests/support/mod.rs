@@ -4,6 +4,7 @@ pub(crate) mod bystander;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod fault_proxy;
+pub(crate) mod fuzz;
 pub(crate) mod http2;
 pub(crate) mod key_server;
 pub(crate) mod load;
