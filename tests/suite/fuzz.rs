@@ -2,7 +2,6 @@
 //! corpus in `fuzz/corpus`; `fuzz/run` runs one, or all, for as long as you like.
 
 use std::cell::RefCell;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +36,9 @@ fn exchange(proxy: &Tollgate, input: &[u8]) -> Vec<u8> {
 /// Statuses and reasons of our own answers.
 fn outcome(received: &[u8]) -> String {
     let answers = Answer::all(received).unwrap_or_default();
-    answers.iter().map(|answer| format!("{} {};", answer.status, answer.field("proxy-status"))).collect()
+    let words: Vec<_> =
+        answers.iter().map(|answer| format!("{} {}", answer.status, answer.field("proxy-status"))).collect();
+    words.join("; ")
 }
 
 #[test]
@@ -299,7 +300,7 @@ fn log_lines() {
     // A process reads hundreds of inputs as one log.
     let simulate = |log: &[u8]| {
         std::fs::write(place.path().join("access.log"), log).expect("a file");
-        let run = Command::from(program())
+        let run = program()
             .current_dir(place.path())
             .args(["simulate", "access.log", "--format", "json"])
             .output()

@@ -234,10 +234,7 @@ fn connection() -> Vec<Case> {
     ]
 }
 
-fn requests() -> Vec<Case> {
-    let fields = |fields: &[(&str, &str)]| head(&block(fields));
-    let (method, scheme, authority, path) =
-        ((":method", "GET"), (":scheme", "http"), (":authority", "a.example"), (":path", "/"));
+fn bodies() -> Vec<Case> {
     let lengthy = |length: &str, pieces: &[&[u8]]| {
         let mut bytes = frame(
             HEADERS,
@@ -266,6 +263,11 @@ fn requests() -> Vec<Case> {
         ("9113 §8.1.1", "no DATA but a length", with(&[("content-length", "5")]), EndStream(PROTOCOL)),
         ("9113 §8.1.1", "lengths that differ", with(&[("content-length", "0"), ("content-length", "5")]), Refuse(400)),
         ("9113 §8.1.1", "a length that is no number", with(&[("content-length", "+0")]), Refuse(400)),
+    ]
+}
+
+fn fields() -> Vec<Case> {
+    vec![
         ("9113 §8.2", "a name in upper case", with(&[("X-A", "y")]), EndStream(PROTOCOL)),
         ("9113 §8.2.1", "a name with a space", with(&[("x a", "y")]), EndStream(PROTOCOL)),
         ("9113 §8.2.1", "a name with a control", with(&[("x\x01", "y")]), EndStream(PROTOCOL)),
@@ -282,6 +284,14 @@ fn requests() -> Vec<Case> {
         ("9113 §8.2.2", "upgrade", with(&[("upgrade", "websocket")]), EndStream(PROTOCOL)),
         ("9113 §8.2.2", "te other than trailers", with(&[("te", "gzip")]), EndStream(PROTOCOL)),
         ("9113 §8.2.2", "te", with(&[("te", "trailers")]), Serve),
+    ]
+}
+
+fn pseudo_fields() -> Vec<Case> {
+    let fields = |fields: &[(&str, &str)]| head(&block(fields));
+    let (method, scheme, authority, path) =
+        ((":method", "GET"), (":scheme", "http"), (":authority", "a.example"), (":path", "/"));
+    vec![
         ("9113 §8.3", "an unknown pseudo-field", with(&[(":x", "y")]), EndStream(PROTOCOL)),
         (
             "9113 §8.3",
@@ -401,7 +411,9 @@ fn is_right(must: Must, frame: &Frame) -> bool {
 /// Runs every case on a connection of its own; what went wrong.
 fn wrong<S: Read + Write>(mut connect: impl FnMut() -> Peer<S>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (section, what, bytes, must) in [framing(), streams(), connection(), requests(), compression()].concat() {
+    for (section, what, bytes, must) in
+        [framing(), streams(), connection(), bodies(), fields(), pseudo_fields(), compression()].concat()
+    {
         let mut peer = connect();
         let bytes = if bytes.is_empty() { get(1) } else { bytes };
         // The connection may have ended before all was sent.

@@ -82,7 +82,7 @@ fn ask_all(proxy: &Tollgate, numbers: impl Iterator<Item = usize>) -> Seen {
     let mut client = proxy.client();
     for number in numbers {
         let nonce = number.to_string();
-        let post = number / CLIENTS % 2 == 0;
+        let post = (number / CLIENTS).is_multiple_of(2);
         let target = format!("/{nonce}");
         let request = if post { Request::post(&target, nonce.as_bytes()) } else { Request::get(&target) };
         match client.exchange(&request) {

@@ -96,7 +96,7 @@ fn change(rng: &mut Rng, input: &mut Vec<u8>, bases: &[Vec<u8>], tokens: &[&str]
             drop(input.splice(at..at, repeated));
         }
         6 | 7 if !tokens.is_empty() => {
-            drop(input.splice(at..end.min(at + rng.usize(..=4)), tokens[rng.usize(..tokens.len())].bytes()))
+            drop(input.splice(at..end.min(at + rng.usize(..=4)), tokens[rng.usize(..tokens.len())].bytes()));
         }
         8 => {
             let other = &bases[rng.usize(..bases.len())];

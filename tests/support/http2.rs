@@ -104,7 +104,7 @@ pub(crate) fn window_update(stream: u32, more: u32) -> Vec<u8> {
 }
 
 impl Frame {
-    /// The error that RST_STREAM or GOAWAY tells.
+    /// The error that `RST_STREAM` or GOAWAY tells.
     pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
