@@ -290,3 +290,15 @@ fn a_preface_that_drips_is_closed_by_its_timeout() {
     assert!(client.read_all(&mut received), "closed");
     assert!(begun.elapsed() >= clocks.head);
 }
+
+#[test]
+fn a_client_that_measures_its_line_and_opens_its_windows_with_each_answer_is_no_flood() {
+    let proxy = proxy();
+    let mut peer = Peer::connect(proxy.web());
+    for stream in (1..5_000).step_by(2) {
+        let more = [window_update(0, 400), window_update(stream, 400), frame(PING, 0, 0, b"12345678")].concat();
+        peer.send(&[get(stream), more].concat()).expect("sent");
+        peer.until(|frame| frame.stream == stream && frame.flags & END_STREAM != 0).expect("an answer");
+    }
+    assert_eq!(floods(&proxy), 0);
+}

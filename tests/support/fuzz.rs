@@ -85,7 +85,7 @@ fn mutate(rng: &mut Rng, bases: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
 fn change(rng: &mut Rng, input: &mut Vec<u8>, bases: &[Vec<u8>], tokens: &[&str]) {
     let at = rng.usize(..=input.len());
     let end = (at + rng.usize(..=16)).min(input.len());
-    match rng.u8(..10) {
+    match rng.u8(..12) {
         0 if at < input.len() => input[at] ^= 1 << rng.u8(..8),
         1 if at < input.len() => input[at] = ODD[rng.usize(..ODD.len())],
         2 => input.insert(at, ODD[rng.usize(..ODD.len())]),
@@ -99,11 +99,19 @@ fn change(rng: &mut Rng, input: &mut Vec<u8>, bases: &[Vec<u8>], tokens: &[&str]
             drop(input.splice(at..end.min(at + rng.usize(..=4)), tokens[rng.usize(..tokens.len())].bytes()));
         }
         8 => {
+            let run = vec![ODD[rng.usize(..ODD.len())]; 1 << rng.u8(..14)];
+            drop(input.splice(at..at, run));
+        }
+        9 => {
             let other = &bases[rng.usize(..bases.len())];
             let from = rng.usize(..=other.len());
             input.truncate(at);
             input.extend_from_slice(&other[from..]);
         }
-        _ => input.truncate(at),
+        10 => input.truncate(at),
+        _ => {
+            let moved = input.split_off(at);
+            input.splice(0..0, moved);
+        }
     }
 }
