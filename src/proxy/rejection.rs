@@ -28,14 +28,14 @@ const DEADLINE_EXCEEDED: u16 = 4;
 pub enum Rejection<'a> {
     /// The target is no valid path.
     BadTarget,
+    /// More fields than a request may have.
+    TooManyFields,
     /// The path holds encoded separators, and the route refuses them.
     EncodedSeparator,
     /// Host or `:authority` is missing, malformed, or the two differ.
     BadHost,
     /// CONNECT or TRACE.
     Method,
-    /// More than 100 fields.
-    TooManyFields,
     /// `Expect` with anything but `100-continue`.
     Expectation,
     /// A key part occurs twice.
@@ -180,10 +180,10 @@ impl Rejection<'_> {
         use Blame::{Downstream, Proxy, Upstream};
         let (status, blame, label, error, detail) = match self {
             Self::BadTarget => (400, Downstream, "bad_target", "http_request_error", "The request target is not a valid path."),
+            Self::TooManyFields => (431, Downstream, "too_many_fields", "http_request_error", "The request has more than 100 fields."),
             Self::EncodedSeparator => (400, Downstream, "encoded_separator", "http_request_error", "The path holds an encoded separator (%2F, %5C, %00 or %25), which is not accepted here."),
             Self::BadHost => (400, Downstream, "bad_host", "http_request_error", "The request does not name exactly one valid host."),
             Self::Method => (405, Downstream, "method", "http_request_denied", "This method is not accepted here."),
-            Self::TooManyFields => (431, Downstream, "too_many_fields", "http_request_error", "The request has more than 100 fields."),
             Self::Expectation => (417, Downstream, "expectation", "http_request_error", "Only the expectation 100-continue is understood."),
             Self::AmbiguousKey => (400, Downstream, "ambiguous_key", "http_request_error", "A field or parameter that may occur once occurs several times."),
             Self::BadBody => (400, Downstream, "bad_body", "http_request_error", "The request body broke off or is badly framed."),

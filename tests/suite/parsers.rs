@@ -87,7 +87,7 @@ impl Bench {
 }
 
 /// Sends all cases, through a few proxies beside each other.
-fn try_all(cases: Vec<Case>) -> Vec<Outcome> {
+fn try_all(cases: &[Case]) -> Vec<Outcome> {
     let share = cases.len().div_ceil(SHARES);
     std::thread::scope(|scope| {
         let shares = cases.chunks(share).map(|share| {
@@ -192,7 +192,7 @@ fn completed(address: SocketAddr, broken: &[&Forwarded]) -> Vec<String> {
 fn what_is_forwarded_is_read_alike_by_every_parser_and_answered_once() {
     let cases = cases();
     assert!(cases.len() >= 3_500, "{} cases", cases.len());
-    let outcomes = try_all(cases);
+    let outcomes = try_all(&cases);
     for outcome in &outcomes {
         outcome.assert_answered_once();
         outcome.assert_meant();

@@ -211,6 +211,11 @@ impl<S: Read + Write> Client<S> {
         self.answer_to(&request.method)
     }
 
+    /// The stream below, of which nothing was read ahead.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
     /// The stream below.
     pub(crate) fn get_ref(&self) -> &S {
         self.stream.get_ref()

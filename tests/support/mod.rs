@@ -1,11 +1,14 @@
 //! What the tests stand on: the program under test, clients, servers, and ways to wait.
 
+pub(crate) mod bystander;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod fault_proxy;
+pub(crate) mod fuzz;
 pub(crate) mod grpc;
 pub(crate) mod h2_upstream;
+pub(crate) mod http2;
 pub(crate) mod key_server;
 pub(crate) mod load;
 pub(crate) mod metrics;

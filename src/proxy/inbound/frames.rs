@@ -2,7 +2,7 @@
 //! its way may come in bursts, but not without end (RFC 9113 §10.5).
 //!
 //! h2 bounds the memory of such floods, and some kinds of them. It answers as many PING and SETTINGS as
-//! come, and takes as many PRIORITY, WINDOW_UPDATE and unknown frames. Every frame but HEADERS and DATA
+//! come, and takes as many PRIORITY, `WINDOW_UPDATE` and unknown frames. Every frame but HEADERS and DATA
 //! spends credit here. Requests, what is sent, and time earn it.
 
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ const MOST: u32 = 2_000;
 const PER_SECOND: u64 = 200;
 /// Credit that HEADERS earn: the request is under way, and with it frames of other kinds.
 const REQUEST: u32 = 2;
-/// What RST_STREAM costs: more than its request earned, or requests that are taken back would be free.
+/// What `RST_STREAM` costs: more than its request earned, or requests that are taken back would be free.
 const RESET: u32 = 4;
 /// Bytes sent that earn one credit: a client that opens its window for less is not here to read.
 const BYTES: usize = 32;
@@ -164,7 +164,7 @@ mod tests {
         for size in [1, 2, 7, 9, 16, 17, 18, 1000, pings.len()] {
             let mut guard = began();
             // Time is not what lets the last one pass.
-            guard.earned = Instant::now() + std::time::Duration::from_secs(60);
+            guard.earned = Instant::now() + std::time::Duration::from_mins(1);
             let flooded = pings.chunks(size).filter(|bytes| guard.received(bytes) == Err(Flood)).count();
             assert!(flooded >= 1, "in pieces of {size}");
             assert_eq!(guard.credit, 0);
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn requests_and_what_is_sent_earn_what_others_spend() {
         let mut guard = began();
-        guard.earned = Instant::now() + std::time::Duration::from_secs(60);
+        guard.earned = Instant::now() + std::time::Duration::from_mins(1);
         for _ in 0..MOST {
             guard.received(&frame(6, 0, b"12345678").repeat(2)).unwrap();
             guard.received(&frame(HEADERS, 1, b"abc")).unwrap();
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn requests_that_are_taken_back_spend_more_than_they_earn() {
         let mut guard = began();
-        guard.earned = Instant::now() + std::time::Duration::from_secs(60);
+        guard.earned = Instant::now() + std::time::Duration::from_mins(1);
         let pair = [frame(HEADERS, 1, b"abc"), frame(RST_STREAM, 1, b"1234")].concat();
         assert_eq!(guard.received(&pair.repeat(usize::try_from(MOST).unwrap())), Err(Flood));
     }

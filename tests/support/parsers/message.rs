@@ -22,7 +22,8 @@ pub(crate) struct Answer {
 impl Message {
     /// What an origin that reads this request says of it.
     pub(crate) fn understood(&self) -> String {
-        let hash: String = digest(&SHA256, &self.body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = digest(&SHA256, &self.body);
+        let hash = hash.as_ref().iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
         format!("{} {} {} {} {hash}", self.method, self.target, self.host, self.body.len())
     }
 
