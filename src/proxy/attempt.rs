@@ -76,7 +76,8 @@ impl Pool {
     ) -> Result<Answer, Miss> {
         let upload = request.body().upload();
         let asked = request.extensions().get::<Protocol>().copied();
-        let mut lease = self.checkout(call).await;
+        let checkout = patience.bound(self.checkout(call)).await;
+        let mut lease = checkout.ok_or(Miss::Lost(Rejection::Deadline))?;
         // At most twice: what is not reused cannot be stale.
         loop {
             let mut taken = match lease {

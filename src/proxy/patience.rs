@@ -36,6 +36,11 @@ impl Patience {
         if limit < self.limit { Self::new(limit) } else { self }
     }
 
+    /// What comes of work that a client's deadline bounds too; `None` when that has passed.
+    pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        if self.of_client { tokio::time::timeout(self.limit, work).await.ok() } else { Some(work.await) }
+    }
+
     /// What is said when it is lost.
     pub(super) fn lost(self) -> Rejection<'static> {
         if self.of_client { Rejection::Deadline } else { Rejection::ResponseTimeout }

@@ -115,6 +115,8 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: example.com:80\nupstream: echo", "1:9", &["not an address to listen on", "127.0.0.1:8080"]),
         ("listen: :8080\nupstream: 127.0.0.1:3000", "2:11", &["has no scheme", "`http://127.0.0.1:3000`"]),
         ("listen: :8080\nupstream: h2c://a", "2:11", &["a protocol is no scheme"]),
+        ("listen: :8080\nupstream: http://127.0.0.1:8080", "2:11", &["own listener `default`", "service behind"]),
+        ("listen: 127.0.0.1:8080\nupstream: http://localhost:8080", "2:11", &["own listener `default`"]),
         ("listen: :8080\nupstream: http://a/b", "2:11", &["has a path", "http://host:port"]),
         ("listen: :8080\nupstream: echo\nworkers: none", "3:10", &["not a number of workers", "`auto`"]),
         ("listen: :8080\nupstream: echo\nclient_ip: { ipv6_prefix: 0 }", "3:27", &["0 is out of bounds", "1 to 128"]),

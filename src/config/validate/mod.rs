@@ -10,6 +10,7 @@ mod jwt;
 mod leases;
 mod limits;
 mod listeners;
+mod loops;
 mod matches;
 mod overrides;
 mod process;
@@ -102,6 +103,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         trials,
     };
     servers::tag_routes(&mut config, file);
+    check.refuse_loops(file, &config);
     check.warn_about(&config, &routed.places);
     check.warn_about_sockets(file, &config);
     check.warn_about_unused_tokens(file, &config);
