@@ -29,7 +29,8 @@ pub(super) fn parse(line: &[u8], fields: &mut Fields) -> Result<Entry, Unread> {
 }
 
 /// Labels of refusals that come before any limit is asked (`error` in our own lines).
-const BEFORE_LIMITS: [&str; 6] = ["bad_target", "bad_host", "method", "expectation", "loop", "ambiguous_key"];
+const BEFORE_LIMITS: [&str; 8] =
+    ["bad_target", "bad_host", "bad_field_name", "too_many_fields", "method", "expectation", "loop", "ambiguous_key"];
 
 fn tollgate(object: &Object<'_>, fields: &mut Fields) -> Result<Entry, Unread> {
     let error = object.text("error").unwrap_or_default();
