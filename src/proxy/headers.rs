@@ -145,7 +145,7 @@ pub fn mark_undecided(headers: &mut HeaderMap) {
 /// Removes what must not travel in trailers (RFC 9110 §6.5.1): framing, routing, authentication,
 /// what changes how the message is read, rate-limit fields.
 pub fn filter_trailers(trailers: &mut HeaderMap) {
-    let refused: Names = trailers.keys().filter(|name| !may_trail(name.as_str())).cloned().collect();
+    let refused: Names = trailers.keys().filter(|name| !is_token(name) || !may_trail(name.as_str())).cloned().collect();
     remove_all(trailers, &refused);
 }
 
@@ -262,6 +262,13 @@ fn is_rate_limit(name: &str) -> bool {
     name.starts_with("ratelimit") || name.starts_with("x-ratelimit-") || name == "retry-after"
 }
 
+/// Whether a name that came over HTTP/2 may be written into HTTP/1: `http` takes a quotation mark for part
+/// of a token, which it is not (RFC 9110 §5.6.2).
+#[must_use]
+pub fn is_token(name: &HeaderName) -> bool {
+    !name.as_str().contains('"')
+}
+
 /// Names that some servers fold into another one (`x_forwarded_for`, `x.forwarded.for`).
 fn is_alias(name: &str) -> bool {
     name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
@@ -340,6 +347,14 @@ mod tests {
         sanitise_request(&mut headers, Belief { trusted, client_field: None });
         complete_request(&mut headers, &forwarded());
         headers
+    }
+
+    #[test]
+    fn a_trailer_whose_name_is_no_token_is_dropped() {
+        let names = ["x-sum", "x\"sum"].map(|name| HeaderName::from_lowercase(name.as_bytes()).unwrap());
+        let mut trailers = names.into_iter().map(|name| (name, HeaderValue::from_static("1"))).collect();
+        filter_trailers(&mut trailers);
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
     }
 
     #[test]

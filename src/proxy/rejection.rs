@@ -30,6 +30,8 @@ pub enum Rejection<'a> {
     BadTarget,
     /// More fields than a request may have.
     TooManyFields,
+    /// A field name that is no token.
+    BadFieldName,
     /// The path holds encoded separators, and the route refuses them.
     EncodedSeparator,
     /// Host or `:authority` is missing, malformed, or the two differ.
@@ -181,6 +183,7 @@ impl Rejection<'_> {
         let (status, blame, label, error, detail) = match self {
             Self::BadTarget => (400, Downstream, "bad_target", "http_request_error", "The request target is not a valid path."),
             Self::TooManyFields => (431, Downstream, "too_many_fields", "http_request_error", "The request has more than 100 fields."),
+            Self::BadFieldName => (400, Downstream, "bad_field_name", "http_request_error", "A field name holds a byte that no name may hold."),
             Self::EncodedSeparator => (400, Downstream, "encoded_separator", "http_request_error", "The path holds an encoded separator (%2F, %5C, %00 or %25), which is not accepted here."),
             Self::BadHost => (400, Downstream, "bad_host", "http_request_error", "The request does not name exactly one valid host."),
             Self::Method => (405, Downstream, "method", "http_request_denied", "This method is not accepted here."),

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
-use super::headers::is_loop;
+use super::headers::{is_loop, is_token};
 use super::rejection::Rejection;
 use crate::route::target::{CanonicalPath, canonical_host, canonical_path};
 
@@ -47,6 +47,9 @@ fn examine_http2(head: &Parts, uri: &Uri) -> Result<(), Rejection<'static>> {
     }
     if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Rejection::BadBody);
+    }
+    if !head.headers.keys().all(is_token) {
+        return Err(Rejection::BadFieldName);
     }
     let harmless = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
     if uri.query().is_some_and(|query| !query.bytes().all(harmless)) {

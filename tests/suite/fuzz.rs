@@ -74,6 +74,31 @@ fn http1_connections() {
 }
 
 #[test]
+fn proxy_protocol_headers() {
+    let proxy = Tollgate::start(
+        "listeners: { default: { address: '127.0.0.1:0', proxy_protocol: optional } }\nworkers: 1\nupstream: echo\n\
+         trusted_proxies: private\n",
+    );
+    let tokens = [
+        "PROXY TCP4 ",
+        "PROXY TCP6 ",
+        "PROXY UNKNOWN\r\n",
+        "192.0.2.1 192.0.2.2 4711 443\r\n",
+        "2001:db8::1 ::1 1 65535\r\n",
+        "\r\n\r\n\0\r\nQUIT\n",
+        "\x21\x11\0\x0c",
+        "\x20\0\0\0",
+        "\x21\x21\0\x24",
+    ];
+    fuzz("proxy_protocol", &tokens, |input| {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let received = exchange(&proxy, &[input, request].concat());
+        assert!(Answer::all(&received).is_ok(), "not all of it is answers: {}", received.escape_ascii());
+        outcome(&received)
+    });
+}
+
+#[test]
 fn http2_frames() {
     let proxy = Tollgate::start("listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\n");
     let opening = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();

@@ -272,6 +272,7 @@ fn fields() -> Vec<Case> {
         ("9113 §8.2.1", "a name with a space", with(&[("x a", "y")]), EndStream(PROTOCOL)),
         ("9113 §8.2.1", "a name with a control", with(&[("x\x01", "y")]), EndStream(PROTOCOL)),
         ("9113 §8.2.1", "a name beyond ASCII", with(&[("x\u{e9}", "y")]), EndStream(PROTOCOL)),
+        ("9113 §8.2.1", "a quotation mark in a name", with(&[("x\"a", "y")]), Refuse(400)),
         ("9113 §8.2.1", "an empty name", with(&[("", "y")]), EndStream(PROTOCOL)),
         ("9113 §8.2.1", "a colon in a name", with(&[("x:a", "y")]), EndStream(PROTOCOL)),
         ("9113 §8.2.1", "NUL in a value", with(&[("x", "a\0b")]), EndStream(PROTOCOL)),

@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use crate::raw;
 use crate::support::client::{Client, Request};
+use crate::support::http2::{DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM, frame, literal};
 use crate::support::parsers::message::{Answer, Message, shown};
 use crate::support::parsers::mutations::{Case, cases};
 use crate::support::parsers::recorder::{Forwarded, Recorder};
@@ -201,10 +202,14 @@ fn what_is_forwarded_is_read_alike_by_every_parser_and_answered_once() {
         outcomes.iter().flat_map(|outcome| &outcome.forwarded).partition(|forwarded| forwarded.message.is_some());
     println!("{} cases, {} requests forwarded, {} broken off", outcomes.len(), whole.len(), broken.len());
     assert!(whole.len() > 1_000 && broken.len() > 20, "the cases are worth something");
+    assert_read_alike(&whole, &broken);
+}
+
+/// What was forwarded whole is read by every origin as it was meant, and what was broken off by none.
+fn assert_read_alike(whole: &[&Forwarded], broken: &[&Forwarded]) {
     let origins = Origins::start();
     std::thread::scope(|scope| {
         let judges = origins.all().map(|(name, address)| {
-            let (whole, broken) = (&whole, &broken);
             scope.spawn(move || {
                 let (misread, completed) = (misread(address, whole), completed(address, broken));
                 assert!(misread.is_empty(), "{name} misreads {} requests:\n{}", misread.len(), misread.join("\n"));
@@ -215,4 +220,65 @@ fn what_is_forwarded_is_read_alike_by_every_parser_and_answered_once() {
             judge.join().expect("every origin agrees");
         }
     });
+}
+
+/// The fields of requests over HTTP/2 with each byte there is in each place, and framing that HTTP/1 would
+/// understand.
+fn http2_fields() -> Vec<Vec<u8>> {
+    let usual = |method: &[u8], authority: &[u8], path: &[u8]| {
+        let pseudo = [literal(b":method", method), literal(b":scheme", b"http"), literal(b":authority", authority)];
+        [pseudo.concat(), literal(b":path", path)].concat()
+    };
+    let with = |name: &[u8], value: &[u8]| [usual(b"POST", b"a", b"/f"), literal(name, value)].concat();
+    let mut cases = Vec::new();
+    for byte in 0..=u8::MAX {
+        cases.extend([
+            usual(&[b'P', byte, b'T'], b"a", b"/m"),
+            usual(b"POST", &[b'a', byte, b'b'], b"/a"),
+            usual(b"POST", b"a", &[b'/', b'p', byte, b'q']),
+            usual(b"POST", b"a", &[b'/', b'?', byte, b'q']),
+            with(&[b'x', byte, b'y'], b"z"),
+            with(b"x", &[b'y', byte, b'z']),
+            with(b"content-length", &[b'3', byte]),
+            with(b"cookie", &[byte, b'a', b'=', byte]),
+        ]);
+    }
+    let smuggled = b"y\r\ntransfer-encoding: chunked\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: evil\r\n\r\n";
+    cases.extend([
+        with(b"x", smuggled),
+        with(b"x: y\r\ncontent-length", b"0"),
+        with(b"host", b"evil"),
+        with(b"transfer-encoding", b"chunked"),
+        with(b"content-length", b"0"),
+        with(b"content-length", b"38"),
+        with(b"content_length", b"0"),
+        with(b"expect", b"100-continue"),
+        usual(b"POST", b"a", b"/ HTTP/1.1\r\nhost: evil\r\n\r\n"),
+        usual(b"POST / HTTP/1.1\r\nhost: evil\r\n\r\nGET", b"a", b"/"),
+        usual(b"POST", b"a\r\nx: y", b"/"),
+    ]);
+    cases
+}
+
+#[test]
+fn what_is_forwarded_of_http2_is_read_alike_by_every_parser() {
+    let recorder = Recorder::start();
+    let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nworkers: 1\nupstream: {}\n", recorder.url()));
+    for fields in http2_fields() {
+        let mut peer = Peer::connect(proxy.web());
+        let body = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n";
+        let request = [frame(HEADERS, END_HEADERS, 1, &fields), frame(DATA, END_STREAM, 1, body)].concat();
+        peer.send(&request).expect("sent");
+        let end = |frame: &Frame| {
+            frame.kind == RST_STREAM || frame.kind == GOAWAY || (frame.stream == 1 && frame.flags & 1 != 0)
+        };
+        peer.until(end).unwrap_or_else(|error| panic!("{error}, to {}", shown(&fields)));
+    }
+    let forwarded = recorder.take();
+    let (whole, broken): (Vec<_>, Vec<_>) = forwarded.iter().partition(|forwarded| forwarded.message.is_some());
+    println!("{} requests forwarded, {} broken off", whole.len(), broken.len());
+    assert!(whole.len() > 500, "the cases are worth something");
+    let bodies = whole.iter().filter_map(|one| one.message.as_ref()).all(|message| message.body.len() == 38);
+    assert!(bodies, "every body is the one that was sent");
+    assert_read_alike(&whole, &broken);
 }

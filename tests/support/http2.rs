@@ -58,8 +58,12 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 
 /// Fields, each a literal that enters no table (RFC 7541 §6.2.2).
 pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [integer(7, text.len()), text.as_bytes().to_vec()].concat();
-    fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+    fields.iter().flat_map(|(name, value)| literal(name.as_bytes(), value.as_bytes())).collect()
+}
+
+/// One such field.
+pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&[0], &integer(7, name.len())[..], name, &integer(7, value.len()), value].concat()
 }
 
 /// A number with a prefix of so many bits, the others 0 (RFC 7541 §5.1).

@@ -29,8 +29,18 @@ pub(super) fn parse(line: &[u8], fields: &mut Fields) -> Result<Entry, Unread> {
 }
 
 /// Labels of refusals that come before any limit is asked (`error` in our own lines).
-const BEFORE_LIMITS: [&str; 7] =
-    ["bad_target", "bad_host", "method", "expectation", "loop", "ambiguous_key", "access_denied"];
+const BEFORE_LIMITS: [&str; 10] = [
+    "bad_target",
+    "bad_host",
+    "bad_field_name",
+    "too_many_fields",
+    "method",
+    "expectation",
+    "loop",
+    "ambiguous_key",
+    "access_denied",
+    "memory",
+];
 
 fn tollgate(object: &Object<'_>, fields: &mut Fields) -> Result<Entry, Unread> {
     let error = object.text("error").unwrap_or_default();

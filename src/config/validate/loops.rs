@@ -24,7 +24,8 @@ impl Check<'_> {
 }
 
 fn own_listener<'a>(upstream: &Upstream, config: &'a Config) -> Option<&'a Listener> {
-    let is_asked = |listener: &&Listener| upstream.servers.iter().any(|server| is_at(&server.address, &listener.address));
+    let is_asked =
+        |listener: &&Listener| upstream.servers.iter().any(|server| is_at(&server.address, &listener.address));
     config.listeners.iter().find(is_asked)
 }
 
