@@ -15,11 +15,11 @@ use crate::upstream::{Endpoint, Upstream};
 /// Where this request would rather go.
 pub(super) fn wish(route: &Route, facts: &Facts<'_>) -> Result<Wish, Rejection<'static>> {
     let Some(upstream) = &route.upstream else { return Ok(Wish::default()) };
-    let hash = match &upstream.balance {
+    let hash = match &upstream.settings.balance {
         Balance::Hash(key) => value(key, facts)?,
         Balance::RoundRobin | Balance::LeastRequests | Balance::Random => None,
     };
-    Ok(Wish { hash, stays_with: upstream.sticky.as_ref().and_then(|sticky| token(sticky, facts)) })
+    Ok(Wish { hash, stays_with: upstream.settings.sticky.as_ref().and_then(|sticky| token(sticky, facts)) })
 }
 
 fn value(key: &Key, facts: &Facts<'_>) -> Result<Option<u64>, Rejection<'static>> {
@@ -46,6 +46,6 @@ pub(super) fn cookie(
     endpoint: Option<&Endpoint>,
     scheme: &str,
 ) -> Option<HeaderValue> {
-    let (sticky, endpoint) = (upstream.sticky.as_ref()?, endpoint?);
+    let (sticky, endpoint) = (upstream.settings.sticky.as_ref()?, endpoint?);
     if wish.stays_with == Some(sticky.token(endpoint)) { None } else { sticky.set_cookie(endpoint, scheme) }
 }

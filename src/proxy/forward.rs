@@ -53,7 +53,9 @@ impl Proxy {
         request: Request<RequestBody>,
         record: &mut Record,
     ) -> Result<Answer, Rejection<'static>> {
-        let Some(breaker) = &journey.upstream.breaker else { return self.travel(journey, request, record).await };
+        let Some(breaker) = &journey.upstream.settings.breaker else {
+            return self.travel(journey, request, record).await;
+        };
         let passed = breaker.pass().map_err(Rejection::BreakerOpen)?;
         let answer = self.travel(journey, request, record).await;
         judge(journey.upstream, passed, &answer);
@@ -122,7 +124,7 @@ impl Proxy {
                 let status = answer.response.status();
                 endpoint.outage.answered(&upstream.name, &server.label);
                 self.stats.upstream(server.index, Some(status));
-                if upstream.health.is_failure(status) {
+                if upstream.settings.health.is_failure(status) {
                     upstream.suspect(endpoint);
                 }
             }

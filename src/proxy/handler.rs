@@ -234,7 +234,7 @@ impl Proxy {
             wish: exchange.wish,
             patience: exchange.patience(route, upstream, &head.headers),
             retries: route.retries.as_deref(),
-            origin: upstream.proxy_protocol.and_then(|_| exchange.origin()),
+            origin: upstream.settings.proxy_protocol.and_then(|_| exchange.origin()),
         };
         if let Some(changes) = changes {
             changes.apply(&mut head);

@@ -106,7 +106,7 @@ impl Pool {
         }
         // One connection serves many: who comes while it is being opened waits for it.
         let turn = self.shared.turn(call.endpoint.id);
-        let turn = tokio::time::timeout(call.upstream.connect_timeout, turn.lock_owned());
+        let turn = tokio::time::timeout(call.upstream.settings.connect_timeout, turn.lock_owned());
         let _turn = turn.await.map_err(|_| ConnectError::Timeout)?;
         match self.shared.take(call) {
             Some(connection) => Ok(self.lease(connection, call, Origin::New)),
@@ -115,11 +115,12 @@ impl Pool {
     }
 
     async fn open(&self, call: &Call<'_>) -> Result<Lease, ConnectError> {
-        let place = call.upstream.queue.connect(call.endpoint).await.map_err(|Busy| ConnectError::Full)?;
+        let place = call.upstream.settings.queue.connect(call.endpoint).await.map_err(|Busy| ConnectError::Full)?;
         let stream = call.open(self.shared.echo).await?;
-        let prefers = call.upstream.protocol == Protocol::Http2 || stream.agreed_on_h2();
+        let prefers = call.upstream.settings.protocol == Protocol::Http2 || stream.agreed_on_h2();
         let connection = if prefers && call.wanted == Wanted::Any {
-            let opening = tokio::time::timeout(call.upstream.connect_timeout, Multiplexed::open(stream, place));
+            let opening =
+                tokio::time::timeout(call.upstream.settings.connect_timeout, Multiplexed::open(stream, place));
             let connection = opening.await.map_err(|_| ConnectError::Timeout)??;
             Leased::Http2(self.shared.share(call, connection))
         } else {
@@ -208,7 +209,7 @@ impl Shared {
     fn share(self: &Rc<Self>, call: &Call<'_>, connection: Multiplexed) -> Share {
         let connection = Rc::new(connection);
         let share = Share::of(&connection);
-        if call.upstream.proxy_protocol.is_none() {
+        if call.upstream.settings.proxy_protocol.is_none() {
             let mut kept = self.kept.borrow_mut();
             kept.entry(call.endpoint.id).or_default().add(connection, Keep::of(call), self.now.get());
             self.sweep();
@@ -218,10 +219,10 @@ impl Shared {
 
     /// Whether the next connection will probably be one of HTTP/2 that others can use.
     fn expects_http2(&self, call: &Call<'_>) -> bool {
-        if call.wanted == Wanted::Http1 || call.upstream.proxy_protocol.is_some() {
+        if call.wanted == Wanted::Http1 || call.upstream.settings.proxy_protocol.is_some() {
             return false;
         }
-        match call.upstream.protocol {
+        match call.upstream.settings.protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => {

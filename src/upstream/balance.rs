@@ -45,7 +45,7 @@ impl Upstream {
         hash: Option<u64>,
         turns: &AtomicUsize,
     ) -> Option<&'a Arc<Endpoint>> {
-        match (candidates, &self.balance, hash) {
+        match (candidates, &self.settings.balance, hash) {
             ([], ..) => None,
             ([only], ..) => Some(only),
             (_, Balance::Hash(_), Some(value)) => highest(candidates, value),
@@ -58,7 +58,7 @@ impl Upstream {
     /// The next one; where weights differ, so that each is met as evenly as they allow.
     fn in_turn<'a>(&self, candidates: &[&'a Arc<Endpoint>], turns: &AtomicUsize) -> Option<&'a Arc<Endpoint>> {
         let turn = turns.fetch_add(1, Ordering::Relaxed);
-        let slow_start = self.health.slow_start;
+        let slow_start = self.settings.health.slow_start;
         let mut weights = candidates.iter().map(|endpoint| weight(endpoint, slow_start));
         let first = weights.next();
         if weights.all(|weight| Some(weight) == first) {
@@ -69,7 +69,7 @@ impl Upstream {
 
     /// The endpoint at this point of a line on which each has a piece as long as its weight.
     fn at<'a>(&self, candidates: &[&'a Arc<Endpoint>], point: u64) -> Option<&'a Arc<Endpoint>> {
-        let weight = |endpoint: &Endpoint| weight(endpoint, self.health.slow_start);
+        let weight = |endpoint: &Endpoint| weight(endpoint, self.settings.health.slow_start);
         let total: u64 = candidates.iter().map(|endpoint| weight(endpoint)).sum();
         let mut left = (u128::from(point) * u128::from(total)) >> 64;
         candidates.iter().copied().find(|endpoint| {
@@ -86,7 +86,7 @@ impl Upstream {
         let (one, other) = (candidates.get(first)?, candidates.get(second)?);
         // Compared as fractions, requests by weight, without dividing.
         let busy = |endpoint: &Endpoint, rival: &Endpoint| {
-            (endpoint.load.requests() as u64 + 1).saturating_mul(weight(rival, self.health.slow_start))
+            (endpoint.load.requests() as u64 + 1).saturating_mul(weight(rival, self.settings.health.slow_start))
         };
         Some(if busy(one, other) <= busy(other, one) { one } else { other })
     }

@@ -49,7 +49,7 @@ async fn one(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, policy: Active, e
             tracing::warn!(upstream = name, server, %address, %error, "upstream server found unhealthy");
         }
         (Some(Change::Up), Ok(())) => {
-            upstream.queue.wake_all();
+            upstream.settings.queue.wake_all();
             tracing::info!(upstream = name, server, %address, "upstream server found healthy");
         }
         _ => {}
@@ -72,7 +72,7 @@ async fn check(
         Check::Tcp => Ok(()),
         Check::Http { path, host, statuses } => {
             let request = get(endpoint, path, host.as_deref())?;
-            let status = send(stream, upstream.protocol, request).await?.status();
+            let status = send(stream, upstream.settings.protocol, request).await?.status();
             let well = statuses.iter().any(|range| range.contains(&status.as_u16()));
             if well { Ok(()) } else { Err(io::Error::other(format!("it answered {}", status.as_u16()))) }
         }

@@ -79,7 +79,7 @@ impl Call<'_> {
         let Self { upstream, endpoint, wanted, origin } = *self;
         let connecting = async {
             let mut stream = dial(&endpoint.address, echo).await?;
-            if let Some(version) = upstream.proxy_protocol {
+            if let Some(version) = upstream.settings.proxy_protocol {
                 stream.write_all(&version.header(origin)).await.map_err(ConnectError::Connect)?;
             }
             match (&endpoint.server.security, stream) {
@@ -87,7 +87,7 @@ impl Call<'_> {
                 (_, stream) => Ok(stream),
             }
         };
-        tokio::time::timeout(upstream.connect_timeout, connecting).await.map_err(|_| ConnectError::Timeout)?
+        tokio::time::timeout(upstream.settings.connect_timeout, connecting).await.map_err(|_| ConnectError::Timeout)?
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Upstream, check, resolve};
 /// Whether there is anything to do.
 #[must_use]
 pub fn is_needed(upstreams: &[Arc<Upstream>]) -> bool {
-    upstreams.iter().any(|upstream| upstream.health.active.is_some() || has_names(upstream))
+    upstreams.iter().any(|upstream| upstream.settings.health.active.is_some() || has_names(upstream))
 }
 
 /// Does it until dropped, on the current `LocalRuntime`.
@@ -31,7 +31,7 @@ pub async fn keep(upstreams: &[Arc<Upstream>], dns: &DnsSettings, echo: Option<S
         }
     }
     for upstream in upstreams {
-        if let Some(policy) = &upstream.health.active {
+        if let Some(policy) = &upstream.settings.health.active {
             tasks.spawn_local(check::keep(Arc::clone(upstream), policy.clone(), echo));
         }
     }

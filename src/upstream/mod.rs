@@ -44,6 +44,19 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its servers as the configuration names them, at least one.
     pub servers: Vec<Arc<Server>>,
+    /// How it is asked.
+    pub settings: Settings,
+    /// What its servers come to at present.
+    endpoints: ArcSwap<Endpoints>,
+    /// Round-robin position, shared by all workers.
+    next: AtomicUsize,
+    /// That of requests which have been elsewhere before: they do not disturb the turns of the others.
+    next_again: AtomicUsize,
+}
+
+/// How an upstream is asked.
+#[derive(Debug)]
+pub struct Settings {
     /// How requests are spread over them.
     pub balance: Balance,
     /// Keeps clients with the endpoint they went to first.
@@ -69,43 +82,6 @@ pub struct Upstream {
     /// Where requests wait for a server that has room.
     pub queue: Arc<Queue>,
     /// Turns requests away while too many fail.
-    pub breaker: Option<Breaker>,
-    /// What its servers come to at present.
-    endpoints: ArcSwap<Endpoints>,
-    /// Round-robin position, shared by all workers.
-    next: AtomicUsize,
-    /// That of requests which have been elsewhere before: they do not disturb the turns of the others.
-    next_again: AtomicUsize,
-}
-
-/// What an upstream is made of besides its servers.
-#[derive(Debug)]
-pub struct Settings {
-    /// How requests are spread over its servers.
-    pub balance: Balance,
-    /// See [`Upstream::sticky`].
-    pub sticky: Option<Sticky>,
-    /// When a server is not asked for a while.
-    pub health: HealthPolicy,
-    /// What is spoken with them.
-    pub protocol: Protocol,
-    /// TLS towards them.
-    pub tls: Option<ServerTls>,
-    /// See [`Upstream::proxy_protocol`].
-    pub proxy_protocol: Option<announce::Version>,
-    /// See [`Upstream::connect_timeout`].
-    pub connect_timeout: Duration,
-    /// See [`Upstream::response_timeout`].
-    pub response_timeout: Duration,
-    /// See [`Upstream::max_idle_connections`].
-    pub max_idle_connections: usize,
-    /// See [`Upstream::idle_timeout`].
-    pub idle_timeout: Duration,
-    /// See [`Upstream::max_connection_age`].
-    pub max_connection_age: Duration,
-    /// See [`Upstream::queue`].
-    pub queue: Queue,
-    /// See [`Upstream::breaker`].
     pub breaker: Option<Breaker>,
 }
 
@@ -206,19 +182,7 @@ impl Upstream {
             name,
             endpoints: ArcSwap::from_pointee(endpoints.collect()),
             servers,
-            balance: settings.balance,
-            sticky: settings.sticky,
-            health: settings.health,
-            protocol: settings.protocol,
-            tls: settings.tls,
-            proxy_protocol: settings.proxy_protocol,
-            connect_timeout: settings.connect_timeout,
-            response_timeout: settings.response_timeout,
-            max_idle_connections: settings.max_idle_connections,
-            idle_timeout: settings.idle_timeout,
-            max_connection_age: settings.max_connection_age,
-            queue: Arc::new(settings.queue),
-            breaker: settings.breaker,
+            settings,
             next: AtomicUsize::new(0),
             next_again: AtomicUsize::new(0),
         }
@@ -231,7 +195,7 @@ impl Upstream {
 
     /// An endpoint failed: one failure too many, and it is left alone for a while.
     pub fn suspect(&self, endpoint: &Endpoint) {
-        let Some(passive) = &self.health.passive else { return };
+        let Some(passive) = &self.settings.health.passive else { return };
         let endpoints = self.endpoints();
         let may_eject = || {
             let ejected = endpoints.iter().filter(|other| other.health.is_ejected()).count();
@@ -247,7 +211,7 @@ impl Upstream {
     /// they are among these.
     pub fn set_endpoints(&self, endpoints: Endpoints) {
         self.endpoints.store(Arc::new(endpoints));
-        self.queue.wake_all();
+        self.settings.queue.wake_all();
     }
 }
 

@@ -60,7 +60,7 @@ impl<'a> Selection<'a> {
             Look::Found(slot) => slot,
             Look::NobodyLeft => return Err(Nobody::Left),
             Look::Full => {
-                let waited = self.upstream.queue.wait(|| match self.look() {
+                let waited = self.upstream.settings.queue.wait(|| match self.look() {
                     Look::Found(slot) => Some(Ok(slot)),
                     Look::NobodyLeft => Some(Err(Nobody::Left)),
                     Look::Full => None,
@@ -107,16 +107,16 @@ impl<'a> Selection<'a> {
 
     /// The endpoint that the client went to before, if it is well and has room.
     fn same_as_before<'e>(&self, mut endpoints: impl Iterator<Item = &'e Arc<Endpoint>>) -> Option<Slot> {
-        let (before, sticky) = (self.wish.stays_with?, self.upstream.sticky.as_ref()?);
+        let (before, sticky) = (self.wish.stays_with?, self.upstream.settings.sticky.as_ref()?);
         let endpoint = endpoints.find(|endpoint| sticky.token(endpoint) == before && endpoint.health.is_well())?;
-        self.upstream.queue.enter(endpoint)
+        self.upstream.settings.queue.enter(endpoint)
     }
 
     fn enter_one_of(&self, mut group: Group<'_>) -> Look {
         if group.is_empty() {
             return Look::NobodyLeft;
         }
-        let queue = &self.upstream.queue;
+        let queue = &self.upstream.settings.queue;
         group.retain(|endpoint| queue.has_room(endpoint));
         // Another worker may take the last place meanwhile.
         let turns = if self.tried.is_empty() { &self.upstream.next } else { &self.upstream.next_again };

@@ -129,10 +129,15 @@ fn a_response_loses_the_fields_of_its_connection() {
 
 #[test]
 fn a_request_that_comes_back_is_a_loop() {
-    let port = Port::take();
-    let yaml = format!("listen: 127.0.0.1:{}\nworkers: 1\nupstream: {}\n", port.number(), port.url());
-    let proxy = Tollgate::start(&yaml);
-    assert_error(&proxy.get("/"), 508, "proxy_loop_detected");
+    // Of one proxy before itself the configuration is refused: these are two, each before the other.
+    let ports = [Port::take(), Port::take()];
+    let yaml = |own: &Port, other: &Port| {
+        format!("listen: 127.0.0.1:{}\nworkers: 1\nupstream: {}\n", own.number(), other.url())
+    };
+    let proxies = [Tollgate::start(&yaml(&ports[0], &ports[1])), Tollgate::start(&yaml(&ports[1], &ports[0]))];
+    for proxy in &proxies {
+        assert_error(&proxy.get("/"), 508, "proxy_loop_detected");
+    }
 }
 
 #[test]

@@ -54,13 +54,14 @@ impl Sources {
     fn waiting(&self, out: &mut Exposition) {
         out.family("tollgate_upstream_waiting", Kind::Gauge, "Requests that wait for a server with room.");
         for upstream in &self.config.upstreams {
-            if upstream.queue.bounds.requests.is_some() || upstream.queue.bounds.connections.is_some() {
-                out.value(&[("upstream", &upstream.name)], upstream.queue.waiting() as u64);
+            if upstream.settings.queue.bounds.requests.is_some() || upstream.settings.queue.bounds.connections.is_some()
+            {
+                out.value(&[("upstream", &upstream.name)], upstream.settings.queue.waiting() as u64);
             }
         }
         out.family("tollgate_upstream_breaker_open", Kind::Gauge, "Whether the circuit breaker turns requests away.");
         for upstream in &self.config.upstreams {
-            if let Some(breaker) = &upstream.breaker {
+            if let Some(breaker) = &upstream.settings.breaker {
                 out.value(&[("upstream", &upstream.name)], u64::from(breaker.is_open()));
             }
         }

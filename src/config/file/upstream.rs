@@ -135,7 +135,7 @@ keys! {
     HealthKeys {
         /// Checks of our own. Default: none.
         active: Short<Nothing, ActiveHealth>,
-        /// By what comes of requests. Default, where there are several servers: 5 failures within 10s, for 10s.
+        /// By what comes of requests. Default, where there are several servers or names: 5 failures within 10s, for 10s.
         passive: Short<Nothing, PassiveHealth>,
     }
 }

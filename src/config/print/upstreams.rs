@@ -31,7 +31,7 @@ pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
         out.pair(
             4,
             "protocol",
-            match upstream.protocol {
+            match upstream.settings.protocol {
                 Protocol::Auto => "auto",
                 Protocol::Http1 => "h1",
                 Protocol::Http2 => "h2",
@@ -41,19 +41,19 @@ pub(super) fn upstreams(out: &mut Lines, upstreams: &[Arc<Upstream>]) {
         out.pair(
             4,
             "proxy_protocol",
-            match upstream.proxy_protocol {
+            match upstream.settings.proxy_protocol {
                 None => "none",
                 Some(Version::V1) => "v1",
                 Some(Version::V2) => "v2",
             },
         );
-        out.pair(4, "connect_timeout", DurationText(upstream.connect_timeout));
-        out.pair(4, "response_timeout", DurationText(upstream.response_timeout));
-        out.pair(4, "max_idle_connections", upstream.max_idle_connections);
-        out.pair(4, "idle_timeout", DurationText(upstream.idle_timeout));
-        out.pair(4, "max_connection_age", DurationText(upstream.max_connection_age));
+        out.pair(4, "connect_timeout", DurationText(upstream.settings.connect_timeout));
+        out.pair(4, "response_timeout", DurationText(upstream.settings.response_timeout));
+        out.pair(4, "max_idle_connections", upstream.settings.max_idle_connections);
+        out.pair(4, "idle_timeout", DurationText(upstream.settings.idle_timeout));
+        out.pair(4, "max_connection_age", DurationText(upstream.settings.max_connection_age));
         bounds(out, upstream);
-        health(out, &upstream.health);
+        health(out, &upstream.settings.health);
     }
 }
 
@@ -72,18 +72,18 @@ fn server_line(out: &mut Lines, server: &Server) {
 }
 
 fn balance(out: &mut Lines, upstream: &Upstream) {
-    let name = match &upstream.balance {
+    let name = match &upstream.settings.balance {
         Balance::RoundRobin => "round_robin",
         Balance::LeastRequests => "least_requests",
         Balance::Random => "random",
         Balance::Hash(_) => "hash",
     };
     out.pair(4, "balance", name);
-    if let Balance::Hash(key) = &upstream.balance {
+    if let Balance::Hash(key) = &upstream.settings.balance {
         let key: Vec<_> = key.parts.iter().flatten().map(ToString::to_string).collect();
         out.pair(4, "hash_key", quoted(&key.join(" | ")));
     }
-    if let Some(sticky) = &upstream.sticky {
+    if let Some(sticky) = &upstream.settings.sticky {
         out.line(4, "sticky:");
         out.pair(6, "cookie", quoted(&sticky.cookie));
         if let Some(age) = sticky.max_age {
@@ -93,17 +93,17 @@ fn balance(out: &mut Lines, upstream: &Upstream) {
 }
 
 fn bounds(out: &mut Lines, upstream: &Upstream) {
-    let Bounds { requests, connections } = upstream.queue.bounds;
+    let Bounds { requests, connections } = upstream.settings.queue.bounds;
     for (key, most) in [("max_requests", requests), ("max_connections", connections)] {
         if let Some(most) = most {
             out.pair(4, key, most);
         }
     }
     if requests.is_some() || connections.is_some() {
-        let (size, timeout) = (upstream.queue.size, DurationText(upstream.queue.timeout));
+        let (size, timeout) = (upstream.settings.queue.size, DurationText(upstream.settings.queue.timeout));
         out.line(4, format_args!("queue: {{ size: {size}, timeout: {timeout} }}"));
     }
-    if let Some(breaker) = &upstream.breaker {
+    if let Some(breaker) = &upstream.settings.breaker {
         out.line(4, "circuit_breaker:");
         out.pair(6, "failures", percent(breaker.settings.failures));
         out.pair(6, "min_requests", breaker.settings.min_requests);
@@ -183,7 +183,7 @@ fn percent(share: f64) -> String {
 }
 
 fn tls(out: &mut Lines, upstream: &Upstream) {
-    let Some(tls) = &upstream.tls else { return };
+    let Some(tls) = &upstream.settings.tls else { return };
     out.line(4, "tls:");
     if let Trust::File(ca, _) = &tls.trust {
         out.pair(6, "ca", quoted(&ca.to_string_lossy()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Check;
 use crate::config::file;
 use crate::config::shape::{OneOrMany, Setting, Short};
-use crate::config::values::{Share, StatusRange};
+use crate::config::values::{Server, Share, StatusRange};
 use crate::limit::key::Key;
 use crate::upstream::balance::Balance;
 use crate::upstream::breaker::{Breaker, BreakerSettings};
@@ -74,12 +74,14 @@ impl Check<'_> {
         }))
     }
 
-    pub(super) fn health(&mut self, keys: &file::Upstream, servers: usize) -> HealthPolicy {
+    pub(super) fn health(&mut self, keys: &file::Upstream, servers: &[&Server]) -> HealthPolicy {
         let given = keys.health.get().cloned().unwrap_or_default();
         let passive = match given.passive.get() {
             Some(Short::Short(_)) => None,
             Some(Short::Long(given)) => Some(self.passive(given)),
-            None => (servers > 1).then(|| self.passive(&file::PassiveHealth::default())),
+            // Of one address there is no other to go to.
+            None if servers.len() == 1 && !servers.iter().any(|server| server.address.is_name()) => None,
+            None => Some(self.passive(&file::PassiveHealth::default())),
         };
         let active = match given.active.get() {
             Some(Short::Long(given)) => Some(self.active(given)),

@@ -149,7 +149,7 @@ impl Check<'_> {
         self.one_destination(route);
         let upstream = route.upstream.spanned().and_then(|named| self.resolve(named, upstreams));
         let extras = self.extras(route, &matches);
-        let default = upstream.as_ref().map_or(RESPONSE_TIMEOUT, |upstream| upstream.response_timeout);
+        let default = upstream.as_ref().map_or(RESPONSE_TIMEOUT, |upstream| upstream.settings.response_timeout);
         let timeout = route.timeout.spanned().map(|_| self.time(&route.timeout, default));
         let scope = Scope { name: &name, paths: Some(&matches.paths), timeout: timeout.unwrap_or(default) };
         let own = self.limits(&route.limits, &scope, &mut progress_parts(progress));
@@ -201,7 +201,7 @@ fn default_on_store_error(file: &File) -> file::OnStoreError {
 fn shortest_timeout(file: &File, upstreams: &Upstreams) -> Duration {
     let routes = file.routes.get().map(|list| list.0.as_slice()).unwrap_or_default();
     let of_routes = routes.iter().filter_map(|route| route.timeout.get().copied());
-    let of_upstreams = upstreams.all.iter().map(|upstream| upstream.response_timeout);
+    let of_upstreams = upstreams.all.iter().map(|upstream| upstream.settings.response_timeout);
     of_routes.chain(of_upstreams).min().unwrap_or(RESPONSE_TIMEOUT)
 }
 

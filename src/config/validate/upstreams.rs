@@ -123,7 +123,7 @@ impl Check<'_> {
         let settings = Settings {
             balance: self.balance(keys, upstreams.ipv6_prefix),
             sticky: self.sticky(keys, &upstreams.secret),
-            health: self.health(keys, listed.len()),
+            health: self.health(keys, &addresses),
             protocol,
             tls,
             proxy_protocol: match keys.proxy_protocol.or(file::SentProxyProtocol::None) {
@@ -136,7 +136,7 @@ impl Check<'_> {
             max_idle_connections: self.number(&keys.max_idle_connections, 128, 0..=100_000),
             idle_timeout: self.time(&keys.idle_timeout, Duration::from_secs(4)),
             max_connection_age: self.time(&keys.max_connection_age, Duration::from_hours(1)),
-            queue: self.queue(keys),
+            queue: Arc::new(self.queue(keys)),
             breaker: self.breaker(keys),
         };
         let servers = listed.into_iter().map(|listed| Arc::new(upstreams.live(listed, offers.as_ref())));

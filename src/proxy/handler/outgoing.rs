@@ -67,7 +67,7 @@ impl Exchange<'_> {
     /// its client says bounds it.
     pub(super) fn patience(&self, route: &Route, upstream: &Upstream, headers: &HeaderMap) -> Patience {
         if !self.grpc {
-            return Patience::new(route.timeout.unwrap_or(upstream.response_timeout));
+            return Patience::new(route.timeout.unwrap_or(upstream.settings.response_timeout));
         }
         Patience::of_call(route.timeout.unwrap_or_else(|| self.stream_idle()), headers)
     }

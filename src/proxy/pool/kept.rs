@@ -36,12 +36,12 @@ pub(super) struct Kept {
 impl Keep {
     pub(super) fn of(call: &Call<'_>) -> Self {
         let upstream = call.upstream;
-        let ticks = upstream.idle_timeout.as_millis() / TICK.as_millis();
+        let ticks = upstream.settings.idle_timeout.as_millis() / TICK.as_millis();
         Self {
             // A connection that was told whose it is serves nobody else.
-            most: if upstream.proxy_protocol.is_some() { 0 } else { upstream.max_idle_connections },
+            most: if upstream.settings.proxy_protocol.is_some() { 0 } else { upstream.settings.max_idle_connections },
             ticks: u32::try_from(ticks).unwrap_or(u32::MAX).max(1),
-            age: upstream.max_connection_age,
+            age: upstream.settings.max_connection_age,
         }
     }
 }

@@ -35,7 +35,7 @@ fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
         max_idle_connections: 8,
         idle_timeout: Duration::from_secs(4),
         max_connection_age: Duration::from_hours(1),
-        queue: Queue::new(Bounds { requests: Some(3), connections: None }, 1, Duration::ZERO),
+        queue: Arc::new(Queue::new(Bounds { requests: Some(3), connections: None }, 1, Duration::ZERO)),
         breaker: None::<Breaker>,
     };
     Upstream::new("web".into(), weights.iter().enumerate().map(server).collect(), settings)
