@@ -89,7 +89,7 @@ pub async fn keep(upstream: Arc<Upstream>, server: Arc<Server>, resolver: TokioR
             Ok(answer) => {
                 let before = of_server(&upstream.endpoints(), &server);
                 let found = answer.found.into_iter().map(|found| known_or_new(found, &server, &before));
-                change(&upstream, &server, found.collect());
+                change(&upstream, &server, &found.collect());
                 tell_found(&upstream, &server, &mut failing);
                 answer.until
             }
@@ -167,10 +167,10 @@ fn known_or_new(found: Found, server: &Arc<Server>, before: &[Arc<Endpoint>]) ->
 
 /// Sets the endpoints of one server, if they are others than before; those of the others stay. All names of
 /// a process are kept on one thread.
-fn change(upstream: &Upstream, server: &Arc<Server>, found: Endpoints) {
+fn change(upstream: &Upstream, server: &Arc<Server>, found: &Endpoints) {
     let ids = |endpoints: &[Arc<Endpoint>]| endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>();
     let before = upstream.endpoints();
-    if ids(&of_server(&before, server)) == ids(&found) {
+    if ids(&of_server(&before, server)) == ids(found) {
         return;
     }
     let addresses: Vec<_> = found.iter().map(|endpoint| endpoint.address.to_string()).collect();
