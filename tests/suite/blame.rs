@@ -110,7 +110,7 @@ fn an_upload_that_is_taken_back_without_an_error_is_not_whole() {
         stream.send_data(Bytes::from_static(b"hello"), false).expect("sent");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         stream.send_reset(h2::Reason::NO_ERROR);
-        response.await.map(|response| response.status().as_u16()).unwrap_or(0)
+        response.await.map_or(0, |response| response.status().as_u16())
     });
     assert_ne!(status, 200);
     crate::support::eventually("the proxy has told", || {
