@@ -173,15 +173,17 @@ fn a_schedule_may_close_or_open_a_limit() {
 fn the_schedule_that_covers_now_holds_for_who_has_neither_override_nor_tier() {
     let hour = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 3600 % 24;
     let clock = |hours: u64| format!("'{:02}:00'", (hour + hours) % 24);
+    // The hour that ends a day is called 24.
+    let end = |hours: u64| clock(hours).replace("'00:", "'24:");
     let proxy = Tollgate::start(&format!(
         "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\nlimits:\n  - name: l\n    key: 'header:x-id'\n    rate: 2/d\n\
          \x20   overrides: [{{ key: named, rate: 1/d }}]\n    tiers: {{ by: 'header:x-plan', values: {{ pro: 3/d }} }}\n\
          \x20   schedules:\n\
          \x20     - {{ name: now, from: {}, to: {}, rate: 5/d }}\n      - {{ name: later, from: {}, to: {}, rate: 7/d }}\n",
         clock(23),
+        end(2),
         clock(2),
-        clock(2),
-        clock(12)
+        end(12)
     ));
     let admitted = |id: &str, plan: &str| {
         let request = crate::support::client::Request::get("/").header("x-id", id).header("x-plan", plan);
