@@ -18,7 +18,7 @@ use super::patience::Patience;
 use super::pool::{Lease, Pool, Sent};
 use super::record::Record;
 use super::rejection::Rejection;
-use super::request_body::{Progress, RequestBody, RequestBodyError, Upload};
+use super::request_body::{Fault, Progress, RequestBody, Upload};
 use super::upgrade::Protocol;
 use super::{dialect, headers};
 use crate::upstream::Endpoint;
@@ -96,7 +96,11 @@ impl Pool {
                     Some(spare) => request = spare,
                     None => return Err(Miss::Lost(Rejection::Reset)),
                 },
-                Err(HeadError::Failed(rejection)) => return Err(Miss::Lost(rejection)),
+                Err(HeadError::Failed(rejection)) => {
+                    // Whatever the connection says: it broke off because of the client.
+                    let fault = upload.as_ref().and_then(|upload| upload.fault()).map(spoilt);
+                    return Err(Miss::Lost(fault.unwrap_or(rejection)));
+                }
             }
             record.retried();
             if !taken.reused() {
@@ -238,13 +242,16 @@ fn failed(mut error: TrySendError<Request<RequestBody>>) -> HeadError {
 
 /// Why a request that was sent got no response.
 fn broken(error: &hyper::Error) -> Rejection<'static> {
-    match RequestBodyError::behind(error) {
-        Some(RequestBodyError::Broken(_)) => Rejection::BadBody,
-        Some(RequestBodyError::Stalled) => Rejection::SlowBody,
-        Some(RequestBodyError::TooLarge) => Rejection::TooLarge,
-        None if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() => Rejection::Garbage,
-        None if is_malformed_http2(error) => Rejection::Garbage,
-        None => Rejection::Reset,
+    let is_garbage = error.is_parse() || error.is_parse_too_large() || error.is_parse_status();
+    if is_garbage || is_malformed_http2(error) { Rejection::Garbage } else { Rejection::Reset }
+}
+
+/// What is said of an upload that the client spoilt.
+fn spoilt(fault: Fault) -> Rejection<'static> {
+    match fault {
+        Fault::Broken => Rejection::BadBody,
+        Fault::Stalled => Rejection::SlowBody,
+        Fault::TooLarge => Rejection::TooLarge,
     }
 }
 

@@ -35,6 +35,9 @@ pub enum BodyError {
     /// The upstream's response broke off.
     #[error("upstream response broke off: {0}")]
     Upstream(#[source] hyper::Error),
+    /// A stream of HTTP/2 was reset without an error, before its end.
+    #[error("upstream response was cut short")]
+    CutShort,
     /// The upstream sent nothing for too long.
     #[error("upstream response stalled")]
     Stalled,

@@ -36,6 +36,7 @@ use crate::limit::dynamic::Snapshot;
 use crate::limit::{Facts, Outcome, Policy, Verdict};
 use crate::route::target::comparable;
 use crate::route::{EncodedPath, Head, Route};
+use crate::upstream::Protocol as Spoken;
 use crate::upstream::selection::Wish;
 pub(super) use changes::HostOfServer;
 use changes::{Changes, Finish, Targeted};
@@ -218,6 +219,10 @@ impl Proxy {
             return Ok(answer);
         }
         let upstream = route.upstream.as_ref().ok_or(Rejection::NoRoute)?;
+        if upstream.settings.protocol == Spoken::Http2 {
+            // What only HTTP/1.1 can become is asked of nobody who does not speak it.
+            exchange.upgrade = None;
+        }
         let body = exchange.bounded_body(route)?;
         exchange.record.forwarding(exchange.held, exchange.upload.clone());
         if let Some(server) = upstream.servers.first() {

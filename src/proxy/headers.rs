@@ -96,7 +96,8 @@ pub fn complete_request(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
 
 /// Turns an upstream's fields into those for the client.
 pub fn prepare_response(headers: &mut HeaderMap) {
-    let mut drop: Names = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    let unfit = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || !is_token(name);
+    let mut drop: Names = headers.keys().filter(unfit).cloned().collect();
     drop_connection_names(headers, &mut drop);
     // RFC 9112 §6.3: with Transfer-Encoding the length is a lie.
     if drop.contains(&TRANSFER_ENCODING) {

@@ -77,6 +77,12 @@ enum Leased {
     Http2(Share),
 }
 
+/// Where a request finds room whose endpoint's connections are bounded.
+enum Room {
+    Shared(Leased),
+    New(Option<Place>),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Kept,
@@ -115,7 +121,10 @@ impl Pool {
     }
 
     async fn open(&self, call: &Call<'_>) -> Result<Lease, ConnectError> {
-        let place = call.upstream.settings.queue.connect(call.endpoint).await.map_err(|Busy| ConnectError::Full)?;
+        let place = match self.place(call).await? {
+            Room::Shared(connection) => return Ok(self.lease(connection, call, Origin::Kept)),
+            Room::New(place) => place,
+        };
         let stream = call.open(self.shared.echo).await?;
         let prefers = call.upstream.settings.protocol == Protocol::Http2 || stream.agreed_on_h2();
         let connection = if prefers && call.wanted == Wanted::Any {
@@ -127,6 +136,20 @@ impl Pool {
             Leased::Http1(Single::open(stream, place).await.map_err(ConnectError::Connect)?)
         };
         Ok(self.lease(connection, call, Origin::New))
+    }
+
+    /// Room for another connection, or one that got room for another request meanwhile.
+    async fn place(&self, call: &Call<'_>) -> Result<Room, ConnectError> {
+        let queue = &call.upstream.settings.queue;
+        let Some(most) = queue.bounds.connections else { return Ok(Room::New(None)) };
+        let look = || {
+            let place = queue.place(call.endpoint, most).map(|place| Room::New(Some(place)));
+            place.or_else(|| self.shared.take(call).map(Room::Shared))
+        };
+        match look() {
+            Some(room) => Ok(room),
+            None => queue.wait(look).await.map_err(|Busy| ConnectError::Full),
+        }
     }
 
     fn lease(&self, connection: Leased, call: &Call<'_>, origin: Origin) -> Lease {

@@ -212,7 +212,7 @@ impl Record {
     /// The response broke off after its head.
     pub(super) fn broke_off(&mut self, error: &BodyError) {
         self.own_error = Some(match error {
-            BodyError::Upstream(_) => "response_broke_off",
+            BodyError::Upstream(_) | BodyError::CutShort => "response_broke_off",
             BodyError::Stalled => "response_stalled",
         });
         tracing::debug!(%error, "upstream response cut");

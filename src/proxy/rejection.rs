@@ -215,7 +215,7 @@ impl Rejection<'_> {
             Self::Garbage => (502, Upstream, "garbage", "http_protocol_error", "The upstream server's answer is not valid."),
             Self::Upgrade => (502, Upstream, "upgrade", "http_upgrade_failed", "The upstream server changed to a protocol that was not asked for."),
             Self::ResponseTimeout => (504, Upstream, "response_timeout", "http_response_timeout", "The upstream server did not answer in time."),
-            Self::Deadline => (504, Upstream, "deadline", "http_response_timeout", "The call's deadline passed before the upstream server answered."),
+            Self::Deadline => (504, Downstream, "deadline", "http_response_timeout", "The call's deadline passed before the upstream server answered."),
             Self::UploadStalled => (504, Upstream, "upload_stalled", "connection_write_timeout", "The upstream server stopped taking the request's body."),
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,13 +1,13 @@
 //! A request's body on its way upstream: streamed, never collected, its size passed on.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -30,6 +30,19 @@ pub struct Upload {
     waiting: Cell<bool>,
     /// When all was taken.
     ended: Cell<Option<Instant>>,
+    /// How the client spoilt it.
+    fault: Cell<Option<Fault>>,
+}
+
+/// How a client spoilt its upload. The upstream's connection may hide it: over HTTP/2 it only tells of a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Bad framing or a lost connection.
+    Broken,
+    /// Nothing came for too long, or too little.
+    Stalled,
+    /// More came than the route takes.
+    TooLarge,
 }
 
 /// What an upload is waiting for.
@@ -54,6 +67,12 @@ impl Upload {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.ended.get().is_some()
+    }
+
+    /// How the client spoilt it, if it did.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault.get()
     }
 
     fn end(&self) {
@@ -84,6 +103,8 @@ struct Streaming {
     clock: Option<BodyClock>,
     /// Most bytes that may come.
     most: u64,
+    /// Fields that no trailer may stand in for.
+    kept_out: Vec<HeaderName>,
 }
 
 /// The client did not send its body properly: bad framing, a lost connection, silence, or slowness.
@@ -92,6 +113,9 @@ pub enum RequestBodyError {
     /// Bad framing or a lost connection.
     #[error("request body broke off: {0}")]
     Broken(#[source] hyper::Error),
+    /// A stream that was taken back without an error (RFC 9113 §8.1 has a meaning for that in responses only).
+    #[error("request body was cut short")]
+    CutShort,
     /// Nothing came for too long, or too little.
     #[error("request body stalled")]
     Stalled,
@@ -101,17 +125,12 @@ pub enum RequestBodyError {
 }
 
 impl RequestBodyError {
-    /// Finds the client's fault behind an error of the upstream connection, if that is its cause.
-    #[must_use]
-    pub fn behind(error: &hyper::Error) -> Option<&Self> {
-        let mut source = error.source();
-        while let Some(error) = source {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            source = error.source();
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Broken(_) | Self::CutShort => Fault::Broken,
+            Self::Stalled => Fault::Stalled,
+            Self::TooLarge => Fault::TooLarge,
         }
-        None
     }
 }
 
@@ -124,7 +143,7 @@ impl RequestBody {
             return Self(None);
         }
         let clock = pace.map(BodyClock::new);
-        Self(Some(Streaming { incoming, upload: Rc::default(), clock, most: u64::MAX }))
+        Self(Some(Streaming { incoming, upload: Rc::default(), clock, most: u64::MAX, kept_out: Vec::new() }))
     }
 
     /// The same, ending in an error as soon as more bytes have come.
@@ -132,6 +151,16 @@ impl RequestBody {
     pub fn at_most(mut self, bytes: u64) -> Self {
         if let Some(streaming) = &mut self.0 {
             streaming.most = bytes;
+        }
+        self
+    }
+
+    /// The same, without these fields in its trailers: a server that adds trailers to the head would read the
+    /// client's word for ours.
+    #[must_use]
+    pub fn keeping_out<'a>(mut self, names: impl Iterator<Item = &'a HeaderName>) -> Self {
+        if let Some(streaming) = &mut self.0 {
+            streaming.kept_out = names.cloned().collect();
         }
         self
     }
@@ -180,27 +209,11 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        let upload = &streaming.upload;
-        upload.waiting.set(false);
-        match Pin::new(&mut streaming.incoming).poll_frame(context) {
-            Poll::Pending => {
-                upload.waiting.set(true);
-                if streaming.clock.as_mut().is_some_and(|clock| clock.expired(context)) {
-                    return Poll::Ready(Some(Err(RequestBodyError::Stalled)));
-                }
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                upload.end();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(RequestBodyError::Broken(error)))),
-            Poll::Ready(Some(Ok(mut frame))) => {
-                streaming.taken(&mut frame);
-                let fits = streaming.upload.bytes() <= streaming.most;
-                Poll::Ready(Some(if fits { Ok(frame) } else { Err(RequestBodyError::TooLarge) }))
-            }
+        let polled = streaming.poll(context);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            streaming.upload.fault.set(Some(error.fault()));
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -213,6 +226,39 @@ impl Body for RequestBody {
 }
 
 impl Streaming {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let upload = &self.upload;
+        upload.waiting.set(false);
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Pending => {
+                upload.waiting.set(true);
+                if self.clock.as_mut().is_some_and(|clock| clock.expired(context)) {
+                    return Poll::Ready(Some(Err(RequestBodyError::Stalled)));
+                }
+                Poll::Pending
+            }
+            // hyper takes a stream that is reset without an error for one that ended.
+            Poll::Ready(None) if self.is_http2() && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(RequestBodyError::CutShort)))
+            }
+            Poll::Ready(None) => {
+                upload.end();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(RequestBodyError::Broken(error)))),
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.taken(&mut frame);
+                let fits = self.upload.bytes() <= self.most;
+                Poll::Ready(Some(if fits { Ok(frame) } else { Err(RequestBodyError::TooLarge) }))
+            }
+        }
+    }
+
+    /// Bodies over HTTP/2 are those that have a clock here.
+    fn is_http2(&self) -> bool {
+        self.clock.is_some()
+    }
+
     fn taken(&mut self, frame: &mut Frame<Bytes>) {
         let upload = &self.upload;
         upload.frames.set(upload.frames.get() + 1);
@@ -220,6 +266,9 @@ impl Streaming {
         upload.bytes.set(upload.bytes.get() + len);
         if let Some(trailers) = frame.trailers_mut() {
             filter_trailers(trailers);
+            for name in &self.kept_out {
+                trailers.remove(name);
+            }
         }
         if self.incoming.is_end_stream() {
             upload.end();

@@ -61,6 +61,11 @@ impl Body for ResponseBody {
         };
         this.idle.reset();
         Poll::Ready(match polled {
+            // hyper takes a stream that is reset without an error for one that ended.
+            None if this.lease.as_ref().is_some_and(Lease::is_http2) && !this.incoming.is_end_stream() => {
+                this.lease = None;
+                Some(Err(BodyError::CutShort))
+            }
             None => {
                 this.finish();
                 None

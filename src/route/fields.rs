@@ -17,6 +17,14 @@ pub struct FieldEdits {
     pub default: Vec<(HeaderName, FieldValue)>,
 }
 
+impl FieldEdits {
+    /// Every field that it changes.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        let given = self.set.iter().chain(&self.add).chain(&self.default).map(|(name, _)| name);
+        self.remove.iter().chain(given)
+    }
+}
+
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldValue {

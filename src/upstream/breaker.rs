@@ -36,8 +36,10 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One request is under way to see.
-    Probing,
+    /// One request is under way to see, since then.
+    Probing {
+        since: Instant,
+    },
 }
 
 /// A request that the breaker let pass. Dropped without a word, it says nothing about the upstream.
@@ -78,16 +80,21 @@ impl Breaker {
         let mut state = self.state.lock();
         match *state {
             State::Closed { .. } => Ok(Passed { breaker: self, probes: Probes::No }),
-            State::Probing => Err(self.settings.open_for),
-            State::Open { until } => {
-                let left = until.saturating_duration_since(Instant::now());
-                if !left.is_zero() {
-                    return Err(left);
-                }
-                *state = State::Probing;
-                Ok(Passed { breaker: self, probes: Probes::Yes })
-            }
+            State::Open { until } => self.probe(&mut state, until),
+            // One that takes its time must not keep all others waiting.
+            State::Probing { since } => self.probe(&mut state, since + self.settings.open_for),
         }
+    }
+
+    /// Lets one pass to see, from this instant on.
+    fn probe(&self, state: &mut State, from: Instant) -> Result<Passed<'_>, Duration> {
+        let now = Instant::now();
+        let left = from.saturating_duration_since(now);
+        if !left.is_zero() {
+            return Err(left);
+        }
+        *state = State::Probing { since: now };
+        Ok(Passed { breaker: self, probes: Probes::Yes })
     }
 
     /// Whether requests are turned away.
@@ -177,14 +184,18 @@ mod tests {
 
     #[test]
     fn one_request_at_a_time_sees_whether_it_may_close() {
-        let breaker = breaker(Duration::ZERO);
+        let breaker = breaker(Duration::from_mins(1));
         let opened = (0..4).filter_map(|_| breaker.pass().unwrap().failed()).count();
         assert_eq!(opened, 1);
+        *breaker.state.lock() = State::Open { until: Instant::now() };
         let probe = breaker.pass().unwrap();
         assert!(breaker.pass().is_err(), "one is under way");
         drop(probe);
         let probe = breaker.pass().expect("that one said nothing");
         assert_eq!(probe.failed(), None);
+        assert!(breaker.pass().is_err(), "it is open again");
+        let long_ago = Instant::now().checked_sub(Duration::from_mins(2)).unwrap();
+        *breaker.state.lock() = State::Probing { since: long_ago };
         assert_eq!(breaker.pass().unwrap().succeeded(), Some(Switched::Closed));
         assert!(!breaker.is_open());
     }

@@ -22,7 +22,9 @@ pub async fn keep(upstreams: &[Arc<Upstream>], dns: &DnsSettings, echo: Option<S
         match resolve::resolver(dns) {
             Ok(resolver) => {
                 for upstream in named {
-                    tasks.spawn_local(resolve::keep(Arc::clone(upstream), resolver.clone()));
+                    for server in upstream.servers.iter().filter(|server| server.address.is_name()) {
+                        tasks.spawn_local(resolve::keep(Arc::clone(upstream), Arc::clone(server), resolver.clone()));
+                    }
                 }
             }
             Err(error) => {

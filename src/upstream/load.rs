@@ -104,25 +104,17 @@ impl Queue {
         entered.then(|| Slot { endpoint: Arc::clone(endpoint), queue: Arc::clone(self) })
     }
 
-    /// A place for a new connection to an endpoint: at once, or when another one closes. `None` where
-    /// connections are not bounded.
-    ///
-    /// # Errors
-    /// When too many wait already, or when it took too long.
-    pub async fn connect(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Result<Option<Place>, Busy> {
-        let Some(most) = self.bounds.connections else { return Ok(None) };
-        let enter = || endpoint.connections.enter(Some(most)).then(|| Place::new(endpoint, self));
-        match enter() {
-            Some(place) => Ok(Some(place)),
-            None => self.wait(enter).await.map(Some),
-        }
+    /// A place for a new connection to an endpoint, one of `most`, if there is one.
+    #[must_use]
+    pub fn place(self: &Arc<Self>, endpoint: &Arc<Endpoint>, most: usize) -> Option<Place> {
+        endpoint.connections.enter(Some(most)).then(|| Place::new(endpoint, self))
     }
 
     /// Asks `attempt` again whenever there may be room, first come, first served.
     ///
     /// # Errors
     /// When too many wait already, or when it took too long.
-    pub(super) async fn wait<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, Busy> {
+    pub async fn wait<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, Busy> {
         let _waiting = self.join().ok_or(Busy)?;
         let deadline = Instant::now() + self.timeout;
         loop {
@@ -155,6 +147,13 @@ impl Drop for Waiting<'_> {
 impl Place {
     fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>) -> Self {
         Self { endpoint: Arc::clone(endpoint), queue: Arc::clone(queue) }
+    }
+
+    /// Those who wait look again: what it is the place of has room for another request.
+    pub fn has_room_again(&self) {
+        if self.is_wanted() {
+            self.queue.wake_all();
+        }
     }
 
     /// Whether somebody waits for it, perhaps on another worker.

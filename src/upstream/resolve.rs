@@ -81,32 +81,23 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())])
 }
 
-/// Keeps the endpoints of an upstream with named servers up to date, for ever.
-pub async fn keep(upstream: Arc<Upstream>, resolver: TokioResolver) {
-    let mut failing = vec![false; upstream.servers.len()];
+/// Keeps the endpoints of one server with a name up to date, for ever.
+pub async fn keep(upstream: Arc<Upstream>, server: Arc<Server>, resolver: TokioResolver) {
+    let mut failing = false;
     loop {
-        let mut endpoints = Vec::new();
-        let mut until = Instant::now() + LONGEST;
-        for (server, failing) in upstream.servers.iter().zip(&mut failing) {
-            let before = of_server(&upstream.endpoints(), server);
-            if !server.address.is_name() {
-                endpoints.extend(before);
-                continue;
+        let until = match ask(&server, &resolver).await {
+            Ok(answer) => {
+                let before = of_server(&upstream.endpoints(), &server);
+                let found = answer.found.into_iter().map(|found| known_or_new(found, &server, &before));
+                change(&upstream, &server, &found.collect());
+                tell_found(&upstream, &server, &mut failing);
+                answer.until
             }
-            match ask(server, &resolver).await {
-                Ok(answer) => {
-                    until = until.min(answer.until);
-                    endpoints.extend(answer.found.into_iter().map(|found| known_or_new(found, server, &before)));
-                    tell_found(&upstream, server, failing);
-                }
-                Err(error) => {
-                    until = until.min(Instant::now() + AFTER_FAILURE);
-                    endpoints.extend(before);
-                    tell_failed(&upstream, server, failing, &error);
-                }
+            Err(error) => {
+                tell_failed(&upstream, &server, &mut failing, &error);
+                Instant::now() + AFTER_FAILURE
             }
-        }
-        change(&upstream, endpoints);
+        };
         let pause = until.saturating_duration_since(Instant::now()).clamp(SHORTEST, LONGEST);
         tokio::time::sleep(pause).await;
     }
@@ -174,15 +165,19 @@ fn known_or_new(found: Found, server: &Arc<Server>, before: &[Arc<Endpoint>]) ->
     }
 }
 
-/// Sets the endpoints, if they are others than before.
-fn change(upstream: &Upstream, endpoints: Endpoints) {
-    let ids = |endpoints: &Endpoints| endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>();
-    if ids(&upstream.endpoints()) == ids(&endpoints) {
+/// Sets the endpoints of one server, if they are others than before; those of the others stay. All names of
+/// a process are kept on one thread.
+fn change(upstream: &Upstream, server: &Arc<Server>, found: &Endpoints) {
+    let ids = |endpoints: &[Arc<Endpoint>]| endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>();
+    let before = upstream.endpoints();
+    if ids(&of_server(&before, server)) == ids(found) {
         return;
     }
-    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
-    tracing::info!(upstream = &*upstream.name, addresses = addresses.join(" "), "upstream addresses changed");
-    upstream.set_endpoints(endpoints);
+    let addresses: Vec<_> = found.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    let (name, label) = (&*upstream.name, &*server.label);
+    tracing::info!(upstream = name, server = label, addresses = addresses.join(" "), "upstream addresses changed");
+    let of = |one: &Arc<Server>| if Arc::ptr_eq(one, server) { found.clone() } else { of_server(&before, one) };
+    upstream.set_endpoints(upstream.servers.iter().flat_map(of).collect());
 }
 
 fn tell_failed(upstream: &Upstream, server: &Server, failing: &mut bool, error: &str) {

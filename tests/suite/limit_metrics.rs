@@ -51,7 +51,7 @@ fn leases_are_counted_by_their_calls_and_what_they_took() {
 #[test]
 fn what_was_admitted_without_redis_and_charged_afterwards_is_counted() {
     let redis = RedisServer::start();
-    let store = format!("store: {{ redis: {{ url: '{}', timeout: 50ms }}, on_store_error: local }}", redis.url());
+    let store = format!("store: {{ redis: {{ url: '{}', timeout: 500ms }}, on_store_error: local }}", redis.url());
     let proxy = proxy("echo", "key: 'header:x-client', rate: 100/366d", &store);
     let up = |wanted| {
         eventually("the store is seen", || (of(&proxy, "tollgate_store_up", &[]) == wanted).then_some(()));

@@ -11,6 +11,7 @@ mod support;
 mod access;
 mod answers;
 mod balancing;
+mod blame;
 mod bounds;
 mod clock_skew;
 mod coalescing;

@@ -101,12 +101,16 @@ impl<'a> Exchange<'a> {
 
     /// The body to forward, unless it is known to be too large for the route.
     pub(super) fn bounded_body(&mut self, route: &Route) -> Result<RequestBody, Rejection<'static>> {
-        let most = route.extras.as_ref().and_then(|extras| extras.max_body_size);
-        let Some(most) = most else { return Ok(self.request_body()) };
+        let extras = route.extras.as_deref();
+        let most = extras.and_then(|extras| extras.max_body_size).unwrap_or(u64::MAX);
         if self.body.as_ref().is_some_and(|body| body.size_hint().lower() > most) {
             return Err(Rejection::TooLarge);
         }
-        Ok(self.request_body().at_most(most))
+        let body = self.request_body().at_most(most);
+        let belief = self.belief();
+        let told = belief.client_field.filter(|_| !belief.trusted);
+        let edited = extras.into_iter().flat_map(|extras| extras.request_headers.names());
+        Ok(body.keeping_out(told.into_iter().chain(edited)))
     }
 
     /// How the client asked, as a trusted proxy in front tells it.

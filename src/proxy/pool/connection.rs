@@ -46,7 +46,7 @@ pub(super) struct Multiplexed {
     streams: Cell<usize>,
     driven: Rc<Driven>,
     born: Instant,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 /// What the task of a connection of HTTP/2 polls, until it has ended: it also knows how many streams the
@@ -123,7 +123,7 @@ impl Multiplexed {
                 Some(_) => break,
             }
         }
-        Ok(Self { sender, streams: Cell::new(0), driven, born: Instant::now(), _place: place })
+        Ok(Self { sender, streams: Cell::new(0), driven, born: Instant::now(), place })
     }
 
     /// Whether it takes another request.
@@ -134,6 +134,11 @@ impl Multiplexed {
 
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Whether its place is worth more to others than it is, idle, to this worker.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_idle() && self.place.as_ref().is_some_and(Place::is_wanted)
     }
 
     /// Whether it answers no request at present.
@@ -160,6 +165,9 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.connection.streams.set(self.connection.streams.get() - 1);
+        if let Some(place) = &self.connection.place {
+            place.has_room_again();
+        }
     }
 }
 

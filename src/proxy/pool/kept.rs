@@ -111,7 +111,10 @@ impl Kept {
             }
         }
         self.shared.retain(|(connection, busy)| {
-            !is_stale(*busy, now, keep) && !connection.is_closed() && connection.age() < keep.age
+            !is_stale(*busy, now, keep)
+                && !connection.is_closed()
+                && connection.age() < keep.age
+                && !connection.is_wanted()
         });
     }
 }
