@@ -64,8 +64,9 @@ struct Flight {
 /// What is known before the store is asked.
 #[derive(Debug)]
 pub enum Recall<'d> {
-    /// Denied for sure: positions in the asks, with what the client is told.
-    Denied(SmallVec<[(usize, Answer); 1]>),
+    /// Denied for sure at this instant: positions in the asks, with what the client is told. Later than that the
+    /// denial may have run out.
+    Denied(SmallVec<[(usize, Answer); 1]>, Instant),
     /// Ask the store, and hand the result to the permit.
     Ask(Permit<'d>),
 }
@@ -155,7 +156,7 @@ impl Denials {
         loop {
             let now = Instant::now();
             match self.look(asks, now) {
-                Look::Denied(answers) => return Ok(Recall::Denied(answers)),
+                Look::Denied(answers) => return Ok(Recall::Denied(answers, now)),
                 Look::Ask(names) => return Ok(Recall::Ask(self.permit(&names, now))),
                 Look::Wait(flight) => flight.wait(deadline).await?,
             }

@@ -142,9 +142,9 @@ impl Limiter {
         let stray = Stray::default();
         loop {
             let recalled = remote.denials.recall(&asks, deadline).await;
-            if let Ok(Recall::Denied(answers)) = recalled {
+            if let Ok(Recall::Denied(answers, looked)) = recalled {
                 let verdict = self.deny_again(plan, &answers);
-                return match remote.clock_us() {
+                return match remote.clock_us(looked) {
                     Some(now_us) => verdict.at(now_us),
                     None => verdict,
                 };

@@ -132,7 +132,7 @@ impl Remote {
                 return Ok(Taken::Tokens(token, answer));
             }
             let mut permit = match self.denials.recall(asks, deadline).await? {
-                Recall::Denied(answers) => {
+                Recall::Denied(answers, _) => {
                     let (_, answer) = answers.first().ok_or(StoreErrorKind::Protocol)?;
                     return Ok(Taken::Denied(*answer, Source::Remembered));
                 }
@@ -196,9 +196,9 @@ impl Remote {
         }
     }
 
-    /// The store's clock, for denials that are remembered.
-    pub(super) fn clock_us(&self) -> Option<i64> {
-        self.clock.now_us()
+    /// The store's clock at an instant at which a remembered denial was looked up.
+    pub(super) fn clock_us(&self, looked: Instant) -> Option<i64> {
+        self.clock.us_at(looked)
     }
 
     fn settle(&self, permit: Permit<'_>, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {

@@ -242,7 +242,7 @@ async fn counted_flood(denials: Rc<Denials>, n: usize, say: impl Fn(usize) -> An
                 let (limit, subject) = (tokens("1/s", 5), subject("ip=1"));
                 let asks = [ask(&limit, &subject, 1)];
                 match denials.recall(&asks, soon()).await.unwrap() {
-                    Recall::Denied(_) => denied.set(denied.get() + 1),
+                    Recall::Denied(..) => denied.set(denied.get() + 1),
                     Recall::Ask(permit) => {
                         let turn = asked.replace(asked.get() + 1);
                         others().await;
