@@ -102,10 +102,10 @@ impl Pool {
                     return Err(Miss::Lost(fault.unwrap_or(rejection)));
                 }
             }
-            record.retried();
             if !taken.reused() {
                 return Err(Miss::Unsent(Unsent::GivenBack, Box::new(request)));
             }
+            record.retried(&call.endpoint.server);
             lease = self.connect(call).await;
         }
     }

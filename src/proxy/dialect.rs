@@ -35,7 +35,8 @@ pub(super) fn frame(request: &mut Request<RequestBody>) {
 
 /// Makes it a request of HTTP/2 (RFC 9113 §8.3.1): the host as `:authority`, no field of a connection.
 pub(super) fn to_http2(request: &mut Request<RequestBody>, scheme: Scheme) -> Result<(), Rejection<'static>> {
-    let authority = request.headers().get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let host = request.headers().get(HOST).map(|host| Authority::try_from(host.as_bytes()));
+    let authority = host.transpose().map_err(|_| Rejection::BadHost)?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.authority = authority.or(parts.authority);
     parts.scheme = parts.authority.is_some().then_some(scheme);

@@ -20,7 +20,6 @@ use super::upgrade::Protocol;
 use crate::upstream::announce::Origin;
 use crate::upstream::breaker::{Passed, Switched};
 use crate::upstream::connect::{Call, Wanted};
-use crate::upstream::load::Slot;
 use crate::upstream::retry::{Retries, RetryOn};
 use crate::upstream::selection::{Nobody, Selection, Wish};
 use crate::upstream::{Endpoint, Upstream};
@@ -73,7 +72,7 @@ impl Proxy {
         let wanted = if changes { Wanted::Http1 } else { Wanted::Any };
         let mut selection = Selection::new(upstream, journey.wish);
         let mut again = Again::new(journey, &request);
-        let mut last = None;
+        let (mut last, mut sent) = (None, false);
         loop {
             let slot = match selection.next().await {
                 Ok(slot) => slot,
@@ -84,6 +83,9 @@ impl Proxy {
                 }
                 Err(nobody) => return Err(last.unwrap_or_else(|| alone(nobody))),
             };
+            if std::mem::replace(&mut sent, true) {
+                record.retried(&slot.endpoint.server);
+            }
             record.sent_to(&slot.endpoint.server);
             let call = Call { upstream, endpoint: &slot.endpoint, wanted, origin: journey.origin };
             let attempted = self.pool.attempt(&call, request, again.patience(), record).await;
@@ -99,21 +101,14 @@ impl Proxy {
                 },
                 Err(Miss::Unsent(unsent, returned)) => {
                     (request, last) = (*returned, Some(unsent.rejection()));
-                    self.sent_again(&slot, record);
                     continue;
                 }
             };
             request = copy;
-            self.sent_again(&slot, record);
             drop(slot);
             again.pause().await;
             selection.start_over();
         }
-    }
-
-    fn sent_again(&self, slot: &Slot, record: &mut Record) {
-        record.retried();
-        self.stats.retried(slot.endpoint.server.index);
     }
 
     /// Remembers how an endpoint did.

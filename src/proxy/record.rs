@@ -157,8 +157,9 @@ impl Record {
         }
     }
 
-    /// The request had to be sent again.
-    pub(super) fn retried(&mut self) {
+    /// The request is sent once more, to this server.
+    pub(super) fn retried(&mut self, server: &Server) {
+        self.proxy.stats.retried(server.index);
         if let Some(entry) = &mut self.entry {
             entry.retries += 1;
         }

@@ -7,9 +7,18 @@ use http::header::{
 };
 use http::{HeaderName, Method};
 
-/// What pages of other origins may do.
+/// What pages of other origins may do, ready to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cors {
+    /// What the route says.
+    pub rules: CorsRules,
+    /// Its lists as they are sent.
+    lists: Lists,
+}
+
+/// What a route's `cors` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CorsRules {
     /// Whose pages.
     pub origins: Vec<OriginPattern>,
     /// With which methods.
@@ -22,8 +31,6 @@ pub struct Cors {
     pub credentials: bool,
     /// For how many seconds a browser need not ask again.
     pub max_age: u64,
-    /// The lists as they are sent.
-    lists: Lists,
 }
 
 /// Fields that pages may send.
@@ -106,23 +113,6 @@ impl std::fmt::Display for OriginPattern {
     }
 }
 
-/// What a route's `cors` says, before its lists are written out.
-#[derive(Debug, Clone, Default)]
-pub struct CorsRules {
-    /// See [`Cors::origins`].
-    pub origins: Vec<OriginPattern>,
-    /// See [`Cors::methods`].
-    pub methods: Vec<Method>,
-    /// See [`Cors::headers`].
-    pub headers: Announced,
-    /// See [`Cors::expose`].
-    pub expose: Vec<HeaderName>,
-    /// See [`Cors::credentials`].
-    pub credentials: bool,
-    /// See [`Cors::max_age`].
-    pub max_age: u64,
-}
-
 impl Cors {
     /// Ready to answer.
     #[must_use]
@@ -140,8 +130,7 @@ impl Cors {
             expose: list([OWN].into_iter().chain(rules.expose.iter().map(HeaderName::as_str)).collect())
                 .unwrap_or(fallback),
         };
-        let CorsRules { origins, methods, headers, expose, credentials, max_age } = rules;
-        Self { origins, methods, headers, expose, credentials, max_age, lists }
+        Self { rules, lists }
     }
 
     /// Writes what pages of the request's origin may do with this answer, in place of what an upstream says of it.
@@ -161,7 +150,7 @@ impl Cors {
             return;
         }
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, self.lists.methods.clone());
-        let allowed = match self.headers {
+        let allowed = match self.rules.headers {
             // The word `*` would leave Authorization out, and mean nothing beside credentials.
             Announced::Any => asked.get(ACCESS_CONTROL_REQUEST_HEADERS),
             Announced::These(_) => self.lists.headers.as_ref(),
@@ -169,18 +158,18 @@ impl Cors {
         if let Some(allowed) = allowed {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed.clone());
         }
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.rules.max_age));
     }
 
     /// Whether pages of an origin may read answers.
     #[must_use]
     pub fn admits(&self, origin: &HeaderValue) -> bool {
-        origin.to_str().is_ok_and(|origin| self.origins.iter().any(|pattern| pattern.matches(origin)))
+        origin.to_str().is_ok_and(|origin| self.rules.origins.iter().any(|pattern| pattern.matches(origin)))
     }
 
     /// Whether the origin may, which is written down; answers to others may not be taken from a cache for it.
     fn write_origin(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-        let everybody = !self.credentials && self.origins.contains(&OriginPattern::Any);
+        let everybody = !self.rules.credentials && self.rules.origins.contains(&OriginPattern::Any);
         if everybody {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             return true;
@@ -188,7 +177,7 @@ impl Cors {
         vary_by_origin(headers);
         let Some(origin) = origin.filter(|origin| self.admits(origin)) else { return false };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        if self.credentials {
+        if self.rules.credentials {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         true

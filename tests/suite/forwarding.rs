@@ -544,4 +544,14 @@ fn retries_and_failures_are_counted() {
         let metrics = proxy.metrics();
         (metrics.count("tollgate_http_requests_total", &[("code", "502")]) == 1).then_some(())
     });
+    let retries = |proxy: &Tollgate| proxy.metrics().count("tollgate_upstream_retries_total", &[]);
+    assert_eq!(retries(&proxy), 0, "nothing was sent once more");
+
+    let upstream = Upstream::replying(OK);
+    let servers = format!("servers: ['{}', {{ url: '{}', backup: true }}]", nobody.url(), upstream.url());
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstreams: {{ web: {{ {servers} }} }}\nupstream: web\n"
+    ));
+    assert_eq!(proxy.get("/").status, 200);
+    assert_eq!(retries(&proxy), 1, "to the other server");
 }

@@ -110,13 +110,13 @@ pub(super) fn access(out: &mut Lines, indent: usize, access: &Access) {
 
 fn cors(out: &mut Lines, cors: &Cors) {
     out.line(4, "cors:");
-    out.list(6, "origins", cors.origins.iter().map(ToString::to_string));
-    out.list(6, "methods", cors.methods.iter().map(ToString::to_string));
-    match &cors.headers {
+    out.list(6, "origins", cors.rules.origins.iter().map(ToString::to_string));
+    out.list(6, "methods", cors.rules.methods.iter().map(ToString::to_string));
+    match &cors.rules.headers {
         Announced::Any => out.list(6, "headers", ["*".to_owned()]),
         Announced::These(names) => out.list(6, "headers", names.iter().map(ToString::to_string)),
     }
-    out.list(6, "expose", cors.expose.iter().map(ToString::to_string));
-    out.pair(6, "credentials", cors.credentials);
-    out.pair(6, "max_age", DurationText(std::time::Duration::from_secs(cors.max_age)));
+    out.list(6, "expose", cors.rules.expose.iter().map(ToString::to_string));
+    out.pair(6, "credentials", cors.rules.credentials);
+    out.pair(6, "max_age", DurationText(std::time::Duration::from_secs(cors.rules.max_age)));
 }
