@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::connect::{Call, Wanted};
 use super::health::{Active, Change, Check};
 use super::stream::Stream;
-use super::{Endpoint, Protocol, Upstream};
+use super::{Endpoint, Protocol, Upstream, lookup};
 
 const AGENT: HeaderValue = HeaderValue::from_static("tollgate-health");
 /// Most of an answer's body that is read.
@@ -29,9 +29,11 @@ const SERVING: &[u8] = &[0x08, 0x01];
 
 /// Checks the endpoints of an upstream, for ever.
 pub async fn keep(upstream: Arc<Upstream>, policy: Active, echo: Option<SocketAddr>) {
+    lookup::all_answered(&upstream.servers, policy.timeout).await;
     loop {
         let mut checks = JoinSet::new();
-        for endpoint in upstream.endpoints().iter() {
+        // A name without an address is told of by those who ask for it.
+        for endpoint in upstream.endpoints().iter().filter(|endpoint| !endpoint.is_name) {
             checks.spawn_local(one(Arc::clone(&upstream), Arc::clone(endpoint), policy.clone(), echo));
         }
         while checks.join_next().await.is_some() {}

@@ -78,7 +78,7 @@ impl Call<'_> {
     pub async fn open(&self, echo: Option<SocketAddr>) -> Result<Stream, ConnectError> {
         let Self { upstream, endpoint, wanted, origin } = *self;
         let connecting = async {
-            let mut stream = dial(&endpoint.address, echo).await?;
+            let mut stream = dial(endpoint, echo).await?;
             if let Some(version) = upstream.settings.proxy_protocol {
                 stream.write_all(&version.header(origin)).await.map_err(ConnectError::Connect)?;
             }
@@ -91,30 +91,17 @@ impl Call<'_> {
     }
 }
 
-async fn dial(address: &Address, echo: Option<SocketAddr>) -> Result<Stream, ConnectError> {
-    match address {
+async fn dial(endpoint: &Endpoint, echo: Option<SocketAddr>) -> Result<Stream, ConnectError> {
+    let unknown = || ConnectError::Resolve(endpoint.server.lookup.error());
+    match &endpoint.address {
         Address::Echo => dial_address(echo.ok_or(ConnectError::NoEcho)?).await,
-        // Until its records are known there is nothing to connect to.
-        Address::Srv(_) => Err(ConnectError::Resolve(io::ErrorKind::NotFound.into())),
+        Address::Srv(_) => Err(unknown()),
         Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectError::Connect),
         Address::Tcp { host, port } => match host.parse() {
             Ok(address) => dial_address(SocketAddr::new(address, *port)).await,
-            Err(_) => dial_name(host, *port).await,
+            Err(_) => Err(unknown()),
         },
     }
-}
-
-/// Tries every address of a name in turn.
-async fn dial_name(host: &str, port: u16) -> Result<Stream, ConnectError> {
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Resolve)?;
-    let mut last = ConnectError::Resolve(io::ErrorKind::NotFound.into());
-    for address in addresses {
-        match dial_address(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 async fn dial_address(address: SocketAddr) -> Result<Stream, ConnectError> {

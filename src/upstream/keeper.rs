@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::resolve::DnsSettings;
+use super::resolve::{DnsSettings, Resolver};
 use super::{Upstream, check, resolve};
 
 /// Whether there is anything to do.
@@ -19,16 +19,10 @@ pub async fn keep(upstreams: &[Arc<Upstream>], dns: &DnsSettings, echo: Option<S
     let mut tasks = JoinSet::new();
     let named: Vec<_> = upstreams.iter().filter(|upstream| has_names(upstream)).collect();
     if !named.is_empty() {
-        match resolve::resolver(dns) {
-            Ok(resolver) => {
-                for upstream in named {
-                    for server in upstream.servers.iter().filter(|server| server.address.is_name()) {
-                        tasks.spawn_local(resolve::keep(Arc::clone(upstream), Arc::clone(server), resolver.clone()));
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error, "names are resolved by the system alone: DNS cannot be asked");
+        let resolver = Resolver::new(dns);
+        for upstream in named {
+            for server in upstream.servers.iter().filter(|server| server.address.is_name()) {
+                tasks.spawn_local(resolve::keep(Arc::clone(upstream), Arc::clone(server), resolver.clone()));
             }
         }
     }

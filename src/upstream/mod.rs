@@ -9,6 +9,7 @@ pub mod echo;
 pub mod health;
 pub mod keeper;
 pub mod load;
+pub mod lookup;
 pub mod outage;
 pub mod resolve;
 pub mod retry;
@@ -31,6 +32,7 @@ use balance::Balance;
 use breaker::Breaker;
 use health::{Health, HealthPolicy};
 use load::{Load, Queue};
+use lookup::Lookup;
 use outage::Outage;
 use sticky::Sticky;
 
@@ -92,6 +94,8 @@ pub struct Server {
     pub index: usize,
     /// Where it is.
     pub address: Address,
+    /// What is known of its name.
+    pub lookup: Lookup,
     /// TLS, where its address begins with https.
     pub security: Option<Security>,
     /// Label in logs and metrics: `host:port`, `unix:/path` or `echo`.
@@ -113,6 +117,8 @@ pub struct Endpoint {
     pub server: Arc<Server>,
     /// Where to connect.
     pub address: Address,
+    /// Whether its address is a name: it stands for what that comes to, until that is known.
+    pub is_name: bool,
     /// Its share of the requests, in proportion to the others' weights; at least 1.
     pub weight: u32,
     /// Whether it is asked only while no other endpoint can be.
@@ -224,6 +230,7 @@ impl Endpoint {
             id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
             hash: balance::hash(address.to_string().as_bytes()),
             server: Arc::clone(server),
+            is_name: address.is_name(),
             address,
             weight: server.weight,
             backup: server.backup,
@@ -232,6 +239,18 @@ impl Endpoint {
             health: Health::default(),
             outage: Outage::default(),
         }
+    }
+
+    /// Whether it is to be asked.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.health.is_well() && !self.is_unresolved()
+    }
+
+    /// Whether it is a name that has no address.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        self.is_name && self.server.lookup.is_in_vain()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 
@@ -20,11 +21,24 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// After a failure it is asked again so soon.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
+/// What the system's resolver says holds for so long: it tells no TTL.
+const OF_SYSTEM: Duration = Duration::from_secs(10);
+
 /// Who is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsSettings {
     /// Name servers; empty: those of the system.
     pub nameservers: Vec<SocketAddr>,
+}
+
+/// Asks for names.
+#[derive(Debug, Clone)]
+pub struct Resolver {
+    /// DNS, unless it cannot be asked.
+    dns: Option<TokioResolver>,
+    /// Whether the system is asked for what DNS does not know: it may know names by other means. Where name
+    /// servers are configured, only they are believed.
+    asks_system: bool,
 }
 
 /// One address that a name has.
@@ -52,11 +66,39 @@ impl Address {
     }
 }
 
-/// A resolver as configured.
-///
-/// # Errors
-/// When the system's configuration cannot be read.
-pub fn resolver(settings: &DnsSettings) -> Result<TokioResolver, String> {
+impl Resolver {
+    /// As configured.
+    #[must_use]
+    pub fn new(settings: &DnsSettings) -> Self {
+        let dns = dns(settings).inspect_err(|error| {
+            tracing::warn!(error, "names are resolved by the system alone: DNS cannot be asked");
+        });
+        Self { dns: dns.ok(), asks_system: settings.nameservers.is_empty() }
+    }
+
+    async fn addresses(&self, host: &str) -> Result<(Vec<IpAddr>, Instant), String> {
+        let error = match &self.dns {
+            Some(dns) => match dns.lookup_ip(host).await {
+                Ok(lookup) => return Ok((lookup.iter().collect(), lookup.valid_until())),
+                Err(error) => error.to_string(),
+            },
+            None => "DNS cannot be asked".to_owned(),
+        };
+        if !self.asks_system {
+            return Err(error);
+        }
+        let found = tokio::net::lookup_host((host, 0)).await.map_err(|_| error)?;
+        Ok((found.map(|address| address.ip()).collect(), Instant::now() + OF_SYSTEM))
+    }
+
+    async fn records(&self, name: &str) -> Result<Lookup, String> {
+        let dns = self.dns.as_ref().ok_or("DNS cannot be asked")?;
+        dns.srv_lookup(name).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Fails when the system's configuration cannot be read.
+fn dns(settings: &DnsSettings) -> Result<TokioResolver, String> {
     let builder = if settings.nameservers.is_empty() {
         TokioResolver::builder_tokio().map_err(|error| error.to_string())?
     } else {
@@ -82,7 +124,7 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 }
 
 /// Keeps the endpoints of one server with a name up to date, for ever.
-pub async fn keep(upstream: Arc<Upstream>, server: Arc<Server>, resolver: TokioResolver) {
+pub async fn keep(upstream: Arc<Upstream>, server: Arc<Server>, resolver: Resolver) {
     let mut failing = false;
     loop {
         let until = match ask(&server, &resolver).await {
@@ -90,6 +132,7 @@ pub async fn keep(upstream: Arc<Upstream>, server: Arc<Server>, resolver: TokioR
                 let before = of_server(&upstream.endpoints(), &server);
                 let found = answer.found.into_iter().map(|found| known_or_new(found, &server, &before));
                 change(&upstream, &server, &found.collect());
+                server.lookup.succeeded();
                 tell_found(&upstream, &server, &mut failing);
                 answer.until
             }
@@ -107,7 +150,7 @@ fn of_server(endpoints: &Endpoints, server: &Arc<Server>) -> Endpoints {
     endpoints.iter().filter(|endpoint| Arc::ptr_eq(&endpoint.server, server)).map(Arc::clone).collect()
 }
 
-async fn ask(server: &Server, resolver: &TokioResolver) -> Result<Answer, String> {
+async fn ask(server: &Server, resolver: &Resolver) -> Result<Answer, String> {
     match &server.address {
         Address::Srv(name) => ask_records(name, server, resolver).await,
         Address::Tcp { host, port } => ask_addresses(host, *port, server, resolver).await,
@@ -115,23 +158,23 @@ async fn ask(server: &Server, resolver: &TokioResolver) -> Result<Answer, String
     }
 }
 
-async fn ask_addresses(host: &str, port: u16, server: &Server, resolver: &TokioResolver) -> Result<Answer, String> {
-    let lookup = resolver.lookup_ip(host).await.map_err(|error| error.to_string())?;
+async fn ask_addresses(host: &str, port: u16, server: &Server, resolver: &Resolver) -> Result<Answer, String> {
+    let (addresses, until) = resolver.addresses(host).await?;
     let address = |ip: IpAddr| Address::Tcp { host: ip.to_string().into(), port };
     let (weight, backup) = (server.weight, server.backup);
-    let mut found: Vec<_> = lookup.iter().map(|ip| Found { address: address(ip), weight, backup }).collect();
+    let mut found: Vec<_> = addresses.into_iter().map(|ip| Found { address: address(ip), weight, backup }).collect();
     // The order of records means nothing, and changes from answer to answer.
     found.sort_by_key(|found| found.address.to_string());
     found.dedup_by(|one, other| one.address == other.address);
     if found.is_empty() {
         return Err("the name has no address".to_owned());
     }
-    Ok(Answer { found, until: lookup.valid_until() })
+    Ok(Answer { found, until })
 }
 
 /// Records of the lowest priority are asked, the others are backups (RFC 2782: a weight of 0 is a small one).
-async fn ask_records(name: &str, server: &Server, resolver: &TokioResolver) -> Result<Answer, String> {
-    let lookup = resolver.srv_lookup(name).await.map_err(|error| error.to_string())?;
+async fn ask_records(name: &str, server: &Server, resolver: &Resolver) -> Result<Answer, String> {
+    let lookup = resolver.records(name).await?;
     let records: Vec<_> = lookup
         .answers()
         .iter()
@@ -181,8 +224,19 @@ fn change(upstream: &Upstream, server: &Arc<Server>, found: &Endpoints) {
 }
 
 fn tell_failed(upstream: &Upstream, server: &Server, failing: &mut bool, error: &str) {
-    if !std::mem::replace(failing, true) {
-        let (upstream, server) = (&*upstream.name, &*server.label);
+    let never = server.lookup.failed(error);
+    if std::mem::replace(failing, true) {
+        return;
+    }
+    let (upstream, server) = (&*upstream.name, &*server.label);
+    if never {
+        tracing::warn!(
+            upstream,
+            server,
+            error,
+            "upstream name cannot be resolved; it is not asked until it has an address"
+        );
+    } else {
         tracing::warn!(upstream, server, error, "upstream name cannot be resolved; its last addresses are used");
     }
 }
@@ -190,5 +244,20 @@ fn tell_failed(upstream: &Upstream, server: &Server, failing: &mut bool, error: 
 fn tell_found(upstream: &Upstream, server: &Server, failing: &mut bool) {
     if std::mem::replace(failing, false) {
         tracing::info!(upstream = &*upstream.name, server = &*server.label, "upstream name is resolved again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_is_asked_unless_name_servers_are_configured() {
+        let mut resolver = Resolver { dns: None, asks_system: true };
+        let (found, until) = resolver.addresses("localhost").await.expect("every system knows it");
+        assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+        assert!(until > Instant::now());
+        resolver.asks_system = false;
+        assert!(resolver.addresses("localhost").await.is_err());
     }
 }

@@ -51,25 +51,38 @@ impl<'a> Selection<'a> {
         Self { upstream, wish, tried: SmallVec::new(), may_repeat: false }
     }
 
-    /// A place at the next endpoint; waits while all have as many requests as they may have.
+    /// A place at the next endpoint; waits while all have as many requests as they may have, and for the first
+    /// answer to a server's name.
     ///
     /// # Errors
     /// When all were tried, or nobody had room in time.
     pub async fn next(&mut self) -> Result<Slot, Nobody> {
-        let slot = match self.look() {
-            Look::Found(slot) => slot,
-            Look::NobodyLeft => return Err(Nobody::Left),
+        let mut slot = self.enter().await?;
+        if slot.endpoint.is_name {
+            let server = Arc::clone(&slot.endpoint.server);
+            if server.lookup.answered(self.upstream.settings.connect_timeout).await {
+                // It is known now by its addresses, or as somebody who has none.
+                drop(slot);
+                slot = self.enter().await?;
+            }
+        }
+        self.tried.push(slot.endpoint.id);
+        Ok(slot)
+    }
+
+    async fn enter(&self) -> Result<Slot, Nobody> {
+        match self.look() {
+            Look::Found(slot) => Ok(slot),
+            Look::NobodyLeft => Err(Nobody::Left),
             Look::Full => {
                 let waited = self.upstream.settings.queue.wait(|| match self.look() {
                     Look::Found(slot) => Some(Ok(slot)),
                     Look::NobodyLeft => Some(Err(Nobody::Left)),
                     Look::Full => None,
                 });
-                waited.await.map_err(|Busy| Nobody::Busy)??
+                waited.await.map_err(|Busy| Nobody::Busy)?
             }
-        };
-        self.tried.push(slot.endpoint.id);
-        Ok(slot)
+        }
     }
 
     /// From now on an endpoint may be tried again when no other is left; the last one is the last to be.
@@ -92,14 +105,14 @@ impl<'a> Selection<'a> {
             return Look::Found(slot);
         }
         for backup in [false, true] {
-            let fit = |endpoint: &&Arc<Endpoint>| endpoint.backup == backup && endpoint.health.is_well();
+            let fit = |endpoint: &&Arc<Endpoint>| endpoint.backup == backup && endpoint.is_well();
             let group: Group<'_> = endpoints.iter().filter(untried).filter(fit).collect();
             if !group.is_empty() {
                 return self.enter_one_of(group);
             }
         }
         // Where nobody is well, somebody may be all the same; where somebody was well, that one was asked.
-        if !tried.is_empty() && endpoints.iter().any(|endpoint| endpoint.health.is_well()) {
+        if !tried.is_empty() && endpoints.iter().any(|endpoint| endpoint.is_well()) {
             return Look::NobodyLeft;
         }
         self.enter_one_of(endpoints.iter().filter(untried).collect())
@@ -108,7 +121,7 @@ impl<'a> Selection<'a> {
     /// The endpoint that the client went to before, if it is well and has room.
     fn same_as_before<'e>(&self, mut endpoints: impl Iterator<Item = &'e Arc<Endpoint>>) -> Option<Slot> {
         let (before, sticky) = (self.wish.stays_with?, self.upstream.settings.sticky.as_ref()?);
-        let endpoint = endpoints.find(|endpoint| sticky.token(endpoint) == before && endpoint.health.is_well())?;
+        let endpoint = endpoints.find(|endpoint| sticky.token(endpoint) == before && endpoint.is_well())?;
         self.upstream.settings.queue.enter(endpoint)
     }
 

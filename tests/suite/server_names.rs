@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::support::dns::{NameServer, Service};
 use crate::support::eventually;
@@ -71,6 +72,52 @@ fn a_name_without_an_address_is_502_and_says_so() {
     assert_eq!(answer.status, 502);
     assert_eq!(answer.header("proxy-status"), Some("tollgate; error=dns_error"));
     eventually("it was asked", || (dns.questions() > 0).then_some(()));
+}
+
+/// Not the address that the system would tell meanwhile, nor a connection that nobody finds again.
+#[test]
+fn the_first_request_waits_for_the_first_answer() {
+    let ([first, _second], port) = two_servers();
+    let dns = NameServer::start();
+    dns.set("api.test", &[FIRST]);
+    dns.delay(Duration::from_millis(200));
+    let proxy = in_front_of(&format!("http://api.test:{port}"), &dns);
+    assert_eq!(answering(&proxy), set(&["first"]));
+    assert_eq!(first.connections(), 1);
+}
+
+#[test]
+fn name_servers_that_do_not_know_a_name_are_believed() {
+    let (_servers, port) = two_servers();
+    let dns = NameServer::start();
+    // inet_aton(3) takes this for 127.0.0.1.
+    let proxy = in_front_of(&format!("http://127.1:{port}"), &dns);
+    let answer = proxy.get("/");
+    assert_eq!(answer.header("proxy-status"), Some("tollgate; error=dns_error"), "the system knows it");
+    dns.set("127.1", &[SECOND]);
+    eventually("it has an address", || (proxy.get("/").text() == "second").then_some(()));
+    proxy.wait_for_log("the change", |line| field(line, "message") == "upstream name is resolved again");
+}
+
+#[test]
+fn a_name_that_never_had_an_address_is_not_asked_while_another_server_can_be() {
+    let (_servers, port) = two_servers();
+    let dns = NameServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\ndns: {{ nameservers: '{}' }}\n\
+         upstreams: {{ api: {{ servers: ['http://{FIRST}:{port}', 'http://nobody.test:{port}'] }} }}\nupstream: api\n",
+        dns.address()
+    ));
+    proxy.wait_for_log("why", |line| {
+        field(line, "message") == "upstream name cannot be resolved; it is not asked until it has an address"
+    });
+    let mut client = proxy.client();
+    (0..10).for_each(|_| assert_eq!(client.get("/").status, 200));
+    let server = format!("nobody.test:{port}");
+    let (nobody, up) = ([("upstream", "api"), ("server", &*server)], |state| ("state", state));
+    let endpoints = |state| proxy.metrics().count("tollgate_upstream_endpoints", &[&nobody[..], &[up(state)]].concat());
+    assert_eq!((endpoints("healthy"), endpoints("down")), (0, 1));
+    assert_eq!(proxy.metrics().count("tollgate_upstream_retries_total", &nobody), 0);
 }
 
 #[test]

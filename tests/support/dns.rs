@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A name server on a port of its own. Names that it does not know do not exist.
 pub(crate) struct NameServer {
@@ -16,6 +17,8 @@ struct Zone {
     addresses: HashMap<String, Vec<Ipv4Addr>>,
     services: HashMap<String, Vec<Service>>,
     questions: usize,
+    /// Questions are answered so much later.
+    delay: Duration,
 }
 
 /// An SRV record.
@@ -42,6 +45,8 @@ impl NameServer {
         std::thread::spawn(move || {
             let mut buffer = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let delay = known.lock().expect("nobody panics").delay;
+                std::thread::sleep(delay);
                 if let Some(answer) = answer(&buffer[..length], &mut known.lock().expect("nobody panics")) {
                     let _ = socket.send_to(&answer, from);
                 }
@@ -58,6 +63,11 @@ impl NameServer {
     /// From now on the name has these addresses.
     pub(crate) fn set(&self, name: &str, addresses: &[Ipv4Addr]) {
         self.zone.lock().expect("nobody panics").addresses.insert(name.to_owned(), addresses.to_vec());
+    }
+
+    /// From now on it takes its time.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.zone.lock().expect("nobody panics").delay = delay;
     }
 
     /// From now on the name has these SRV records.

@@ -75,7 +75,7 @@ impl Sources {
 }
 
 fn state_of(endpoint: &Endpoint) -> &'static str {
-    match (endpoint.health.is_down(), endpoint.health.is_ejected()) {
+    match (endpoint.health.is_down() || endpoint.is_unresolved(), endpoint.health.is_ejected()) {
         (true, _) => "down",
         (false, true) => "ejected",
         (false, false) => "healthy",

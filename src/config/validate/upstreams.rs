@@ -12,6 +12,7 @@ use crate::config::frames::Span;
 use crate::config::shape::{Problem, Setting, Short, Spanned, Word, nearest};
 use crate::config::values::Server;
 use crate::limit::store::settings::StoreSettings;
+use crate::upstream::lookup::Lookup;
 use crate::upstream::resolve::DnsSettings;
 use crate::upstream::{self, Protocol, Settings, Upstream, announce};
 
@@ -194,6 +195,7 @@ impl Upstreams {
         upstream::Server {
             index,
             security: offers.and_then(|offers| offers.security(&server)),
+            lookup: Lookup::of(&server.address),
             address: server.address,
             label: server.label.into(),
             host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),

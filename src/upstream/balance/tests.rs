@@ -7,15 +7,18 @@ use http::HeaderValue;
 use super::super::breaker::Breaker;
 use super::super::health::HealthPolicy;
 use super::super::load::{Bounds, Queue};
+use super::super::lookup::Lookup;
 use super::super::selection::{Nobody, Selection, Wish};
 use super::super::{Address, Protocol, Server, Settings, Upstream};
 use super::*;
 
 fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
     let server = |(index, &weight): (usize, &u32)| {
+        let address = Address::Tcp { host: format!("10.0.0.{index}").into(), port: 80 };
         Arc::new(Server {
             index,
-            address: Address::Tcp { host: format!("10.0.0.{index}").into(), port: 80 },
+            lookup: Lookup::of(&address),
+            address,
             security: None,
             label: index.to_string().into(),
             host: HeaderValue::from_static("server"),
