@@ -239,6 +239,26 @@ fn an_upstream_that_goes_and_comes_is_two_lines_of_the_log() {
     assert!(!log.iter().any(|line| line.contains("rejected")), "requests are the access log's: {log:#?}");
 }
 
+/// The second cause is often the one that matters: what the server does since it was started again.
+#[test]
+fn each_cause_of_an_outage_is_one_line() {
+    let taken = Port::take();
+    let port = taken.number();
+    let proxy = Tollgate::start(&format!("listen: 127.0.0.1:0\nupstream: http://127.0.0.1:{port}\n"));
+    (0..5).for_each(|_| assert_eq!(proxy.get("/").status, 502));
+    let server = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+        }
+    });
+    (0..5).for_each(|_| assert_eq!(proxy.get("/").status, 502));
+    let log = proxy.log();
+    let told: Vec<_> = log.iter().filter(|line| line.contains("upstream server fails")).collect();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("refused") && !told[1].contains("refused"), "{told:#?}");
+}
+
 #[test]
 fn each_change_of_the_store_is_one_line_whatever_the_number_of_workers() {
     let mut redis = RedisServer::start();
