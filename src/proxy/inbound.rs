@@ -14,8 +14,9 @@
 //! A reset is passed on at once, and hyper drops the request in flight. A FIN alone may mean either
 //! "I am gone" or "that was my last request, I am reading": TCP does not tell. So the answer is
 //! waited for a short while ([`Clocks::half_closed`]); once response bytes flow, the client's
-//! kernel answers them with a reset if nobody is there. This is why hyper's own `half_close` stays
-//! off: with it on, hyper would stop reading and never see the reset either.
+//! kernel answers them with a reset if nobody is there. No read tells of that reset, nor of a FIN behind
+//! bytes that are not wanted yet: the socket's state is looked at now and then. This is why hyper's own
+//! `half_close` stays off: with it on, hyper would stop reading and never see the reset either.
 
 mod checking;
 mod chunked;
@@ -145,6 +146,8 @@ pub struct Inbound {
     skipped_line: bool,
     /// The client closed its sending side.
     ended: bool,
+    /// The same, whether or not all of it was read.
+    said_all: bool,
     /// Response bytes were written after that.
     wrote_since: bool,
     max_head: usize,
@@ -172,6 +175,7 @@ impl Inbound {
             responding: false,
             skipped_line: false,
             ended: false,
+            said_all: false,
             wrote_since: false,
             max_head,
             clocks,
@@ -251,7 +255,7 @@ impl Inbound {
         match written {
             Poll::Ready(result) => {
                 self.write_since = None;
-                self.wrote_since |= self.ended;
+                self.wrote_since |= self.said_all;
                 Poll::Ready(result)
             }
             Poll::Pending => self.poll_stalled(cx).map(Err),

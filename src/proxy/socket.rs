@@ -3,13 +3,13 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// The client's end of a socket.
@@ -19,6 +19,17 @@ pub enum Peer {
     Address(SocketAddr),
     /// A process of this machine, over a Unix socket: it has no address.
     Unix,
+}
+
+/// What the kernel knows of a client, whatever is still to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Open,
+    /// It sends no more. It may still be reading.
+    SaidAll,
+    /// Nobody is there.
+    Gone,
 }
 
 /// A socket, read through what is there already.
@@ -92,6 +103,23 @@ impl Socket {
         self.early.advance(bytes);
     }
 
+    /// How the client stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        // A socket that may be written to is ready, and says so at once; one that may not is full, not gone.
+        let either = Interest::READABLE | Interest::WRITABLE;
+        let ready = match &self.wire {
+            Wire::Tcp(stream) => at_once(stream.ready(either)),
+            Wire::Unix(stream) => at_once(stream.ready(either)),
+        };
+        match ready {
+            Poll::Ready(Ok(ready)) if ready.is_write_closed() => Standing::Gone,
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => Standing::SaidAll,
+            Poll::Ready(Err(_)) => Standing::Gone,
+            Poll::Ready(Ok(_)) | Poll::Pending => Standing::Open,
+        }
+    }
+
     /// Small writes are sent at once.
     pub fn set_nodelay(&self) {
         if let Wire::Tcp(stream) = &self.wire {
@@ -113,6 +141,11 @@ impl Socket {
             let _ = stream.set_zero_linger();
         }
     }
+}
+
+/// What a future says at once.
+fn at_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 impl From<TcpStream> for Socket {

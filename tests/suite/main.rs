@@ -21,6 +21,7 @@ mod contract;
 mod cors;
 mod defaults;
 mod denials;
+mod departed;
 mod differential;
 mod examples;
 mod flood;

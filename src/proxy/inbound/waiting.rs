@@ -5,11 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::Instant;
 
+use super::super::socket::Standing;
 use super::{Inbound, Opening, Refusal, Stage};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
@@ -18,6 +21,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SCRATCH: usize = 16 * 1024;
 /// Most bytes buffered while a response is being written, before one more read.
 const AHEAD: usize = 16 * 1024;
+/// How often a client that sends no more, or more than is read, is looked after while it is answered.
+const LOOK: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Where this worker's sockets are read to before the connection keeps what arrived.
@@ -98,11 +103,20 @@ impl Inbound {
         while !self.ended && self.pending.len() < AHEAD {
             ready!(self.poll_fill(cx))?;
         }
-        if self.ended && self.pending.is_empty() && !self.wrote_since {
+        // From here on no read tells what becomes of the client: all was read, or no more of it is wanted.
+        self.said_all = match self.stream.socket().standing() {
+            Standing::Gone => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Standing::SaidAll => true,
+            Standing::Open => self.ended,
+        };
+        if self.said_all && !self.wrote_since {
             let deadline = self.waiting.since() + self.clocks.half_closed;
             if self.timer.passed(cx, deadline) {
                 return Poll::Ready(Ok(()));
             }
+        }
+        if self.timer.passed(cx, Instant::now() + LOOK) {
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
