@@ -1,6 +1,7 @@
 //! The whole process but its arguments: starts the threads, knows the addresses, ends them in order.
 
 mod descriptors;
+mod reloading;
 
 use std::convert::Infallible;
 use std::io;
@@ -8,17 +9,24 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, ShutdownSettings};
+use crate::config::{
+    AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, Listener, Loaded, Origin, Report,
+    ShutdownSettings,
+};
 use crate::jwt::keeper as jwt_keeper;
 use crate::proxy::listener;
-use crate::signal::Signals;
+use crate::reload::{self, Handle, Source};
+use crate::signal::{Asked, Signals};
 use crate::telemetry::{AccessLog, access_log};
 use crate::upstream::keeper;
-use crate::worker::{self, Bound, Phase, Shared, Worker};
+use crate::worker::{self, Bound, Order, Phase, Shared, Worker};
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
@@ -41,6 +49,23 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     /// Flushed at the end.
     access_log: Option<AccessLog>,
+    /// What the workers share.
+    shared: Arc<Shared>,
+    /// Where each worker takes orders.
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    /// Listeners that are open.
+    open: Vec<Arc<Listener>>,
+    /// Threads that run whatever the configuration says by now.
+    running: Running,
+    /// What is known of reloads.
+    reloads: Arc<ArcSwap<reload::State>>,
+}
+
+/// Which threads were started that not every configuration needs.
+#[derive(Debug, Default)]
+struct Running {
+    certificates: bool,
+    upstreams: bool,
 }
 
 /// Why a server could not start.
@@ -101,21 +126,47 @@ fn obstacle(address: &ListenAddress, cause: &io::Error) -> String {
     help.to_owned()
 }
 
-/// Runs a server until TERM or INT drains it; a second one stops it at once. `started` is told the
-/// real addresses by listener name, once all of them are open.
+/// Runs a server until TERM or INT drains it; a second one stops it at once. HUP, changed files and the admin
+/// listener make it read its configuration again. `started` is told the real addresses by listener name, once
+/// all of them are open; `report` what is wrong or doubtful about a configuration that was read again.
 ///
 /// # Errors
 /// When it cannot start, or when every worker fails.
-pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, ListenAddress)])) -> Result<(), RunError> {
+pub fn run(
+    loaded: Loaded,
+    origin: Origin,
+    started: impl FnOnce(&Config, &[(Arc<str>, ListenAddress)]),
+    report: impl Fn(&Report),
+) -> Result<(), RunError> {
     worker::runtime().map_err(RunError::Signals)?.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
-        descriptors::raise_limit(config);
-        let mut server = Server::start(config)?;
-        started(&server.addresses);
-        tokio::select! {
-            signal = signals.end() => tracing::info!(signal, "draining"),
-            () = server.ended() => return Err(RunError::Failed),
+        let mut source = Source::new(origin, &loaded);
+        let config = Arc::new(loaded.config);
+        descriptors::raise_limit(&config);
+        let (handle, mut requests) = Handle::new();
+        let mut server = Server::start(&config, Some(handle))?;
+        started(&config, &server.addresses);
+        drop(config);
+        notify(NotifyState::Ready);
+        loop {
+            let running = Arc::clone(&server.shared.config);
+            let wanted = tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Reload => None,
+                    Asked::End(signal) => {
+                        tracing::info!(signal, "draining");
+                        break;
+                    }
+                },
+                Some(request) = requests.recv() => Some(request),
+                () = source.change(&running) => None,
+                () = server.ended() => return Err(RunError::Failed),
+            };
+            let outcome = server.reload(&mut source, &report).await;
+            // Whoever asked may have left.
+            let _ = wanted.map(|request| request.send(outcome));
         }
+        notify(NotifyState::Stopping);
         tokio::select! {
             () = server.shutdown() => {}
             signal = signals.end_again() => tracing::warn!(signal, "second signal, stopping at once"),
@@ -127,15 +178,23 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, ListenAddress
     })
 }
 
+/// Tells a service manager that waits for it (sd_notify(3)); nobody else hears it.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}
+
 impl Server {
     /// Binds every address, then starts the workers, the echo upstream and the admin listener.
     ///
     /// # Errors
     /// When an address cannot be bound or a thread not be started; then nothing is left running.
-    pub fn start(config: &Arc<Config>) -> Result<Self, StartError> {
+    pub fn start(config: &Arc<Config>, handle: Option<Handle>) -> Result<Self, StartError> {
         let sockets = Sockets::bind(config)?;
         let addresses = sockets.addresses(config)?;
         let (alive, workers) = mpsc::channel(1);
+        let access_log = config.access_log.as_ref().map(start_access_log).transpose()?;
         let mut server = Self {
             addresses,
             phase: watch::Sender::new(Phase::Running),
@@ -143,9 +202,14 @@ impl Server {
             workers,
             shutdown: config.shutdown,
             threads: Vec::new(),
-            access_log: config.access_log.as_ref().map(start_access_log).transpose()?,
+            shared: Arc::new(Shared::new(config, access_log.clone())),
+            access_log,
+            orders: Vec::new(),
+            open: config.listeners.clone(),
+            running: Running::default(),
+            reloads: Arc::new(ArcSwap::from_pointee(reload::State { loaded: SystemTime::now(), failure: None })),
         };
-        server.spawn(config, sockets, &alive)?;
+        server.spawn(config, sockets, (&alive, handle))?;
         for (listener, address) in &server.addresses {
             tracing::info!(listener = &**listener, %address, "listening");
         }
@@ -195,50 +259,69 @@ impl Server {
     }
 
     /// Starts the threads.
-    fn spawn(&mut self, config: &Arc<Config>, sockets: Sockets, alive: &mpsc::Sender<Infallible>) -> io::Result<()> {
-        let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
-        let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
-        let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.fallback), self.access_log.clone());
+    fn spawn(
+        &mut self,
+        config: &Arc<Config>,
+        sockets: Sockets,
+        (alive, handle): (&mpsc::Sender<Infallible>, Option<Handle>),
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let (running, fallback) = (Arc::clone(&shared.config), Arc::clone(&shared.fallback));
+        let mut sources = Sources::new(running, fallback, self.access_log.clone());
         sources.show_pressure(Arc::clone(&shared.pressure));
-        self.watch(config, &shared)?;
+        sources.show_reloads(Arc::clone(&self.reloads));
+        if config.max_memory.is_some() {
+            let shared = Arc::clone(&shared);
+            self.thread("memory", Some(Phase::Stopped), || worker::memory::watch(shared))?;
+        }
         if let Some(keys) = &shared.keys {
             sources.show_keys(Arc::clone(keys));
             let keys = Arc::clone(keys);
             self.thread("jwks", Some(Phase::Stopped), || jwt_keeper::keep(keys))?;
         }
-        if let Some(socket) = sockets.echo {
-            self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
-        }
         if shared.overrides.is_some() {
             let shared = Arc::clone(&shared);
             self.thread("overrides", Some(Phase::Stopped), || worker::keep_overrides(shared))?;
         }
-        if keeper::is_needed(&config.upstreams) {
-            let shared = Arc::clone(&shared);
-            self.thread("upstreams", Some(Phase::Stopped), || worker::keep_upstreams(shared))?;
+        if let Some(socket) = sockets.echo {
+            self.start_echo(socket)?;
         }
-        for (index, sockets) in by_worker(sockets.listeners, config.workers).into_iter().enumerate() {
-            let worker = Worker::new(&shared, sockets, self.phase.subscribe(), alive);
+        self.start_keepers(config)?;
+        let named: Vec<_> = config.listeners.iter().map(Arc::clone).zip(sockets.listeners).collect();
+        for (index, sockets) in by_worker(named, config.workers).into_iter().enumerate() {
+            let (worker, orders) = Worker::new(&shared, sockets, self.phase.subscribe(), alive);
+            self.orders.push(orders);
             sources.add(Arc::clone(&worker.stats), Arc::clone(&worker.limit_stats));
             self.thread(&format!("worker-{index}"), None, || worker.serve())?;
         }
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
-            let admin = Admin::new(settings, sources, Arc::clone(&self.ready)).with(shared.overrides.clone());
+            let admin = Admin::new(settings, sources, Arc::clone(&self.ready));
+            let admin = admin.with(shared.overrides.clone()).reloading(handle);
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())
     }
 
-    /// Starts what looks after certificates and memory.
-    fn watch(&mut self, config: &Config, shared: &Arc<Shared>) -> io::Result<()> {
-        if config.listeners.iter().any(|listener| listener.tls.is_some()) {
-            let shared = Arc::clone(shared);
+    /// Starts what looks after certificates and servers, where that does not run yet.
+    fn start_keepers(&mut self, config: &Config) -> io::Result<()> {
+        let has_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
+        if has_tls && !std::mem::replace(&mut self.running.certificates, true) {
+            let shared = Arc::clone(&self.shared);
             self.thread("certificates", Some(Phase::Stopped), || worker::certificates::keep(shared))?;
         }
-        if config.max_memory.is_some() {
-            let shared = Arc::clone(shared);
-            self.thread("memory", Some(Phase::Stopped), || worker::memory::watch(shared))?;
+        if keeper::is_needed(&config.upstreams) && !std::mem::replace(&mut self.running.upstreams, true) {
+            let shared = Arc::clone(&self.shared);
+            self.thread("upstreams", Some(Phase::Stopped), || worker::keep_upstreams(shared))?;
         }
+        Ok(())
+    }
+
+    /// Starts the echo upstream.
+    fn start_echo(&mut self, socket: TcpListener) -> io::Result<()> {
+        let address = socket.local_addr()?;
+        self.thread("echo", Some(Phase::Stopped), || worker::serve_echo(socket))?;
+        // Once only: nobody starts a second one.
+        let _ = self.shared.echo.set(address);
         Ok(())
     }
 
@@ -282,10 +365,7 @@ async fn serve_until(
 impl Sockets {
     /// Binds everything the configuration asks for.
     fn bind(config: &Config) -> Result<Self, StartError> {
-        let listeners = config.listeners.iter().map(|listener| {
-            let (address, what) = (listener.address.clone(), format!("listener {}", listener.name));
-            worker::open(listener, config.workers).map_err(|cause| StartError::Bind { address, what, cause })
-        });
+        let listeners = config.listeners.iter().map(|listener| bind_listener(listener, config.workers));
         let listeners = listeners.collect::<Result<_, _>>()?;
         let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
         let echo = worker::uses_echo(config).then(bind_echo).transpose()?;
@@ -305,6 +385,12 @@ impl Sockets {
         }
         Ok(addresses)
     }
+}
+
+/// A listener's sockets, one per worker.
+fn bind_listener(listener: &Listener, workers: usize) -> Result<Vec<Bound>, StartError> {
+    let (address, what) = (listener.address.clone(), format!("listener {}", listener.name));
+    worker::open(listener, workers).map_err(|cause| StartError::Bind { address, what, cause })
 }
 
 /// The admin socket. The default address may be taken: then any free port serves.
@@ -334,11 +420,11 @@ fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> 
 }
 
 /// From sockets by listener to sockets by worker.
-fn by_worker(listeners: Vec<Vec<Bound>>, workers: usize) -> Vec<Vec<Bound>> {
-    let mut shares: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::with_capacity(listeners.len())).collect();
-    for sockets in listeners {
+fn by_worker(listeners: Vec<(Arc<Listener>, Vec<Bound>)>, workers: usize) -> Vec<Vec<(Arc<Listener>, Bound)>> {
+    let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::with_capacity(listeners.len())).collect();
+    for (listener, sockets) in listeners {
         for (share, socket) in shares.iter_mut().zip(sockets) {
-            share.push(socket);
+            share.push((Arc::clone(&listener), socket));
         }
     }
     shares

@@ -1,4 +1,4 @@
-//! Signals: the first TERM or INT drains, the second ends at once; HUP changes nothing yet.
+//! Signals: the first TERM or INT drains, the second ends at once; HUP reloads.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,6 +8,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// A signal within this time of the one before is no second thought.
 const ECHO: Duration = Duration::from_millis(300);
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The end; the signal's name.
+    End(&'static str),
+    /// The configuration is to be read again.
+    Reload,
+}
+
 /// The signals this process acts on. Needs a runtime with I/O.
 #[derive(Debug)]
 pub struct Signals {
@@ -15,7 +24,7 @@ pub struct Signals {
     terminate: Signal,
     /// From a terminal.
     interrupt: Signal,
-    /// From a terminal that went away, or somebody who wants a reload.
+    /// From somebody who wants a reload, or a terminal that went away.
     hangup: Signal,
     /// Reopening of log files; all logs go to standard streams.
     user1: Signal,
@@ -40,22 +49,21 @@ impl Signals {
     pub async fn end_again(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
-            let signal = self.end().await;
-            if first.elapsed() >= ECHO {
+            if let Asked::End(signal) = self.next().await
+                && first.elapsed() >= ECHO
+            {
                 return signal;
             }
         }
     }
 
-    /// Waits for TERM or INT and returns its name. Others are logged and otherwise ignored.
-    pub async fn end(&mut self) -> &'static str {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Asked {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP ignored: a changed configuration takes effect at the next start");
-                }
+                _ = self.terminate.recv() => return Asked::End("SIGTERM"),
+                _ = self.interrupt.recv() => return Asked::End("SIGINT"),
+                _ = self.hangup.recv() => return Asked::Reload,
                 _ = self.user1.recv() => tracing::info!("SIGUSR1 ignored: logs go to standard streams"),
             }
         }

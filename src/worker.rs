@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod certificates;
+mod entrances;
 pub mod memory;
 
 use std::cell::Cell;
@@ -9,16 +10,15 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
 
-use crate::config::{Config, ProxyProtocol};
+use crate::config::{Config, Listener, ProxyProtocol};
 use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
@@ -28,7 +28,7 @@ use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
 use crate::limit::store::settings::Backend;
 pub use crate::proxy::connection::Phase;
-use crate::proxy::handshake::Turns;
+use crate::proxy::handshake::Handshakes;
 use crate::proxy::listener::Listening;
 pub use crate::proxy::listener::{Bound, open};
 use crate::proxy::pool::Pool;
@@ -39,6 +39,8 @@ use crate::proxy::{Proxy, connection, listener};
 use crate::telemetry::{AccessLog, WorkerStats};
 use crate::upstream::{Address, echo, keeper};
 use caps::{Caps, Permit};
+use entrances::Entrances;
+pub use entrances::Order;
 
 /// Polls of tasks between two looks at the sockets, while there are tasks to poll. A poll takes
 /// microseconds, so clocks stay true to a few milliseconds; tokio's 61 costs about 2 % more CPU.
@@ -69,7 +71,9 @@ pub struct Shared {
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
-    pub echo: Option<SocketAddr>,
+    pub echo: Arc<OnceLock<SocketAddr>>,
+    /// How often the configuration was replaced.
+    pub reloads: watch::Sender<u64>,
 }
 
 /// One worker, ready to cross to its thread.
@@ -77,14 +81,16 @@ pub struct Shared {
 pub struct Worker {
     /// What it shares with the others.
     shared: Arc<Shared>,
-    /// Its own socket of every listener, by index in [`Config::listeners`].
-    sockets: Vec<Bound>,
+    /// Its own socket of every listener.
+    sockets: Vec<(Arc<Listener>, Bound)>,
     /// What it counts about requests.
     pub stats: Arc<WorkerStats>,
     /// What it counts about limits.
     pub limit_stats: Arc<LimitStats>,
     /// How far the process is from its end.
     phase: watch::Receiver<Phase>,
+    /// What it is told to change.
+    orders: mpsc::UnboundedReceiver<Order>,
     /// Held until it has ended.
     _alive: mpsc::Sender<Infallible>,
 }
@@ -96,8 +102,6 @@ struct Acceptor {
     proxy: Rc<Proxy>,
     /// Connections open on all workers.
     caps: Arc<Caps>,
-    /// This worker's own copy of the phase: connections wait on it without touching other cores.
-    phase: watch::Receiver<Phase>,
     /// Connections open on this worker.
     open: Rc<Open>,
 }
@@ -119,8 +123,8 @@ struct Connection {
     open: Rc<Open>,
     /// Likewise, for the metrics.
     stats: Arc<WorkerStats>,
-    /// Its listener's index.
-    listener: usize,
+    /// Its listener.
+    listener: Arc<Listener>,
 }
 
 /// The runtime of a thread that serves: one thread, I/O and clocks.
@@ -151,19 +155,20 @@ pub async fn serve_echo(socket: std::net::TcpListener) -> io::Result<()> {
 impl Shared {
     /// What the workers of a new process share.
     #[must_use]
-    pub fn new(config: &Arc<Config>, access_log: Option<AccessLog>, echo: Option<SocketAddr>) -> Self {
+    pub fn new(config: &Arc<Config>, access_log: Option<AccessLog>) -> Self {
         let memory = Arc::new(MemoryStore::new(config.store.max_keys));
         Self {
             config: Arc::new(ArcSwap::new(Arc::clone(config))),
             fallback: Arc::new(Fallback::new(Arc::clone(&memory))),
             memory,
-            caps: Arc::new(Caps::new(config)),
+            caps: Arc::default(),
             pressure: Arc::new(Pressure::new(config.max_memory)),
             store_log: Arc::default(),
             keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
             overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
             access_log,
-            echo,
+            echo: Arc::default(),
+            reloads: watch::Sender::new(0),
         }
     }
 }
@@ -175,44 +180,53 @@ impl Shared {
 pub async fn keep_overrides(shared: Arc<Shared>) -> io::Result<()> {
     let config = shared.config.load_full();
     if let (Some(overrides), Backend::Redis(settings)) = (&shared.overrides, &config.store.backend) {
-        let stats = LimitStats { store_log: Arc::clone(&shared.store_log), ..LimitStats::new(0) };
+        let stats = LimitStats { store_log: Arc::clone(&shared.store_log), ..LimitStats::new() };
         Arc::clone(overrides).keep(settings, Arc::new(stats)).await;
     }
     Ok(())
 }
 
-/// Resolves the names of servers and checks them, until dropped.
+/// Resolves the names of servers and checks them, until dropped; anew whenever the configuration was replaced.
 ///
 /// # Errors
 /// None; it is one of the server's threads.
 pub async fn keep_upstreams(shared: Arc<Shared>) -> io::Result<()> {
-    let config = shared.config.load_full();
-    keeper::keep(&config.upstreams, &config.dns, shared.echo).await;
-    Ok(())
+    let mut reloads = shared.reloads.subscribe();
+    loop {
+        reloads.mark_unchanged();
+        let config = shared.config.load_full();
+        tokio::select! {
+            () = keeper::keep(&config.upstreams, &config.dns, shared.echo.get().copied()) => {}
+            _ = reloads.changed() => continue,
+        }
+        if reloads.changed().await.is_err() {
+            return Ok(());
+        }
+    }
 }
 
 impl Worker {
-    /// A worker that accepts on these sockets, one per listener, and holds `alive` until it has ended.
+    /// A worker that accepts on these sockets, one per listener, obeys orders, and holds `alive` until it has ended.
     #[must_use]
     pub fn new(
         shared: &Arc<Shared>,
-        sockets: Vec<Bound>,
+        sockets: Vec<(Arc<Listener>, Bound)>,
         phase: watch::Receiver<Phase>,
         alive: &mpsc::Sender<Infallible>,
-    ) -> Self {
-        let config = shared.config.load();
-        let endpoints = config.upstreams.iter().map(|upstream| upstream.servers.len()).sum();
+    ) -> (Self, mpsc::UnboundedSender<Order>) {
         let store_log = Arc::clone(&shared.store_log);
-        let limit_stats = LimitStats { store_log, ..LimitStats::new(config.policies.len()) };
-        let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
-        Self {
+        let limit_stats = LimitStats { store_log, ..LimitStats::new() };
+        let (give, orders) = mpsc::unbounded_channel();
+        let worker = Self {
             shared: Arc::clone(shared),
             sockets,
-            stats: Arc::new(stats),
+            stats: Arc::default(),
             limit_stats: Arc::new(limit_stats),
             phase,
+            orders,
             _alive: alive.clone(),
-        }
+        };
+        (worker, give)
     }
 
     /// Serves until the process ends: accepts until the drain, then waits for the connections.
@@ -220,82 +234,81 @@ impl Worker {
     /// # Errors
     /// When a socket cannot be set up.
     pub async fn serve(mut self) -> io::Result<()> {
-        let (local, phase) = watch::channel(*self.phase.borrow());
-        let acceptor = Rc::new(self.acceptor(phase));
-        let mut loops = JoinSet::new();
-        for (listener, socket) in self.sockets.drain(..).enumerate() {
-            loops.spawn_local(Rc::clone(&acceptor).accept(listener, Listening::begin(socket)?));
+        let acceptor = Rc::new(self.acceptor());
+        let limiter = Rc::clone(&acceptor.proxy.limiter);
+        let mut entrances = Entrances::new(acceptor, *self.phase.borrow());
+        for (listener, socket) in self.sockets.drain(..) {
+            entrances.open(listener, socket)?;
         }
-        tokio::select! {
-            () = drained(&mut loops, &acceptor.open) => {}
-            () = relay(self.phase.clone(), local) => {}
-        }
+        entrances.attend(self.phase.clone(), &mut self.orders).await;
         // The slots of the last requests need not wait until they end by themselves.
-        let _ = tokio::time::timeout(FAREWELL, acceptor.proxy.limiter.close()).await;
+        let _ = tokio::time::timeout(FAREWELL, limiter.close()).await;
         Ok(())
     }
 
     /// Builds this worker's proxy on the current runtime.
-    fn acceptor(&self, phase: watch::Receiver<Phase>) -> Acceptor {
+    fn acceptor(&self) -> Acceptor {
         let shared = &self.shared;
         let config = shared.config.load();
-        let handshakes =
-            config.listeners.iter().map(|listener| listener.tls.as_ref().map_or(1, |tls| tls.max_handshakes));
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
             limiter: Limiter::start(&config.store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
             tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
-            pool: Pool::new(shared.echo),
+            pool: Pool::new(Arc::clone(&shared.echo)),
             pressure: Arc::clone(&shared.pressure),
-            handshakes: handshakes.map(Turns::new).collect(),
+            handshakes: Handshakes::default(),
             stats: Arc::clone(&self.stats),
             overrides: shared.overrides.clone(),
             access_log: shared.access_log.clone(),
         });
-        Acceptor { proxy, caps: Arc::clone(&shared.caps), phase, open: Rc::default() }
+        Acceptor { proxy, caps: Arc::clone(&shared.caps), open: Rc::default() }
     }
 }
 
 impl Acceptor {
     /// Accepts on one listener until the drain begins.
-    async fn accept(self: Rc<Self>, listener: usize, socket: Listening) {
-        let mut phase = self.phase.clone();
+    async fn accept(self: Rc<Self>, listener: Arc<Listener>, socket: Listening, phase: watch::Receiver<Phase>) {
+        let mut drain = phase.clone();
         tokio::select! {
             biased;
-            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => {}
-            () = self.accept_all(listener, &socket) => {}
+            _ = drain.wait_for(|phase| *phase >= Phase::Draining) => {}
+            () = self.accept_all(&listener, &socket, &phase) => {}
         }
         // Closing the socket would reset what the kernel has already accepted for us.
         let Ok(waiting) = socket.drain() else { return };
         for (socket, peer) in waiting {
-            self.open(listener, socket, peer);
+            self.open(&listener, socket, peer, &phase);
         }
     }
 
     /// Accepts for ever.
-    async fn accept_all(&self, listener: usize, socket: &Listening) {
+    async fn accept_all(&self, listener: &Arc<Listener>, socket: &Listening, phase: &watch::Receiver<Phase>) {
         loop {
             let (socket, peer) = listener::accept(socket).await;
-            self.open(listener, socket, peer);
+            self.open(listener, socket, peer, phase);
         }
     }
 
     /// Serves a connection on a task of its own, if there is room for it.
-    fn open(&self, listener: usize, socket: Socket, peer: Peer) {
+    fn open(&self, listener: &Arc<Listener>, socket: Socket, peer: Peer, phase: &watch::Receiver<Phase>) {
+        let config = self.proxy.config.load();
+        // As the listener is configured by now; as it was, when it is being closed.
+        let listener = config.heir_of(listener).unwrap_or(listener);
         let stats = &self.proxy.stats;
         if self.proxy.pressure.sheds() {
-            return stats.turned_away(listener, "memory");
+            return stats.turned_away(listener.ordinal, "memory");
         }
-        let counted = peer.ip().filter(|_| !self.proxy.config.load().trusts(peer.ip()));
-        let permit = match self.caps.admit(listener, counted) {
+        let counted = peer.ip().filter(|_| !config.trusts(peer.ip()));
+        let permit = match self.caps.admit(listener, counted, config.client_ip.ipv6_prefix) {
             Ok(permit) => permit,
-            Err(full) => return stats.turned_away(listener, full.label()),
+            Err(full) => return stats.turned_away(listener.ordinal, full.label()),
         };
-        stats.opened(listener);
+        stats.opened(listener.ordinal);
         self.open.count.set(self.open.count.get() + 1);
-        let connection = Connection { permit, open: Rc::clone(&self.open), stats: Arc::clone(stats), listener };
-        let (proxy, phase) = (Rc::clone(&self.proxy), self.phase.clone());
-        let mut stopped = self.phase.clone();
+        let (open, listener) = (Rc::clone(&self.open), Arc::clone(listener));
+        let connection = Connection { permit, open, stats: Arc::clone(stats), listener };
+        let (proxy, phase) = (Rc::clone(&self.proxy), phase.clone());
+        let mut stopped = phase.clone();
         tokio::task::spawn_local(async move {
             tokio::select! {
                 () = connection.serve(socket, peer, proxy, phase) => {}
@@ -315,10 +328,10 @@ impl Connection {
             () = connection::farewell(phase.clone()) => return,
         };
         match introduced {
-            Ok(peer) => connection::serve(socket, peer, self.listener, proxy, phase).await,
+            Ok(peer) => connection::serve(socket, peer, Arc::clone(&self.listener), proxy, phase).await,
             Err(reason) => {
                 tracing::debug!(%peer, reason, "connection refused");
-                self.stats.turned_away(self.listener, reason);
+                self.stats.turned_away(self.listener.ordinal, reason);
             }
         }
     }
@@ -326,7 +339,7 @@ impl Connection {
     /// The client: the peer, or whom a load balancer tells of; that one is counted by its own address.
     async fn introduced(&mut self, socket: &mut Socket, peer: Peer, proxy: &Proxy) -> Result<Peer, &'static str> {
         let config = proxy.config.load_full();
-        let Some(settings) = config.listeners.get(self.listener) else { return Ok(peer) };
+        let settings = Arc::clone(&self.listener);
         let expected = match settings.proxy_protocol {
             ProxyProtocol::Never => return Ok(peer),
             ProxyProtocol::Optional => Expected::Perhaps,
@@ -339,39 +352,30 @@ impl Connection {
         let limit = settings.header_timeout;
         let client = proxy_protocol::read(socket, peer, expected, limit).await.map_err(Refused::label)?;
         let counted = client.ip().filter(|address| !config.trusts(Some(*address)));
-        self.permit.count(counted).map_err(caps::Full::label)?;
+        self.permit
+            .count(settings.max_connections_per_ip, counted, config.client_ip.ipv6_prefix)
+            .map_err(caps::Full::label)?;
         Ok(client)
+    }
+}
+
+impl Open {
+    /// Waits until no connection is open.
+    async fn none_left(&self) {
+        let none = self.none.notified();
+        if self.count.get() > 0 {
+            none.await;
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.stats.closed(self.listener);
+        self.stats.closed(self.listener.ordinal);
         let count = self.open.count.get() - 1;
         self.open.count.set(count);
         if count == 0 {
             self.open.none.notify_waiters();
-        }
-    }
-}
-
-/// Waits until nothing is accepted any more and no connection is open.
-async fn drained(loops: &mut JoinSet<()>, open: &Open) {
-    while loops.join_next().await.is_some() {}
-    let none = open.none.notified();
-    if open.count.get() > 0 {
-        none.await;
-    }
-}
-
-/// Passes the process' phase on to this worker's connections; returns when it is to stop at once,
-/// or when the server was dropped.
-async fn relay(mut process: watch::Receiver<Phase>, worker: watch::Sender<Phase>) {
-    loop {
-        let phase = *process.borrow_and_update();
-        worker.send_replace(phase);
-        if phase == Phase::Stopped || process.changed().await.is_err() {
-            return;
         }
     }
 }

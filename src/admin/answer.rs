@@ -38,6 +38,15 @@ impl Answer {
         Self { status, content_type: "application/problem+json", field: None, body: format!("{body}\n") }
     }
 
+    /// 422 for a configuration: what is wrong, as frames for people and as data.
+    pub(super) fn unprocessable(detail: &str, frames: &str, report: Option<serde_json::Value>) -> Self {
+        let title = "Configuration not reloaded";
+        let body = serde_json::json!({
+            "title": title, "status": 422, "detail": detail, "frames": frames, "report": report,
+        });
+        Self { status: 422, content_type: "application/problem+json", field: None, body: format!("{body}\n") }
+    }
+
     /// 401.
     pub(super) fn unauthorized() -> Self {
         let answer = Self::problem(401, "Unauthorized", "Send the admin token as Authorization: Bearer.");

@@ -3,9 +3,12 @@
 mod listeners;
 mod upstreams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
+
+use arc_swap::ArcSwap;
 
 use crate::config::Config;
 use crate::jwt::{Keys, TokenKind};
@@ -13,6 +16,8 @@ use crate::limit::fallback::Fallback;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::settings::{Backend, Servers};
 use crate::proxy::pressure::Pressure;
+use crate::reload::State;
+use crate::route::Route;
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
 use crate::telemetry::{AccessLog, WorkerStats, logging};
@@ -21,7 +26,7 @@ use crate::telemetry::{AccessLog, WorkerStats, logging};
 #[derive(Debug)]
 pub struct Sources {
     /// Names: of listeners, routes, policies, endpoints.
-    config: Arc<Config>,
+    config: Arc<ArcSwap<Config>>,
     /// Its keys are counted.
     fallback: Arc<Fallback>,
     /// Lost lines are counted.
@@ -30,6 +35,8 @@ pub struct Sources {
     keys: Option<Arc<Keys>>,
     /// Whether memory is scarce.
     pressure: Arc<Pressure>,
+    /// What is known of reloads.
+    reloads: Option<Arc<ArcSwap<State>>>,
     /// One of each per worker.
     workers: Vec<(Arc<WorkerStats>, Arc<LimitStats>)>,
 }
@@ -37,9 +44,9 @@ pub struct Sources {
 impl Sources {
     /// Without workers; they are added as they start.
     #[must_use]
-    pub fn new(config: Arc<Config>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
+    pub fn new(config: Arc<ArcSwap<Config>>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
         let pressure = Arc::new(Pressure::new(None));
-        Self { config, fallback, access_log, keys: None, pressure, workers: Vec::new() }
+        Self { config, fallback, access_log, keys: None, pressure, reloads: None, workers: Vec::new() }
     }
 
     /// Shows these keys too.
@@ -52,36 +59,42 @@ impl Sources {
         self.pressure = pressure;
     }
 
+    /// Shows what is known of reloads.
+    pub fn show_reloads(&mut self, reloads: Arc<ArcSwap<State>>) {
+        self.reloads = Some(reloads);
+    }
+
     /// Adds a worker.
     pub fn add(&mut self, requests: Arc<WorkerStats>, limits: Arc<LimitStats>) {
         self.workers.push((requests, limits));
     }
 
-    /// Where the configuration wants the metrics.
+    /// The running configuration.
     #[must_use]
-    pub fn metrics_path(&self) -> &str {
-        &self.config.metrics_path
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     /// All metrics as text.
     #[must_use]
     pub fn scrape(&self, format: Format) -> String {
-        let mut out = Exposition::new(format);
-        self.requests(&mut out);
-        self.limits(&mut out);
-        self.store(&mut out);
+        let (config, mut out) = (self.config(), Exposition::new(format));
+        self.requests(&config, &mut out);
+        self.limits(&config, &mut out);
+        self.store(&config, &mut out);
         self.tokens(&mut out);
-        self.upstreams(&mut out);
-        self.connections(&mut out);
-        self.tls(&mut out);
+        self.upstreams(&config, &mut out);
+        self.connections(&config, &mut out);
+        self.tls(&config, &mut out);
         self.memory(&mut out);
+        self.reloads(&mut out);
         self.process(&mut out);
         out.finish()
     }
 
     /// Requests by route, and how long they took.
-    fn requests(&self, out: &mut Exposition) {
-        let routes = self.routes();
+    fn requests(&self, config: &Config, out: &mut Exposition) {
+        let names: HashMap<usize, &str> = config.router.routes().map(|route| (route.ordinal, &*route.name)).collect();
         let mut counts = BTreeMap::new();
         for (stats, _) in &self.workers {
             stats.each_request(|route, method, code, count| {
@@ -91,17 +104,19 @@ impl Sources {
         out.family("tollgate_http_requests", Kind::Counter, "Requests answered, by route, method and status.");
         for ((route, method, code), count) in counts {
             let code = code.to_string();
-            out.value(&[("route", name_of(&routes, route)), ("method", method), ("code", &code)], count);
+            if let Some(route) = names.get(&route) {
+                out.value(&[("route", route), ("method", method), ("code", &code)], count);
+            }
         }
         out.family(
             "tollgate_http_request_duration_seconds",
             Kind::Histogram,
             "From the end of a request's head to the end of its response.",
         );
-        for (index, route) in routes.iter().enumerate() {
-            let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(index));
+        for route in in_order(config) {
+            let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(route.ordinal));
             if let Some(durations) = durations.reduce(Distribution::merge) {
-                out.histogram(&[("route", route)], &durations);
+                out.histogram(&[("route", &route.name)], &durations);
             }
         }
         out.family("tollgate_overhead_seconds", Kind::Histogram, "The proxy's own share of a request's time.");
@@ -122,37 +137,38 @@ impl Sources {
     }
 
     /// Decisions by limit.
-    fn limits(&self, out: &mut Exposition) {
+    fn limits(&self, config: &Config, out: &mut Exposition) {
         out.family("tollgate_limit_decisions", Kind::Counter, "Decisions, by limit and outcome.");
-        for policy in &self.config.policies {
+        for policy in &config.policies {
             for (kind, label) in DecisionKind::ALL {
                 let decided = |stats: &LimitStats| {
-                    stats.decisions.get(policy.index).map_or(0, |kinds| kinds[kind as usize].value())
+                    stats.decisions.get(policy.ordinal).map_or(0, |kinds| kinds[kind as usize].value())
                 };
                 out.value(&[("limit", &policy.name), ("decision", label)], self.limit_sum(decided));
             }
         }
         out.family("tollgate_limit_remembered_denials", Kind::Counter, "Denials decided without asking the store.");
-        for policy in &self.config.policies {
-            let remembered = |stats: &LimitStats| stats.remembered.get(policy.index).map_or(0, Counter::value);
+        for policy in &config.policies {
+            let remembered = |stats: &LimitStats| stats.remembered.get(policy.ordinal).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(remembered));
         }
         out.family("tollgate_limit_settled", Kind::Counter, "Cost given back or charged on top after answers.");
-        for policy in &self.config.policies {
+        for policy in &config.policies {
             for (index, direction) in ["refund", "charge"].into_iter().enumerate() {
-                let settled =
-                    |stats: &LimitStats| stats.settled.get(policy.index).map_or(0, |counters| counters[index].value());
+                let settled = |stats: &LimitStats| {
+                    stats.settled.get(policy.ordinal).map_or(0, |counters| counters[index].value())
+                };
                 out.value(&[("limit", &policy.name), ("direction", direction)], self.limit_sum(settled));
             }
         }
         out.family("tollgate_limit_coalesced", Kind::Counter, "Requests decided by another request's store call.");
-        for policy in &self.config.policies {
-            let coalesced = |stats: &LimitStats| stats.coalesced.get(policy.index).map_or(0, Counter::value);
+        for policy in &config.policies {
+            let coalesced = |stats: &LimitStats| stats.coalesced.get(policy.ordinal).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(coalesced));
         }
         out.family("tollgate_limit_blocked", Kind::Counter, "Denied requests whose key a penalty blocks.");
-        for policy in &self.config.policies {
-            let blocked = |stats: &LimitStats| stats.blocked.get(policy.index).map_or(0, Counter::value);
+        for policy in &config.policies {
+            let blocked = |stats: &LimitStats| stats.blocked.get(policy.ordinal).map_or(0, Counter::value);
             out.value(&[("limit", &policy.name)], self.limit_sum(blocked));
         }
         out.family("tollgate_in_flight_requests", Kind::Gauge, "Requests that have a place of a limit of such.");
@@ -168,7 +184,7 @@ impl Sources {
     }
 
     /// The store, as the workers see it.
-    fn store(&self, out: &mut Exposition) {
+    fn store(&self, config: &Config, out: &mut Exposition) {
         let up = self.workers.iter().all(|(_, stats)| stats.store_up.load(Ordering::Relaxed) != 0);
         out.family("tollgate_store_up", Kind::Gauge, "1 when the store answers every worker.");
         out.value(&[], u64::from(up));
@@ -177,7 +193,7 @@ impl Sources {
         out.family("tollgate_store_own_clock", Kind::Gauge, "Servers that are given this machine's clock.");
         let own_clock = self.workers.iter().map(|(_, stats)| stats.own_clock.load(Ordering::Relaxed)).max();
         out.value(&[], own_clock.unwrap_or(0));
-        self.sentinels(out);
+        self.sentinels(config, out);
         out.family(
             "tollgate_proxies",
             Kind::Gauge,
@@ -195,7 +211,7 @@ impl Sources {
         out.family("tollgate_store_calls", Kind::Counter, "Calls sent to the store.");
         out.value(&[], self.limit_sum(|stats| stats.store_calls.value()));
         out.family("tollgate_limit_check_seconds", Kind::Histogram, "From asking the store to its answer, by request.");
-        let store = match self.config.store.backend {
+        let store = match config.store.backend {
             Backend::Memory => "memory",
             Backend::Redis(_) => "redis",
         };
@@ -205,8 +221,8 @@ impl Sources {
     }
 
     /// Who watches the store, where somebody does.
-    fn sentinels(&self, out: &mut Exposition) {
-        let Backend::Redis(settings) = &self.config.store.backend else { return };
+    fn sentinels(&self, config: &Config, out: &mut Exposition) {
+        let Backend::Redis(settings) = &config.store.backend else { return };
         if matches!(settings.servers, Servers::Sentinel(_)) {
             let up = self.workers.iter().all(|(_, stats)| stats.sentinel_up.load(Ordering::Relaxed) != 0);
             out.family("tollgate_store_sentinel_up", Kind::Gauge, "1 when a sentinel answers every worker.");
@@ -243,11 +259,15 @@ impl Sources {
         out.value(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     }
 
-    /// Route names by index.
-    fn routes(&self) -> Vec<&str> {
-        let mut routes: Vec<_> = self.config.router.routes().collect();
-        routes.sort_by_key(|route| route.index);
-        routes.into_iter().map(|route| &*route.name).collect()
+    /// What came of the last reload.
+    fn reloads(&self, out: &mut Exposition) {
+        let Some(reloads) = self.reloads.as_ref().map(|reloads| reloads.load()) else { return };
+        let help = "1 unless the last attempt to replace the configuration failed.";
+        out.family("tollgate_config_last_reload_successful", Kind::Gauge, help);
+        out.value(&[], u64::from(reloads.failure.is_none()));
+        let help = "When the running configuration was loaded, Unix time.";
+        out.family("tollgate_config_last_reload_success_timestamp_seconds", Kind::Gauge, help);
+        out.value(&[], reloads.loaded.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
     }
 
     /// A sum over all workers' limiters.
@@ -256,9 +276,11 @@ impl Sources {
     }
 }
 
-/// A label for an index.
-fn name_of<'a>(names: &[&'a str], index: usize) -> &'a str {
-    names.get(index).copied().unwrap_or_default()
+/// Routes as the file has them.
+fn in_order(config: &Config) -> Vec<&Arc<Route>> {
+    let mut routes: Vec<_> = config.router.routes().collect();
+    routes.sort_by_key(|route| route.index);
+    routes
 }
 
 /// Store round trips of one worker.
@@ -281,7 +303,7 @@ fn summed(maps: impl Iterator<Item = BTreeMap<&'static str, u64>>) -> BTreeMap<&
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::{HashMap, HashSet};
+    use std::collections::HashSet;
     use std::time::Duration;
 
     use http::{Method, StatusCode};
@@ -295,12 +317,12 @@ pub(super) mod tests {
         let yaml = "listen: 127.0.0.1:0\nupstream: http://127.0.0.1:3000\nlimits: [{ key: client_ip, rate: 1/s }]\n\
                     jwt: { jwks_url: 'http://127.0.0.1:1/' }\n";
         let config = Arc::new(parse(yaml, &Origin::Arguments, &|_| None).unwrap().config);
-        let routes = config.router.routes().count();
         let keys = Arc::new(Keys::new(Arc::clone(config.jwt.as_ref().unwrap())));
-        let mut sources = Sources::new(config, Arc::new(Fallback::new(Arc::new(MemoryStore::new(10)))), None);
+        let mut sources =
+            Sources::new(Arc::new(ArcSwap::new(config)), Arc::new(Fallback::new(Arc::new(MemoryStore::new(10)))), None);
         sources.show_keys(keys);
         for _ in 0..2 {
-            let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
+            let (requests, limits) = (WorkerStats::new(), LimitStats::new());
             requests.opened(0);
             requests.request(0, &Method::GET, StatusCode::OK, Duration::from_millis(3));
             requests.own_time(Duration::from_micros(30));

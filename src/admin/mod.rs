@@ -5,6 +5,7 @@ mod access;
 mod answer;
 pub mod metrics;
 mod overrides;
+mod reload;
 mod stalling;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::AdminSettings;
 use crate::limit::dynamic::DynamicOverrides;
+use crate::reload::Handle;
 use crate::telemetry::exposition::Format;
 use access::Access;
 use answer::Answer;
@@ -36,6 +38,8 @@ const MAX_CONNECTIONS: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
+/// Where a reload is asked for.
+const RELOAD: &str = "/api/v1/reload";
 /// Pause after a failed accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,24 +47,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Admin {
     access: Access,
-    metrics_path: Box<str>,
     sources: Sources,
     ready: Arc<AtomicBool>,
     overrides: Option<Arc<DynamicOverrides>>,
+    reloads: Option<Handle>,
 }
 
 impl Admin {
     /// Answers under these settings; ready as long as `ready` says so.
     #[must_use]
     pub fn new(settings: &AdminSettings, sources: Sources, ready: Arc<AtomicBool>) -> Self {
-        let metrics_path = sources.metrics_path().into();
-        Self { access: Access::new(settings), metrics_path, sources, ready, overrides: None }
+        Self { access: Access::new(settings), sources, ready, overrides: None, reloads: None }
     }
 
     /// The same with overrides that can be set.
     #[must_use]
     pub fn with(self, overrides: Option<Arc<DynamicOverrides>>) -> Self {
         Self { overrides, ..self }
+    }
+
+    /// The same, where the configuration can be read again.
+    #[must_use]
+    pub fn reloading(self, reloads: Option<Handle>) -> Self {
+        Self { reloads, ..self }
     }
 
     /// Serves until dropped. Needs a local runtime.
@@ -105,6 +114,12 @@ impl Admin {
 
     /// The answer to a request of any kind: the API changes things, the rest only tells.
     async fn answer_any(&self, request: Request<Incoming>) -> Answer {
+        if let (RELOAD, Some(reloads)) = (request.uri().path(), &self.reloads) {
+            return match self.access.check(&request) {
+                Ok(()) => reload::answer(reloads, request.method()).await,
+                Err(refusal) => refusal,
+            };
+        }
         let (target, overrides) = match (overrides::Target::of(request.uri().path()), &self.overrides) {
             (Some(target), Some(overrides)) => (target, overrides),
             (Some(_), None) => return self.access.check(&request).err().unwrap_or_else(Answer::no_overrides),
@@ -133,7 +148,7 @@ impl Admin {
         }
         match request.uri().path() {
             "/" => Answer::text(self.index()),
-            path if path == &*self.metrics_path => {
+            path if path == &*self.sources.config().metrics_path => {
                 let format = Format::accepted(accept(request.headers()));
                 Answer::metrics(format, self.sources.scrape(format))
             }
@@ -145,9 +160,9 @@ impl Admin {
     fn index(&self) -> String {
         format!(
             "tollgate {}\n\n/healthz  the process lives\n/readyz   it takes requests (503 while it drains)\n\
-             {:<9} for Prometheus\n/api/v1/limits/NAME/overrides[/KEY]  GET; PUT and DELETE of one key\n",
+             {:<9} for Prometheus\n/api/v1/limits/NAME/overrides[/KEY]  GET; PUT and DELETE of one key\n/api/v1/reload  POST\n",
             env!("CARGO_PKG_VERSION"),
-            self.metrics_path
+            self.sources.config().metrics_path
         )
     }
 }

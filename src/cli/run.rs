@@ -4,7 +4,6 @@ mod greeting;
 mod quick;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anstream::AutoStream;
 
@@ -27,7 +26,8 @@ Examples:
   tollgate run --from :8080 --to echo --limit 'header:x-api-key 10/s' --limit 'global 1000/s'
   tollgate run --to echo --limit 'client_ip 5/m' --print-config > proxy.yaml
 
-Signals: TERM and INT let the requests in flight finish; a second one stops at once.")]
+Signals: HUP reads the configuration again; TERM and INT let the requests in flight finish, a second one
+stops at once.")]
 pub struct Args {
     /// Where to listen, such as :8080 or 127.0.0.1:8080
     #[arg(
@@ -74,7 +74,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(1))
         }
         Ok(loaded) if args.print_config => print_config(args, &loaded),
-        Ok(loaded) => start(loaded, global),
+        Ok(loaded) => {
+            let origin = if args.to.is_some() { Origin::Arguments } else { global.origin()? };
+            start(loaded, origin, global)
+        }
     }
 }
 
@@ -89,16 +92,12 @@ fn print_config(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts logging and the server, and waits for the end.
-fn start(loaded: Loaded, global: &Global) -> anyhow::Result<ExitCode> {
-    let config = Arc::new(loaded.config);
-    let look = look(config.log.format, global);
-    logging::start(look, config.log.level, global.log.as_deref())?;
-    if look.json {
-        log(&loaded.warnings);
-    } else {
-        show(&loaded.warnings);
-    }
-    let ended = server::run(&config, |addresses| greeting::greet(&config, addresses, look));
+fn start(loaded: Loaded, origin: Origin, global: &Global) -> anyhow::Result<ExitCode> {
+    let look = look(loaded.config.log.format, global);
+    logging::start(look, loaded.config.log.level, global.log.as_deref())?;
+    let report = move |report: &Report| if look.json { log(report) } else { show(report) };
+    report(&loaded.warnings);
+    let ended = server::run(loaded, origin, |config, addresses| greeting::greet(config, addresses, look), report);
     logging::flush();
     ended?;
     Ok(ExitCode::SUCCESS)
@@ -111,14 +110,18 @@ fn show(report: &Report) {
     }
 }
 
-/// Warnings as lines of a log that machines read.
+/// What is wrong or doubtful as lines of a log that machines read.
 fn log(report: &Report) {
     let report = report.json();
     let file = report["file"].as_str();
-    for warning in report["diagnostics"].as_array().into_iter().flatten() {
-        let (line, column) = (warning["line"].as_u64(), warning["column"].as_u64());
-        let (message, help) = (warning["message"].as_str().unwrap_or_default(), warning["help"].as_str());
-        tracing::warn!(file, line, column, help, "{message}");
+    for found in report["diagnostics"].as_array().into_iter().flatten() {
+        let (line, column) = (found["line"].as_u64(), found["column"].as_u64());
+        let (message, help) = (found["message"].as_str().unwrap_or_default(), found["help"].as_str());
+        if found["severity"] == "error" {
+            tracing::error!(file, line, column, help, "{message}");
+        } else {
+            tracing::warn!(file, line, column, help, "{message}");
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The configuration: from a YAML file to a ready-to-use [`Config`], with every mistake found in
 //! one run and shown where it stands.
 
+mod continuity;
 mod document;
 mod environment;
 mod file;
 pub mod frames;
 mod mask;
+mod ordinals;
 mod print;
 pub mod schema;
 pub mod sentences;
@@ -32,6 +34,7 @@ use crate::upstream::Upstream;
 use crate::upstream::resolve::DnsSettings;
 pub use frames::Report;
 use frames::{Diagnostic, Severity};
+pub use ordinals::Ordinals;
 pub use print::expanded;
 use shape::{Reader, Shape};
 pub use trial::Trial;
@@ -40,7 +43,7 @@ pub use trial::Trial;
 #[derive(Debug)]
 pub struct Config {
     /// Where clients connect.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Arc<Listener>>,
     /// Whose forwarded fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether who connects to a Unix socket is believed likewise.
@@ -82,6 +85,10 @@ pub struct Config {
     pub workers: usize,
     /// Tests of the limits.
     pub trials: Vec<Trial>,
+    /// The numbers of its names.
+    pub ordinals: Ordinals,
+    /// Files that it names, but those of listeners' certificates, which are followed by themselves.
+    pub files: Vec<PathBuf>,
 }
 
 /// A socket that clients connect to, and its clocks.
@@ -89,6 +96,8 @@ pub struct Config {
 pub struct Listener {
     /// Its name in the configuration; `default` in the short form.
     pub name: Arc<str>,
+    /// What its name has through every reload: the number of its statistics and connections.
+    pub ordinal: usize,
     /// Address; port 0 lets the system choose.
     pub address: ListenAddress,
     /// Permissions of its file, when it is a Unix socket.
@@ -262,9 +271,21 @@ pub struct Loaded {
     pub warnings: Report,
     /// The text it was read from, secrets covered.
     pub text: Arc<str>,
+    /// Another one where that, or a file that it names, is another.
+    pub fingerprint: blake3::Hash,
 }
 
 impl Config {
+    /// The listener that has taken the place of another: of its name and address, or of its address alone.
+    #[must_use]
+    pub fn heir_of(&self, listener: &Listener) -> Option<&Arc<Listener>> {
+        let place = |other: &&Arc<Listener>| (&other.address, other.mode) == (&listener.address, listener.mode);
+        let mut there = self.listeners.iter().filter(place);
+        let same = there.clone().find(|other| other.name == listener.name);
+        // A port of the system's choice is nobody else's.
+        same.or_else(|| there.next().filter(|_| !listener.address.is_chosen_by_system()))
+    }
+
     /// Whether a peer's word about the client is believed; one without an address is behind a Unix socket.
     #[must_use]
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
@@ -272,6 +293,14 @@ impl Config {
             Some(address) => self.trusted_proxies.iter().any(|network| network.contains(&address)),
             None => self.trusts_unix,
         }
+    }
+}
+
+impl ListenAddress {
+    /// Whether the system chooses the port.
+    #[must_use]
+    pub fn is_chosen_by_system(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.port() == 0)
     }
 }
 
@@ -309,13 +338,21 @@ impl Origin {
 /// # Errors
 /// A report with every error found; one sentence when the file cannot be read.
 pub fn load(origin: &Origin) -> Result<Loaded, Report> {
+    load_after(origin, None)
+}
+
+/// The same, to take the place of `previous`: what it has in common with that is that.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(origin: &Origin, previous: Option<&Config>) -> Result<Loaded, Report> {
     let text = match origin {
         Origin::File(path) => std::fs::File::open(path).and_then(read_bounded),
         Origin::Stdin => read_bounded(std::io::stdin().lock()),
         Origin::Arguments => Ok(Vec::new()),
     };
     match text.map(String::from_utf8) {
-        Ok(Ok(text)) => parse(&text, origin, &|name| std::env::var(name).ok()),
+        Ok(Ok(text)) => parse_after(&text, origin, &|name| std::env::var(name).ok(), previous),
         Ok(Err(error)) => Err(not_text(origin, &error)),
         Err(error) => Err(unreadable(origin, &error)),
     }
@@ -359,6 +396,15 @@ fn unreadable(origin: &Origin, error: &std::io::Error) -> Report {
 /// # Errors
 /// A report with every error found, and the warnings beside them.
 pub fn parse(text: &str, origin: &Origin, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    parse_after(text, origin, env, None)
+}
+
+fn parse_after(
+    text: &str,
+    origin: &Origin,
+    env: &dyn Fn(&str) -> Option<String>,
+    previous: Option<&Config>,
+) -> Result<Loaded, Report> {
     let mut report = Report::new(origin.to_string(), mask::mask(text).into());
     let mut document = match document::parse(text) {
         Ok(document) => document,
@@ -370,11 +416,26 @@ pub fn parse(text: &str, origin: &Origin, env: &dyn Fn(&str) -> Option<String>) 
     let mut reader = Reader::default();
     environment::fill(&mut document, env, &mut reader.diagnostics);
     let config = file::File::read(&document, &mut reader)
-        .and_then(|file| validate::validate(&file, text, &origin.directory(), &mut reader));
+        .and_then(|file| validate::validate(&file, text, (&origin.directory(), previous), &mut reader));
     report.diagnostics = reader.diagnostics;
     report.diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
     match config {
-        Some(config) => Ok(Loaded { config, text: Arc::clone(&report.text), warnings: report }),
+        Some(config) => {
+            let fingerprint = fingerprint(text, &config.files);
+            Ok(Loaded { config, text: Arc::clone(&report.text), fingerprint, warnings: report })
+        }
         None => Err(report),
     }
+}
+
+/// Hash of a text and of the files that it names.
+fn fingerprint(text: &str, files: &[PathBuf]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(text.as_bytes());
+    for file in files {
+        // Each was read a moment ago; one that is gone by now is another.
+        hasher.update(&std::fs::read(file).unwrap_or_default());
+        hasher.update(&[0xFF]);
+    }
+    hasher.finalize()
 }

@@ -30,6 +30,17 @@ pub struct JwtSettings {
     pub refresh: Duration,
 }
 
+impl JwtSettings {
+    /// Whether the same tokens are believed, whatever keys a file holds by now: those are followed by themselves.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let words = |one: &Self| (one.source.clone(), one.audience.clone(), one.issuer.clone(), one.header.clone());
+        words(self) == words(other)
+            && self.algorithms == other.algorithms
+            && (self.leeway, self.refresh) == (other.leeway, other.refresh)
+    }
+}
+
 /// Where keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {

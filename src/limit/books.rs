@@ -104,9 +104,7 @@ impl Books {
 
     /// Counts a settlement.
     pub(super) fn settled(&self, policy: &Policy, amount: i64) {
-        if let Some(counters) = self.stats.settled.get(policy.index) {
-            counters[usize::from(amount > 0)].add(amount.unsigned_abs());
-        }
+        self.stats.settled.at(policy.ordinal)[usize::from(amount > 0)].add(amount.unsigned_abs());
     }
 
     /// A slot ends: at once in this process, soon in Redis, where it may have been renewed by now.

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn each_limit_gets_as_many_places_as_it_leaves_free() {
-        let space = HoldSpace::new(12, Arc::new(LimitStats::new(0)));
+        let space = HoldSpace::new(12, Arc::new(LimitStats::new()));
         let fill = |name: &str| -> Vec<Hold> {
             let name = Arc::from(name);
             std::iter::from_fn(|| space.reserve(&name)).collect()

@@ -86,7 +86,7 @@ pub enum KeyPart {
 pub type Subject = SmallVec<[u8; 64]>;
 
 /// How client-chosen values enter a subject.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Hashing {
     /// As they are, at any length: the memory store, whose keys never leave the process.
     Raw,

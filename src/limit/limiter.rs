@@ -107,6 +107,13 @@ impl Limiter {
         }
     }
 
+    /// Denials that are remembered count no more.
+    pub fn forget_denials(&self) {
+        if let Some(remote) = &self.remote {
+            remote.denials.clear();
+        }
+    }
+
     /// Waits until all that ended requests owe is settled.
     pub async fn close(&self) {
         self.books.close().await;
@@ -187,10 +194,8 @@ impl Limiter {
 
     /// Counts a denial that needed no call.
     fn count_remembered(&self, decision: &Decision<'_>) {
-        if decision.source == Source::Remembered
-            && let Some(counter) = self.stats.remembered.get(decision.policy.index)
-        {
-            counter.increment();
+        if decision.source == Source::Remembered {
+            self.stats.remembered.at(decision.policy.ordinal).increment();
         }
     }
 
@@ -198,11 +203,9 @@ impl Limiter {
     fn count_coalesced(&self, plan: &Plan<'_>) {
         let mut last = None;
         for planned in &plan.counted {
-            let index = planned.policy.index;
-            if last.replace(index) != Some(index)
-                && let Some(counter) = self.stats.coalesced.get(index)
-            {
-                counter.increment();
+            let limit = planned.policy.ordinal;
+            if last.replace(limit) != Some(limit) {
+                self.stats.coalesced.at(limit).increment();
             }
         }
     }
@@ -239,9 +242,9 @@ impl Limiter {
         // The rates of one limit are one decision.
         for rates in decisions.chunk_by(|a, b| std::ptr::eq(a.policy, b.policy)) {
             if let Some(decision) = rates.iter().find(|decision| !decision.allowed).or(rates.first()) {
-                self.stats.decided(decision.policy.index, kind_of(decision, outcome));
+                self.stats.decided(decision.policy.ordinal, kind_of(decision, outcome));
                 if !decision.allowed && rates.iter().any(Decision::is_blocked) {
-                    self.stats.blocked(decision.policy.index);
+                    self.stats.blocked(decision.policy.ordinal);
                 }
             }
         }

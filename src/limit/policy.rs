@@ -18,8 +18,10 @@ use crate::units::Rate;
 pub struct Policy {
     /// Unique in the configuration; `<route>/<key>` when the file gives none.
     pub name: Arc<str>,
-    /// Position in [`crate::config::Config::policies`]; the index of its statistics.
+    /// Position in [`crate::config::Config::policies`].
     pub index: usize,
+    /// What its name has through every reload: the number of its statistics.
+    pub ordinal: usize,
     /// What is counted separately.
     pub key: Key,
     /// What happens when no part of the key is present.

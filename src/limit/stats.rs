@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::store::redis::log::StoreLog;
+use crate::slots::Slots;
 
 /// A counter that one worker writes and anyone may read.
 #[derive(Debug, Default)]
@@ -167,16 +168,16 @@ pub const CHECK_BUCKETS: [f64; 11] =
 /// Everything one worker's limiter counts.
 #[derive(Debug, Default)]
 pub struct LimitStats {
-    /// Decisions, by [`Policy::index`](super::policy::Policy::index) and [`DecisionKind`].
-    pub decisions: Vec<[Counter; 9]>,
-    /// Denials answered from memory of an earlier one, by policy index.
-    pub remembered: Vec<Counter>,
-    /// Cost units given back and charged on top after answers, by policy index.
-    pub settled: Vec<[Counter; 2]>,
-    /// Requests denied by a penalty that blocks, by policy index.
-    pub blocked: Vec<Counter>,
-    /// Requests answered by a call that another request of the same kind made, by policy index.
-    pub coalesced: Vec<Counter>,
+    /// Decisions, by [`Policy::ordinal`](super::policy::Policy::ordinal) and [`DecisionKind`].
+    pub decisions: Slots<[Counter; 9]>,
+    /// Denials answered from memory of an earlier one, by ordinal.
+    pub remembered: Slots<Counter>,
+    /// Cost units given back and charged on top after answers, by ordinal.
+    pub settled: Slots<[Counter; 2]>,
+    /// Requests denied by a penalty that blocks, by ordinal.
+    pub blocked: Slots<Counter>,
+    /// Requests answered by a call that another request of the same kind made, by ordinal.
+    pub coalesced: Slots<Counter>,
     /// Calls that took leases.
     pub lease_calls: Counter,
     /// Tokens that these took for requests to come.
@@ -206,31 +207,19 @@ pub struct LimitStats {
 }
 
 impl LimitStats {
-    /// Statistics for this many policies.
+    /// Nothing counted yet, and the store as good as there.
     #[must_use]
-    pub fn new(policies: usize) -> Self {
-        Self {
-            decisions: (0..policies).map(|_| Default::default()).collect(),
-            remembered: (0..policies).map(|_| Counter::default()).collect(),
-            settled: (0..policies).map(|_| Default::default()).collect(),
-            blocked: (0..policies).map(|_| Counter::default()).collect(),
-            coalesced: (0..policies).map(|_| Counter::default()).collect(),
-            store_up: AtomicU64::new(1),
-            ..Self::default()
-        }
+    pub fn new() -> Self {
+        Self { store_up: AtomicU64::new(1), ..Self::default() }
     }
 
     /// Counts a decision.
     pub fn decided(&self, policy: usize, kind: DecisionKind) {
-        if let Some(kinds) = self.decisions.get(policy) {
-            kinds[kind as usize].increment();
-        }
+        self.decisions.at(policy)[kind as usize].increment();
     }
 
     /// Counts a request that a penalty blocks.
     pub fn blocked(&self, policy: usize) {
-        if let Some(counter) = self.blocked.get(policy) {
-            counter.increment();
-        }
+        self.blocked.at(policy).increment();
     }
 }

@@ -118,13 +118,13 @@ impl Proxy {
             Ok(answer) => {
                 let status = answer.response.status();
                 endpoint.outage.answered(&upstream.name, &server.label);
-                self.stats.upstream(server.index, Some(status));
+                self.stats.upstream(server.ordinal, Some(status));
                 if upstream.settings.health.is_failure(status) {
                     upstream.suspect(endpoint);
                 }
             }
             Err(miss) => {
-                self.stats.upstream(server.index, None);
+                self.stats.upstream(server.ordinal, None);
                 if miss.rejection().blame() == Blame::Upstream {
                     endpoint.outage.failed(&upstream.name, &server.label, miss.why());
                     upstream.suspect(endpoint);

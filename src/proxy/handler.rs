@@ -138,7 +138,7 @@ impl Proxy {
             headers: &head.headers,
         };
         let mut found = config.router.find(&asked);
-        let redirect = https_redirect::due(config, exchange.downstream, &head.headers, (found.route, &path.text));
+        let redirect = https_redirect::due(exchange.downstream, &head.headers, (found.route, &path.text));
         if redirect.is_some() {
             found = config.router.nothing();
         } else if let Some(route) = config.router.preflight(&asked) {
@@ -333,7 +333,7 @@ impl Exchange<'_> {
 
     /// How long event streams, gRPC and tunnels may be silent.
     fn stream_idle(&self) -> Duration {
-        self.config.listeners.get(self.downstream.listener).map_or(BODY_IDLE, |listener| listener.stream_idle_timeout)
+        self.downstream.listener.stream_idle_timeout
     }
 
     /// Our own answer.

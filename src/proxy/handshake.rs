@@ -1,7 +1,10 @@
 //! The TLS handshake of a client connection: on the connection's own task, under a clock of its own,
 //! so that a slow one is nobody else's concern.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +71,8 @@ impl Failure {
 pub struct Turns {
     places: Semaphore,
     all: usize,
+    /// As configured.
+    wanted: usize,
 }
 
 impl Turns {
@@ -75,7 +80,7 @@ impl Turns {
     #[must_use]
     pub fn new(places: usize) -> Self {
         let all = places.min(Semaphore::MAX_PERMITS);
-        Self { places: Semaphore::new(all), all }
+        Self { places: Semaphore::new(all), all, wanted: places }
     }
 
     /// How long a handshake may take that has just got its place.
@@ -86,13 +91,32 @@ impl Turns {
     }
 }
 
+/// The handshakes of a worker's listeners.
+#[derive(Debug, Default)]
+pub struct Handshakes(RefCell<HashMap<usize, Rc<Turns>>>);
+
+impl Handshakes {
+    /// Those of a listener (its ordinal) that has this many places; those under a bound that held before go on.
+    pub(super) fn of(&self, listener: usize, places: usize) -> Rc<Turns> {
+        let mut all = self.0.borrow_mut();
+        match all.get(&listener) {
+            Some(turns) if turns.wanted == places => Rc::clone(turns),
+            _ => {
+                let turns = Rc::new(Turns::new(places));
+                all.insert(listener, Rc::clone(&turns));
+                turns
+            }
+        }
+    }
+}
+
 /// A handshake's listener: what it shows, and who counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Desk<'a> {
     pub(super) tls: &'a ListenerTls,
     pub(super) turns: &'a Turns,
     pub(super) stats: &'a WorkerStats,
-    /// Index of the listener.
+    /// Ordinal of the listener.
     pub(super) listener: usize,
 }
 

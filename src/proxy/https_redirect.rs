@@ -5,7 +5,6 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::rejection::Rejection;
 use super::{Body, Downstream};
-use crate::config::Config;
 use crate::route::Route;
 
 /// Below this, authorities look for proofs that a host is its owner's (RFC 8555 §8.3); they come in
@@ -16,13 +15,8 @@ const HTTPS: u16 = 443;
 
 /// The port a request is redirected to, if it is. Not redirected is what asks for a proof of ownership on
 /// a route that is for nothing else, what came to a trusted proxy through TLS, and what has no path.
-pub(super) fn due(
-    config: &Config,
-    downstream: &Downstream,
-    headers: &HeaderMap,
-    (route, path): (&Route, &str),
-) -> Option<u16> {
-    let port = config.listeners.get(downstream.listener)?.redirect_to_https?;
+pub(super) fn due(downstream: &Downstream, headers: &HeaderMap, (route, path): (&Route, &str)) -> Option<u16> {
+    let port = downstream.listener.redirect_to_https?;
     let is_secure = || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
     let is_proof = path.starts_with(ACME) && route.matches.paths.iter().any(|one| one.text().starts_with(ACME));
     (path != "*" && !is_proof && !is_secure()).then_some(port)

@@ -36,13 +36,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Version};
 
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::jwt::Tokens;
 use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
-use handshake::{Secured, Turns};
+use handshake::{Handshakes, Secured};
 use pressure::Pressure;
 use socket::Peer;
 use upgrade::Tunnel;
@@ -60,8 +60,8 @@ pub struct Proxy {
     pub pool: pool::Pool,
     /// Whether memory is scarce.
     pub pressure: Arc<Pressure>,
-    /// Its TLS handshakes, by listener.
-    pub handshakes: Box<[Turns]>,
+    /// Its TLS handshakes, by a listener's ordinal.
+    pub handshakes: Handshakes,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
     /// Overrides that are set while the proxy runs, where a limit allows any.
@@ -79,8 +79,8 @@ pub struct Downstream {
     pub peer_text: HeaderValue,
     /// Our end of the socket, where it has an address.
     pub local: Option<SocketAddr>,
-    /// Index of the listener in [`Config::listeners`].
-    pub listener: usize,
+    /// The listener, as it was when the connection came.
+    pub listener: Arc<Listener>,
     /// Whether the peer is in `trusted_proxies`.
     pub trusted: bool,
     /// Requests whose response has not been written to its end.

@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ pub struct Pool {
 #[derive(Debug)]
 struct Shared {
     /// Where the built-in echo server of this process listens.
-    echo: Option<SocketAddr>,
+    echo: Arc<OnceLock<SocketAddr>>,
     kept: RefCell<HashMap<EndpointId, Kept, ahash::RandomState>>,
     /// The clock: ticks since the sweep last started.
     now: Cell<u32>,
@@ -92,7 +93,7 @@ enum Origin {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(echo: Option<SocketAddr>) -> Self {
+    pub fn new(echo: Arc<OnceLock<SocketAddr>>) -> Self {
         let shared = Shared { echo, kept: RefCell::default(), now: Cell::new(0), sweeping: Cell::new(false) };
         Self { shared: Rc::new(shared) }
     }
@@ -125,7 +126,7 @@ impl Pool {
             Room::Shared(connection) => return Ok(self.lease(connection, call, Origin::Kept)),
             Room::New(place) => place,
         };
-        let stream = call.open(self.shared.echo).await?;
+        let stream = call.open(self.shared.echo.get().copied()).await?;
         let prefers = call.upstream.settings.protocol == Protocol::Http2 || stream.agreed_on_h2();
         let connection = if prefers && call.wanted == Wanted::Any {
             let opening =

@@ -83,7 +83,7 @@ impl Record {
             started: Instant::now(),
             method: head.method.clone(),
             // Until a route is found it counts as one that matched nothing.
-            route: config.router.routes().last().map_or(0, |unmatched| unmatched.index),
+            route: config.router.routes().last().map_or(0, |unmatched| unmatched.ordinal),
             status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
             overhead: None,
             tunnel_in: 0,
@@ -106,7 +106,7 @@ impl Record {
 
     /// The route is known.
     pub(super) fn matched(&mut self, route: &Route) {
-        self.route = route.index;
+        self.route = route.ordinal;
         if let Some(entry) = &mut self.entry {
             entry.route = Some(Arc::clone(&route.name));
         }
@@ -159,7 +159,7 @@ impl Record {
 
     /// The request is sent once more, to this server.
     pub(super) fn retried(&mut self, server: &Server) {
-        self.proxy.stats.retried(server.index);
+        self.proxy.stats.retried(server.ordinal);
         if let Some(entry) = &mut self.entry {
             entry.retries += 1;
         }

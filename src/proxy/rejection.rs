@@ -382,6 +382,7 @@ mod tests {
         Policy {
             name: name.into(),
             index: 0,
+            ordinal: 0,
             key: Key { parts: vec![vec![KeyPart::Global]] },
             missing: Missing::Skip,
             networks: vec![],

@@ -53,6 +53,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// Position in the configuration file; the last one is the implicit route of unmatched requests.
     pub index: usize,
+    /// What its name has through every reload: the number of its statistics.
+    pub ordinal: usize,
     /// What it matches.
     pub matches: Match,
     /// Where to; `None` for routes with an answer of their own, and for the implicit route of unmatched requests,

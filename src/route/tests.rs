@@ -12,6 +12,7 @@ fn route(index: usize, name: &str, matches: Match) -> Arc<Route> {
     Arc::new(Route {
         name: name.into(),
         index,
+        ordinal: index,
         matches,
         upstream: None,
         extras: None,

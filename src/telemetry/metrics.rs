@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 use super::histogram::{Distribution, Histogram, Tally};
+use crate::slots::Slots;
 
 /// Upper bounds of `tollgate_http_request_duration_seconds`, nanoseconds.
 const DURATIONS: [u64; 14] = [
@@ -54,12 +55,12 @@ const OTHER: &str = "OTHER";
 /// What one worker counts about requests, upstream answers and connections.
 #[derive(Debug)]
 pub struct WorkerStats {
-    /// By listener index.
-    listeners: Box<[ListenerStats]>,
-    /// By route index, from a route's first request on.
-    routes: Box<[OnceLock<Box<RouteStats>>]>,
-    /// By endpoint id.
-    endpoints: Box<[EndpointStats]>,
+    /// By [`Listener::ordinal`](crate::config::Listener::ordinal).
+    listeners: Slots<ListenerStats>,
+    /// By a route's ordinal, from its first request on.
+    routes: Slots<OnceLock<Box<RouteStats>>>,
+    /// By a server's ordinal.
+    servers: Slots<ServerStats>,
     /// Time per request that was the proxy's own.
     overhead: Histogram<11>,
     /// Malformed requests by kind; rare, so a lock that nobody contends will do.
@@ -110,9 +111,9 @@ struct RouteStats {
     duration: Histogram<14>,
 }
 
-/// Answers of one endpoint.
+/// Answers of one server.
 #[derive(Debug, Default)]
-struct EndpointStats {
+struct ServerStats {
     answers: Statuses,
     failed: Tally,
     retried: Tally,
@@ -135,13 +136,13 @@ pub struct Connections {
 }
 
 impl WorkerStats {
-    /// Statistics for this many listeners, routes (the implicit one included) and endpoints.
+    /// Nothing counted yet.
     #[must_use]
-    pub fn new(listeners: usize, routes: usize, endpoints: usize) -> Self {
+    pub fn new() -> Self {
         Self {
-            listeners: (0..listeners).map(|_| ListenerStats::default()).collect(),
-            routes: (0..routes).map(|_| OnceLock::new()).collect(),
-            endpoints: (0..endpoints).map(|_| EndpointStats::default()).collect(),
+            listeners: Slots::default(),
+            routes: Slots::default(),
+            servers: Slots::default(),
             overhead: Histogram::new(&OVERHEADS),
             refused: Mutex::default(),
             rejected: Mutex::default(),
@@ -151,12 +152,10 @@ impl WorkerStats {
 
     /// A request was answered: `total` from its head to the end of the response.
     pub fn request(&self, route: usize, method: &Method, status: StatusCode, total: Duration) {
-        if let Some(route) = self.routes.get(route) {
-            let route = route.get_or_init(Box::default);
-            let method = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
-            route.methods[method].count(status);
-            route.duration.observe(total);
-        }
+        let route = self.routes.at(route).get_or_init(Box::default);
+        let method = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
+        route.methods[method].count(status);
+        route.duration.observe(total);
     }
 
     /// The part of a request's time that was not spent waiting for the upstream or the client.
@@ -164,20 +163,18 @@ impl WorkerStats {
         self.overhead.observe(overhead);
     }
 
-    /// An endpoint answered with this status, or failed (`None`).
-    pub fn upstream(&self, endpoint: usize, status: Option<StatusCode>) {
-        let Some(endpoint) = self.endpoints.get(endpoint) else { return };
+    /// A server answered with this status, or failed (`None`).
+    pub fn upstream(&self, server: usize, status: Option<StatusCode>) {
+        let server = self.servers.at(server);
         match status {
-            Some(status) => endpoint.answers.count(status),
-            None => endpoint.failed.increment(),
+            Some(status) => server.answers.count(status),
+            None => server.failed.increment(),
         }
     }
 
     /// A request was sent again because its pooled connection had gone stale.
-    pub fn retried(&self, endpoint: usize) {
-        if let Some(endpoint) = self.endpoints.get(endpoint) {
-            endpoint.retried.increment();
-        }
+    pub fn retried(&self, server: usize) {
+        self.servers.at(server).retried.increment();
     }
 
     /// A malformed request was refused before it became one; `kind` is one of a fixed set of words.
@@ -192,21 +189,17 @@ impl WorkerStats {
 
     /// A connection was opened on a listener.
     pub fn opened(&self, listener: usize) {
-        if let Some(listener) = self.listeners.get(listener) {
-            listener.opened.increment();
-        }
+        self.listeners.at(listener).opened.increment();
     }
 
     /// A connection was closed on a listener.
     pub fn closed(&self, listener: usize) {
-        if let Some(listener) = self.listeners.get(listener) {
-            listener.closed.increment();
-        }
+        self.listeners.at(listener).closed.increment();
     }
 
     /// An open connection began to answer a request while it had none, or has none any more.
     pub fn became(&self, listener: usize, state: ConnectionState) {
-        let Some(listener) = self.listeners.get(listener) else { return };
+        let listener = self.listeners.at(listener);
         match state {
             ConnectionState::Active => listener.became_active.increment(),
             ConnectionState::Idle => listener.became_idle.increment(),
@@ -215,30 +208,22 @@ impl WorkerStats {
 
     /// A connection was closed as soon as it was accepted, for lack of room.
     pub fn turned_away(&self, listener: usize, reason: &'static str) {
-        if let Some(listener) = self.listeners.get(listener) {
-            *listener.turned_away.lock().entry(reason).or_default() += 1;
-        }
+        *self.listeners.at(listener).turned_away.lock().entry(reason).or_default() += 1;
     }
 
     /// A TLS handshake entered a state.
     pub fn handshake_entered(&self, listener: usize, state: HandshakeState) {
-        if let Some(listener) = self.listeners.get(listener) {
-            listener.handshakes[state as usize].0.increment();
-        }
+        self.listeners.at(listener).handshakes[state as usize].0.increment();
     }
 
     /// A TLS handshake left a state.
     pub fn handshake_left(&self, listener: usize, state: HandshakeState) {
-        if let Some(listener) = self.listeners.get(listener) {
-            listener.handshakes[state as usize].1.increment();
-        }
+        self.listeners.at(listener).handshakes[state as usize].1.increment();
     }
 
     /// A TLS handshake failed; `kind` is one of a fixed set of words.
     pub fn handshake_failed(&self, listener: usize, kind: &'static str) {
-        if let Some(listener) = self.listeners.get(listener) {
-            *listener.handshakes_failed.lock().entry(kind).or_default() += 1;
-        }
+        *self.listeners.at(listener).handshakes_failed.lock().entry(kind).or_default() += 1;
     }
 
     /// A connection task panicked.
@@ -249,9 +234,9 @@ impl WorkerStats {
 
 /// What the admin listener reads.
 impl WorkerStats {
-    /// Tells every count of requests: route index, method label, status, count.
+    /// Tells every count of requests: a route's ordinal, method label, status, count.
     pub fn each_request(&self, mut tell: impl FnMut(usize, &'static str, u16, u64)) {
-        for (index, route) in self.routes.iter().enumerate() {
+        for (index, route) in self.routes.iter() {
             let Some(route) = route.get() else { continue };
             for (method, statuses) in route.methods.iter().enumerate() {
                 let label = LABELS.get(method).copied().unwrap_or(OTHER);
@@ -272,17 +257,17 @@ impl WorkerStats {
         self.overhead.read()
     }
 
-    /// Tells an endpoint's answers by status, and its failures as `None`.
-    pub fn each_answer(&self, endpoint: usize, mut tell: impl FnMut(Option<u16>, u64)) {
-        let Some(endpoint) = self.endpoints.get(endpoint) else { return };
-        endpoint.answers.each(|status, count| tell(Some(status), count));
-        tell(None, endpoint.failed.value());
+    /// Tells a server's answers by status, and its failures as `None`.
+    pub fn each_answer(&self, server: usize, mut tell: impl FnMut(Option<u16>, u64)) {
+        let server = self.servers.at(server);
+        server.answers.each(|status, count| tell(Some(status), count));
+        tell(None, server.failed.value());
     }
 
-    /// How often requests to an endpoint were sent again.
+    /// How often requests to a server were sent again.
     #[must_use]
-    pub fn retries(&self, endpoint: usize) -> u64 {
-        self.endpoints.get(endpoint).map_or(0, |endpoint| endpoint.retried.value())
+    pub fn retries(&self, server: usize) -> u64 {
+        self.servers.get(server).map_or(0, |server| server.retried.value())
     }
 
     /// Connections of a listener now. Read while they change, so never below zero rather than exact.
@@ -332,6 +317,12 @@ impl WorkerStats {
     }
 }
 
+impl Default for WorkerStats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Default for RouteStats {
     fn default() -> Self {
         Self { methods: Default::default(), duration: Histogram::new(&DURATIONS) }
@@ -364,10 +355,10 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_route_method_and_status() {
-        let stats = WorkerStats::new(1, 2, 1);
+        let stats = WorkerStats::new();
         let brew = Method::from_bytes(b"BREW").unwrap();
         for (route, method, status) in
-            [(0, &Method::GET, 200), (0, &Method::GET, 200), (1, &brew, 418), (1, &Method::TRACE, 999), (7, &brew, 200)]
+            [(0, &Method::GET, 200), (0, &Method::GET, 200), (1, &brew, 418), (1, &Method::TRACE, 999)]
         {
             stats.request(route, method, StatusCode::from_u16(status).unwrap(), Duration::ZERO);
             stats.own_time(Duration::ZERO);
@@ -376,12 +367,12 @@ mod tests {
         stats.each_request(|route, method, status, count| seen.push((route, method, status, count)));
         assert_eq!(seen, [(0, "GET", 200, 2), (1, "TRACE", 999, 1), (1, "OTHER", 418, 1)]);
         assert_eq!(stats.durations(0).unwrap().counts.iter().sum::<u64>(), 2);
-        assert_eq!(stats.overhead().counts.iter().sum::<u64>(), 5);
+        assert_eq!(stats.overhead().counts.iter().sum::<u64>(), 4);
     }
 
     #[test]
     fn connections_are_active_or_idle() {
-        let stats = WorkerStats::new(1, 0, 0);
+        let stats = WorkerStats::new();
         stats.opened(0);
         stats.opened(0);
         stats.became(0, ConnectionState::Active);
@@ -393,7 +384,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_counts_answers_failures_and_retries() {
-        let stats = WorkerStats::new(0, 0, 1);
+        let stats = WorkerStats::new();
         stats.upstream(0, Some(StatusCode::OK));
         stats.upstream(0, None);
         stats.retried(0);

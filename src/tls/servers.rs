@@ -79,6 +79,14 @@ impl Trust {
         if roots.is_empty() { Err(ServerTlsError::NoAuthority) } else { Ok(Self::File(file, Arc::new(roots))) }
     }
 
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::System, Self::System) | (Self::Anything, Self::Anything) => true,
+            (Self::File(_, one), Self::File(_, another)) => one.roots == another.roots,
+            _ => false,
+        }
+    }
+
     fn roots(&self) -> Result<Option<Arc<RootCertStore>>, ServerTlsError> {
         match self {
             Self::Anything => Ok(None),
@@ -112,6 +120,18 @@ impl ServerTls {
         };
         config.alpn_protocols = offer.names();
         Ok(Arc::new(config))
+    }
+}
+
+impl ServerTls {
+    /// Whether the same is believed and shown: by what the files hold, not by their names.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let shown = |tls: &Self| tls.shows.as_ref().map(|shown| shown.key.cert.clone());
+        self.trust.is_like(&other.trust)
+            && shown(self) == shown(other)
+            && self.name == other.name
+            && self.min_version == other.min_version
     }
 }
 

@@ -10,7 +10,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 /// When servers are not asked for a while.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct HealthPolicy {
     /// By what comes of requests.
     pub passive: Option<Passive>,

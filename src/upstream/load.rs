@@ -25,7 +25,8 @@ pub struct Queue {
     /// How long one waits.
     pub timeout: Duration,
     waiting: AtomicUsize,
-    room: Notify,
+    /// Shared with the queues before this one: their requests make room, too.
+    room: Arc<Notify>,
 }
 
 /// A request's place at an endpoint, until it is dropped.
@@ -37,7 +38,7 @@ pub struct Slot {
 }
 
 /// How much one endpoint may have at once; `None`: any number.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Requests.
     pub requests: Option<usize>,
@@ -84,7 +85,19 @@ impl Queue {
     /// A queue that nobody waits in.
     #[must_use]
     pub fn new(bounds: Bounds, size: usize, timeout: Duration) -> Self {
-        Self { bounds, size, timeout, waiting: AtomicUsize::new(0), room: Notify::new() }
+        Self { bounds, size, timeout, waiting: AtomicUsize::new(0), room: Arc::default() }
+    }
+
+    /// The same, in the place of an earlier one whose requests are still under way.
+    #[must_use]
+    pub fn after(&self, earlier: &Self) -> Self {
+        Self { room: Arc::clone(&earlier.room), ..Self::new(self.bounds, self.size, self.timeout) }
+    }
+
+    /// Whether the same may be done, and wait, as in another.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.bounds, self.size, self.timeout) == (other.bounds, other.size, other.timeout)
     }
 
     /// Requests that wait at present.
@@ -175,7 +188,8 @@ impl Drop for Place {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.endpoint.load.leave();
-        if self.queue.waiting() > 0 {
+        // Nobody may be waiting in its own queue, but in the one that has taken its place.
+        if self.queue.waiting() > 0 || Arc::strong_count(&self.queue.room) > 1 {
             self.queue.room.notify_one();
         }
     }

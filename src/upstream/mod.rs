@@ -5,6 +5,7 @@ pub mod balance;
 pub mod breaker;
 pub mod check;
 pub mod connect;
+mod continuity;
 pub mod echo;
 pub mod health;
 pub mod keeper;
@@ -90,12 +91,12 @@ pub struct Settings {
 /// One server as the configuration names it.
 #[derive(Debug)]
 pub struct Server {
-    /// Its position among all servers of the process: what metrics count by.
-    pub index: usize,
+    /// What its label has, in an upstream of this name, through every reload: the number of its statistics.
+    pub ordinal: usize,
     /// Where it is.
     pub address: Address,
     /// What is known of its name.
-    pub lookup: Lookup,
+    pub lookup: Arc<Lookup>,
     /// TLS, where its address begins with https.
     pub security: Option<Security>,
     /// Label in logs and metrics: `host:port`, `unix:/path` or `echo`.
@@ -126,13 +127,13 @@ pub struct Endpoint {
     /// The same for every process that knows this address: what consistent hashing goes by.
     pub hash: u64,
     /// Requests it has at present.
-    pub load: Load,
+    pub load: Arc<Load>,
     /// Connections it has, where those are bounded.
-    pub connections: Load,
+    pub connections: Arc<Load>,
     /// Whether it is to be asked.
-    pub health: Health,
+    pub health: Arc<Health>,
     /// Whether it fails at present, for the log.
-    pub outage: Outage,
+    pub outage: Arc<Outage>,
 }
 
 /// What is spoken with the servers of an upstream.
@@ -182,7 +183,8 @@ pub enum Address {
 impl Upstream {
     /// An upstream whose servers have one endpoint each, until their names are resolved.
     #[must_use]
-    pub fn new(name: Arc<str>, servers: Vec<Arc<Server>>, settings: Settings) -> Self {
+    pub fn new(name: Arc<str>, servers: Vec<Server>, settings: Settings) -> Self {
+        let servers: Vec<_> = servers.into_iter().map(Arc::new).collect();
         let endpoints = servers.iter().map(|server| Arc::new(Endpoint::new(server, server.address.clone())));
         Self {
             name,
@@ -234,10 +236,10 @@ impl Endpoint {
             address,
             weight: server.weight,
             backup: server.backup,
-            load: Load::default(),
-            connections: Load::default(),
-            health: Health::default(),
-            outage: Outage::default(),
+            load: Arc::default(),
+            connections: Arc::default(),
+            health: Arc::default(),
+            outage: Arc::default(),
         }
     }
 

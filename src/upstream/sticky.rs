@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 use super::Endpoint;
 
 /// How clients are kept.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// The cookie's name.
     pub cookie: Box<str>,

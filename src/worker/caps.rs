@@ -8,30 +8,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::Listener;
+use crate::slots::Slots;
 
 /// Shards of the per-address map; a power of two.
 const SHARDS: usize = 16;
 
 /// The open connections of every listener.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Caps {
-    /// By index in [`Config::listeners`].
-    listeners: Vec<ListenerCaps>,
-    /// Bits of an IPv6 address that make one client.
-    ipv6_prefix: u8,
+    /// By [`Listener::ordinal`].
+    listeners: Slots<Open>,
 }
 
 /// The open connections of one listener; on cache lines of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
-struct ListenerCaps {
+struct Open {
     /// Open now.
-    open: AtomicUsize,
-    /// At most this many.
-    max: usize,
-    /// At most this many per address, when capped.
-    max_per_ip: Option<usize>,
+    all: AtomicUsize,
     /// Open now per address; only kept when capped.
     by_ip: [Mutex<HashMap<IpAddr, usize, ahash::RandomState>>; SHARDS],
 }
@@ -57,31 +52,19 @@ pub struct Permit {
 }
 
 impl Caps {
-    /// Nothing open yet.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let listeners = config.listeners.iter().map(|listener| ListenerCaps {
-            open: AtomicUsize::new(0),
-            max: listener.max_connections,
-            max_per_ip: listener.max_connections_per_ip,
-            by_ip: Default::default(),
-        });
-        Self { listeners: listeners.collect(), ipv6_prefix: config.client_ip.ipv6_prefix }
-    }
-
-    /// Counts a new connection, and under its address those that have one to be counted under: not
-    /// trusted proxies, which carry many clients.
+    /// Counts a new connection of a listener, and under its address (of an IPv6 one so many bits) those that have one
+    /// to be counted under: not trusted proxies, which carry many clients.
     ///
     /// # Errors
     /// When there is no room for it.
-    pub fn admit(self: &Arc<Self>, listener: usize, address: Option<IpAddr>) -> Result<Permit, Full> {
-        let caps = &self.listeners[listener];
-        if caps.open.fetch_add(1, Ordering::Relaxed) >= caps.max {
-            caps.open.fetch_sub(1, Ordering::Relaxed);
+    pub fn admit(self: &Arc<Self>, listener: &Listener, address: Option<IpAddr>, bits: u8) -> Result<Permit, Full> {
+        let open = self.listeners.at(listener.ordinal);
+        if open.all.fetch_add(1, Ordering::Relaxed) >= listener.max_connections {
+            open.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Listener);
         }
-        let mut permit = Permit { caps: Arc::clone(self), listener, address: None };
-        permit.count(address)?;
+        let mut permit = Permit { caps: Arc::clone(self), listener: listener.ordinal, address: None };
+        permit.count(listener.max_connections_per_ip, address, bits)?;
         Ok(permit)
     }
 }
@@ -91,13 +74,12 @@ impl Permit {
     ///
     /// # Errors
     /// When the address has as many as it may.
-    pub fn count(&mut self, address: Option<IpAddr>) -> Result<(), Full> {
-        let caps = &self.caps.listeners[self.listener];
-        let Some((max, address)) = caps.max_per_ip.zip(address) else { return Ok(()) };
-        let address = client_network(address, self.caps.ipv6_prefix);
-        let mut counts = caps.shard(address).lock();
+    pub fn count(&mut self, most: Option<usize>, address: Option<IpAddr>, bits: u8) -> Result<(), Full> {
+        let Some((most, address)) = most.zip(address) else { return Ok(()) };
+        let address = client_network(address, bits);
+        let mut counts = self.caps.listeners.at(self.listener).shard(address).lock();
         let count = counts.entry(address).or_insert(0);
-        if *count >= max {
+        if *count >= most {
             return Err(Full::Address);
         }
         *count += 1;
@@ -117,7 +99,7 @@ impl Full {
     }
 }
 
-impl ListenerCaps {
+impl Open {
     /// The part of the map that counts this address.
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, usize, ahash::RandomState>> {
         let last = match address {
@@ -130,10 +112,10 @@ impl ListenerCaps {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let caps = &self.caps.listeners[self.listener];
-        caps.open.fetch_sub(1, Ordering::Relaxed);
+        let open = self.caps.listeners.at(self.listener);
+        open.all.fetch_sub(1, Ordering::Relaxed);
         let Some(address) = self.address else { return };
-        let mut counts = caps.shard(address).lock();
+        let mut counts = open.shard(address).lock();
         if let Some(count) = counts.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -158,9 +140,11 @@ fn client_network(peer: IpAddr, ipv6_prefix: u8) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn caps(max: usize, max_per_ip: Option<usize>) -> Arc<Caps> {
-        let one = ListenerCaps { open: AtomicUsize::new(0), max, max_per_ip, by_ip: Default::default() };
-        Arc::new(Caps { listeners: vec![one], ipv6_prefix: 64 })
+    /// A listener that may have so many connections, and so many of each address.
+    fn listener(max: usize, max_per_ip: Option<usize>) -> Listener {
+        let yaml = "listen: 127.0.0.1:0\nupstream: echo\n";
+        let config = crate::config::parse(yaml, &crate::config::Origin::Arguments, &|_| None).unwrap().config;
+        Listener { max_connections: max, max_connections_per_ip: max_per_ip, ..Listener::clone(&config.listeners[0]) }
     }
 
     fn ip(text: &str) -> Option<IpAddr> {
@@ -169,30 +153,34 @@ mod tests {
 
     #[test]
     fn a_closed_connection_makes_room_for_another() {
-        let caps = caps(1, None);
-        let first = caps.admit(0, ip("127.0.0.1")).unwrap();
-        assert_eq!(caps.admit(0, None).unwrap_err(), Full::Listener);
+        let (caps, listener) = (Arc::<Caps>::default(), listener(1, None));
+        let first = caps.admit(&listener, ip("127.0.0.1"), 64).unwrap();
+        assert_eq!(caps.admit(&listener, None, 64).unwrap_err(), Full::Listener);
         drop(first);
-        assert!(caps.admit(0, ip("127.0.0.2")).is_ok());
+        assert!(caps.admit(&listener, ip("127.0.0.2"), 64).is_ok());
     }
 
     #[test]
     fn one_address_cannot_take_more_than_its_share() {
-        let caps = caps(10, Some(2));
-        let held: Vec<_> = ["10.0.0.1", "::ffff:10.0.0.1"].map(|text| caps.admit(0, ip(text)).unwrap()).into();
-        assert_eq!(caps.admit(0, ip("10.0.0.1")).unwrap_err(), Full::Address);
-        assert!(caps.admit(0, None).is_ok(), "trusted proxies carry many clients");
-        assert!(caps.admit(0, ip("10.0.0.2")).is_ok());
+        let (caps, listener) = (Arc::<Caps>::default(), listener(10, Some(2)));
+        let held: Vec<_> =
+            ["10.0.0.1", "::ffff:10.0.0.1"].map(|text| caps.admit(&listener, ip(text), 64).unwrap()).into();
+        assert_eq!(caps.admit(&listener, ip("10.0.0.1"), 64).unwrap_err(), Full::Address);
+        assert!(caps.admit(&listener, None, 64).is_ok(), "trusted proxies carry many clients");
+        assert!(caps.admit(&listener, ip("10.0.0.2"), 64).is_ok());
         drop(held);
-        assert!(caps.listeners[0].by_ip.iter().all(|shard| shard.lock().is_empty()), "no address is kept for nothing");
-        assert_eq!(caps.listeners[0].open.load(Ordering::Relaxed), 0);
+        assert!(
+            caps.listeners.at(0).by_ip.iter().all(|shard| shard.lock().is_empty()),
+            "no address is kept for nothing"
+        );
+        assert_eq!(caps.listeners.at(0).all.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_share() {
-        let caps = caps(10, Some(1));
-        let _held = caps.admit(0, ip("2001:db8::1")).unwrap();
-        assert_eq!(caps.admit(0, ip("2001:db8::ffff")).unwrap_err(), Full::Address);
-        assert!(caps.admit(0, ip("2001:db8:0:1::1")).is_ok());
+        let (caps, listener) = (Arc::<Caps>::default(), listener(10, Some(1)));
+        let _held = caps.admit(&listener, ip("2001:db8::1"), 64).unwrap();
+        assert_eq!(caps.admit(&listener, ip("2001:db8::ffff"), 64).unwrap_err(), Full::Address);
+        assert!(caps.admit(&listener, ip("2001:db8:0:1::1"), 64).is_ok());
     }
 }

@@ -427,7 +427,7 @@ fn assert_expires(redis: &RedisServer, id: &str, now_us: i64, reset_us: u64) {
 fn t6_every_state_is_gone_from_redis_within_2_ms_of_equalling_never_seen() {
     let redis = RedisServer::start();
     block_on(async {
-        let store = RedisStore::start(&settings(&redis), Arc::new(LimitStats::new(0)));
+        let store = RedisStore::start(&settings(&redis), Arc::new(LimitStats::new()));
         until_up(&store).await;
         let subject = Subject::from_slice(b"global");
         for (id, algorithm, cost) in every_algorithm() {

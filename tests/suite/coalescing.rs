@@ -55,7 +55,7 @@ fn one_call_for_many_says_and_writes_what_the_decisions_one_by_one_do() {
     block_on(async {
         let mut settings = settings(&server);
         settings.timeout = Duration::from_secs(20);
-        let store = RedisStore::start(&settings, Arc::new(LimitStats::new(0)));
+        let store = RedisStore::start(&settings, Arc::new(LimitStats::new()));
         until_up(&store).await;
         for batch in calls.chunks(PIPELINED) {
             for (granted, (operation, count)) in ask_all(&store, batch).await.into_iter().zip(batch) {

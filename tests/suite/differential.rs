@@ -269,7 +269,7 @@ fn redis_and_memory_give_the_same_answers() {
     block_on(async {
         let mut settings = settings(&server);
         settings.timeout = Duration::from_secs(20);
-        let store = RedisStore::start(&settings, Arc::new(LimitStats::new(0)));
+        let store = RedisStore::start(&settings, Arc::new(LimitStats::new()));
         until_up(&store).await;
         for (number, batch) in operations.chunks(PIPELINED).enumerate() {
             let replies = decide_all(&store, batch).await;
@@ -300,7 +300,7 @@ fn the_script_for_one_token_bucket_writes_what_the_general_one_writes() {
         for settings in &mut settings {
             settings.timeout = Duration::from_secs(20);
         }
-        let stats = || Arc::new(LimitStats::new(0));
+        let stats = || Arc::new(LimitStats::new());
         let (lean, general) = (RedisStore::start(&settings[0], stats()), RedisStore::start(&settings[1], stats()));
         until_up(&lean).await;
         until_up(&general).await;

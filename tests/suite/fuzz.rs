@@ -242,7 +242,7 @@ fn redis_replies() {
         *reply.lock().expect("no script panics") = String::from_utf8_lossy(input).into_owned();
         block_on(async {
             let store =
-                RedisStore::start(&settings_for(server.port, Duration::from_millis(20)), Arc::new(LimitStats::new(0)));
+                RedisStore::start(&settings_for(server.port, Duration::from_millis(20)), Arc::new(LimitStats::new()));
             super::redis_store::until_up(&store).await;
             let subject = Subject::from_slice(b"k");
             match store.decide(&[Ask::new("api", &LIMIT, &subject, 1)]).await {

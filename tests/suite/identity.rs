@@ -44,7 +44,7 @@ fn no_two_limits_share_a_state_in_either_store() {
     let subjects = ["a", "b", "api"].map(|text| Subject::from_slice(text.as_bytes()));
     let algorithms = algorithms();
     block_on(async {
-        let redis = RedisStore::start(&settings(&server), Arc::new(LimitStats::new(0)));
+        let redis = RedisStore::start(&settings(&server), Arc::new(LimitStats::new()));
         until_up(&redis).await;
         let mut slot = 0;
         // Whoever shared the state of one before it would be denied the third request at the latest.

@@ -62,6 +62,7 @@ mod redis_replies;
 mod redis_sentinel;
 mod redis_store;
 mod regressions;
+mod reload;
 mod replies;
 mod retries;
 mod retry_spread;

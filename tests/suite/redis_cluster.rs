@@ -46,7 +46,7 @@ fn settings(cluster: &RedisCluster, timeout: Duration) -> RedisSettings {
 }
 
 async fn connected(settings: &RedisSettings) -> (Rc<RedisStore>, Arc<LimitStats>) {
-    let stats = Arc::new(LimitStats::new(0));
+    let stats = Arc::new(LimitStats::new());
     let store = RedisStore::start(settings, Arc::clone(&stats));
     until_up(&store).await;
     (store, stats)
@@ -360,7 +360,7 @@ fn without_a_cluster_decisions_fail_and_with_it_they_come_back() {
         let nobody = port::Port::take();
         for (port, kind) in [(nobody.number(), StoreErrorKind::Refused), (alone.port(), StoreErrorKind::Protocol)] {
             let servers = Servers::Cluster(vec![ServerAddress::new("127.0.0.1", port)]);
-            let stats = Arc::new(LimitStats::new(0));
+            let stats = Arc::new(LimitStats::new());
             let store = RedisStore::start(&RedisSettings { servers, ..settings_for(0, PATIENT) }, Arc::clone(&stats));
             let subject = Subject::from_slice(b"k");
             let began = Instant::now();
@@ -536,7 +536,7 @@ fn tls_and_a_user_with_the_recommended_rights_are_enough() {
             assert_eq!(node.cli(&["ACL", "LOG"]), "", "something was not allowed");
         }
         settings.tls = Some(RedisTls { ca: Some(files.client.0), client: None });
-        let distrustful = RedisStore::start(&settings, Arc::new(LimitStats::new(0)));
+        let distrustful = RedisStore::start(&settings, Arc::new(LimitStats::new()));
         assert!(distrustful.decide(&asks).await.is_err());
     });
 }

@@ -61,7 +61,7 @@ fn a_server_that_is_too_old_is_not_used() {
     for (version, usable) in [("5.0.14", false), ("6.0.20", false), ("6.2.0", true), ("7.0.15", true), ("10.1", true)] {
         let server = scripted(version, |_| GRANTED.to_owned());
         block_on(async {
-            let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::new(LimitStats::new(0)));
+            let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::new(LimitStats::new()));
             let result = take(&store, "k").await;
             assert_eq!(result.is_ok(), usable, "{version}: {result:?}");
             assert_eq!(result.err(), (!usable).then_some(StoreErrorKind::Protocol));
@@ -75,7 +75,7 @@ fn valkey_counts_its_versions_by_itself() {
     for (name, version) in [("valkey", "8.0.1"), ("valkey", "9.1.0-rc1"), ("valkey", "1.0.0"), ("redis", "7.2.4")] {
         let server = Stub::start(move |words| (words[0] == "HELLO").then(|| hello(name, version)));
         block_on(async {
-            let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::new(LimitStats::new(0)));
+            let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::new(LimitStats::new()));
             assert!(take(&store, "k").await.unwrap().granted, "{name} {version}");
         });
     }
@@ -91,7 +91,7 @@ fn a_server_that_keeps_its_clock_from_scripts_is_given_ours() {
         }
     });
     block_on(async {
-        let stats = Arc::new(LimitStats::new(0));
+        let stats = Arc::new(LimitStats::new());
         let store = RedisStore::start(&settings_for(server.port, PATIENT), Arc::clone(&stats));
         for _ in 0..10 {
             assert!(take(&store, "k").await.unwrap().granted);
@@ -132,7 +132,7 @@ fn garbage_is_a_fault_and_never_a_decision() {
         let server =
             scripted("7.0.0", move |words| if words[3].contains("{k}") { text.to_owned() } else { GRANTED.to_owned() });
         block_on(async {
-            let store = RedisStore::start(&settings_for(server.port, IMPATIENT), Arc::new(LimitStats::new(0)));
+            let store = RedisStore::start(&settings_for(server.port, IMPATIENT), Arc::new(LimitStats::new()));
             until_up(&store).await;
             for _ in 0..3 {
                 let result = take(&store, "k").await;
@@ -149,7 +149,7 @@ fn a_charge_whose_fate_is_unknown_is_never_sent_again() {
     let server =
         scripted("7.0.0", |words| if words[3].contains("{lost}") { String::new() } else { GRANTED.to_owned() });
     block_on(async {
-        let store = RedisStore::start(&settings_for(server.port, IMPATIENT), Arc::new(LimitStats::new(0)));
+        let store = RedisStore::start(&settings_for(server.port, IMPATIENT), Arc::new(LimitStats::new()));
         until_up(&store).await;
         for _ in 0..3 {
             assert_eq!(take(&store, "lost").await, Err(StoreErrorKind::Timeout));

@@ -83,7 +83,7 @@ struct Subjected {
 
 impl Subjected {
     fn start(settings: &RedisSettings) -> Self {
-        let stats = Arc::new(LimitStats::new(0));
+        let stats = Arc::new(LimitStats::new());
         Self { store: RedisStore::start(settings, Arc::clone(&stats)), stats, timeout: settings.timeout }
     }
 

@@ -45,7 +45,7 @@ impl Both {
     async fn start(config: Config) -> Self {
         let Backend::Redis(settings) = &config.store.backend else { panic!("redis") };
         let settings: &RedisSettings = settings;
-        let redis = RedisStore::start(settings, Arc::new(LimitStats::new(1)));
+        let redis = RedisStore::start(settings, Arc::new(LimitStats::new()));
         while !redis.up() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

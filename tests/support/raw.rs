@@ -178,6 +178,7 @@ impl Edge {
         let address = socket.local_addr().unwrap();
         let settings = Listener {
             name: "test".into(),
+            ordinal: 0,
             address: ListenAddress::Tcp(address),
             mode: 0,
             protocols,
@@ -234,24 +235,24 @@ async fn accept_all(
     phase: watch::Receiver<Phase>,
 ) {
     let socket = Listening::begin(Bound::Tcp(socket)).unwrap();
-    let settings = Rc::new(settings);
+    let settings = Arc::new(settings);
     loop {
         let (stream, peer) = listener::accept(&socket).await;
         let downstream = Downstream {
             peer,
             peer_text: http::HeaderValue::try_from(peer.ip().unwrap().to_string()).unwrap(),
             local: None,
-            listener: 0,
+            listener: Arc::clone(&settings),
             trusted: false,
             in_flight: 0.into(),
             close: false.into(),
             version: http::Version::HTTP_11.into(),
             secured: None,
             tunnel: <_>::default(),
-            stats: Arc::new(WorkerStats::new(1, 1, 1)),
+            stats: Arc::new(WorkerStats::new()),
         };
         let connection = Connection { downstream: Rc::new(downstream), clocks, phase: phase.clone() };
-        let (settings, seen) = (Rc::clone(&settings), Arc::clone(&seen));
+        let (settings, seen) = (Arc::clone(&settings), Arc::clone(&seen));
         tokio::task::spawn_local(async move {
             connection
                 .serve(Transport::Plain(stream), &settings, move |request, _| handle(request, Arc::clone(&seen)))

@@ -1,11 +1,13 @@
 //! Listeners, expanded.
 
+use std::sync::Arc;
+
 use super::{Lines, quoted};
 use crate::config::{ListenAddress, Listener, ListenerTls, ProxyProtocol};
 use crate::tls::{ClientAuth, MinVersion, UnknownName};
 use crate::units::{DurationText, Size};
 
-pub(super) fn listeners(out: &mut Lines, listeners: &[Listener]) {
+pub(super) fn listeners(out: &mut Lines, listeners: &[Arc<Listener>]) {
     out.line(0, "listeners:");
     for listener in listeners {
         out.line(2, format_args!("{}:", quoted(&listener.name)));

@@ -85,6 +85,7 @@ impl Check<'_> {
         is_first.then_some(())?;
         Some(Policy {
             index: known.policies.len(),
+            ordinal: self.ordinals.limits.of(&name),
             key: key?,
             missing,
             terms: terms?,

@@ -85,6 +85,7 @@ impl Check<'_> {
         let protocols = self.protocols(keys);
         Listener {
             name: Arc::from(name),
+            ordinal: self.ordinals.listeners.of(name),
             mode: self.mode(&address, keys),
             address,
             protocols,

@@ -1,5 +1,7 @@
 //! A proxy that forwards to itself: a request would go round until a Via field stops it.
 
+use std::sync::Arc;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Check;
@@ -23,9 +25,9 @@ impl Check<'_> {
     }
 }
 
-fn own_listener<'a>(upstream: &Upstream, config: &'a Config) -> Option<&'a Listener> {
+fn own_listener<'a>(upstream: &Upstream, config: &'a Config) -> Option<&'a Arc<Listener>> {
     let is_asked =
-        |listener: &&Listener| upstream.servers.iter().any(|server| is_at(&server.address, &listener.address));
+        |listener: &&Arc<Listener>| upstream.servers.iter().any(|server| is_at(&server.address, &listener.address));
     config.listeners.iter().find(is_asked)
 }
 

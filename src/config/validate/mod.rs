@@ -33,6 +33,7 @@ mod warnings;
 pub(super) use secrets::sentence;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -41,7 +42,7 @@ use super::file::{self, File};
 use super::frames::Span;
 use super::shape::{Problem, Reader, Setting};
 use super::values::{Trusted, Workers};
-use super::{ClientIp, ClientIpSource, Config, ListenAddress, Listener};
+use super::{ClientIp, ClientIpSource, Config, ListenAddress, Listener, Ordinals};
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::OnStoreError;
 
@@ -55,6 +56,10 @@ pub(super) struct Check<'a> {
     believes_tokens: bool,
     /// Whether a listener asks for client certificates, as far as can be told.
     asks_certificates: bool,
+    /// What the configuration takes the place of.
+    previous: Option<&'a Config>,
+    ordinals: Ordinals,
+    files: Vec<PathBuf>,
     reader: &'a mut Reader,
 }
 
@@ -62,12 +67,29 @@ pub(super) struct Check<'a> {
 pub(super) struct Reported;
 
 /// Turns settings into a configuration; `None` when the reader holds an error.
-pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut Reader) -> Option<Config> {
+pub(super) fn validate(
+    file: &File,
+    text: &str,
+    (directory, previous): (&Path, Option<&Config>),
+    reader: &mut Reader,
+) -> Option<Config> {
     let believes_tokens = !file.jwt.is_absent();
     let directory = directory.to_owned();
-    let mut check = Check { text, directory, believes_tokens, asks_certificates: true, reader };
+    let ordinals = previous.map(|previous| previous.ordinals.clone()).unwrap_or_default();
+    let mut check = Check {
+        text,
+        directory,
+        believes_tokens,
+        asks_certificates: true,
+        previous,
+        ordinals,
+        files: Vec::new(),
+        reader,
+    };
     let check = &mut check;
     let listeners = check.listeners(file);
+    // The files of their certificates are followed by themselves.
+    check.files.clear();
     check.asks_certificates = !check.is_sound() || tls::ask_for_certificates(&listeners);
     let (trusted_proxies, trusts_unix) = trust(file);
     check.warn_about_trust(file, &listeners);
@@ -80,7 +102,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
     let admin = check.admin(file, &listeners);
     let trials = check.trials(file, &routed.places);
     let mut config = Config {
-        listeners,
+        listeners: listeners.into_iter().map(Arc::new).collect(),
         trusted_proxies,
         trusts_unix,
         client_ip,
@@ -101,6 +123,8 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         shutdown: process::shutdown(file),
         workers: workers(file),
         trials,
+        ordinals: std::mem::take(&mut check.ordinals),
+        files: std::mem::take(&mut check.files),
     };
     servers::tag_routes(&mut config, file);
     check.refuse_loops(file, &config);

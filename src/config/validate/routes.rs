@@ -98,7 +98,7 @@ impl Check<'_> {
         for route in file.routes.get().iter().flat_map(|list| &list.0) {
             self.route(route, &mut upstreams, &mut progress);
         }
-        let unmatched = unmatched(&progress);
+        let unmatched = unmatched(&progress, self.ordinals.routes.of(""));
         Routed {
             router: Router::new(progress.routes, unmatched),
             policies: progress.policies,
@@ -133,6 +133,7 @@ impl Check<'_> {
         progress.routes.push(Arc::new(Route {
             name: "default".into(),
             index: 0,
+            ordinal: self.ordinals.routes.of("default"),
             matches: Match::default(),
             timeout: None,
             retries: None,
@@ -157,6 +158,7 @@ impl Check<'_> {
         let name: Arc<str> = name.into();
         progress.places.add_route(&name, route.name.spanned().map_or(route.span, |name| name.span));
         progress.routes.push(Arc::new(Route {
+            ordinal: self.ordinals.routes.of(&name),
             name,
             index,
             matches,
@@ -217,9 +219,10 @@ fn progress_parts(progress: &mut Progress) -> super::limits::Known<'_> {
 }
 
 /// "No route" is a route: global limits hold there too.
-fn unmatched(progress: &Progress) -> Arc<Route> {
+fn unmatched(progress: &Progress, ordinal: usize) -> Arc<Route> {
     Arc::new(Route {
         name: "".into(),
+        ordinal,
         index: progress.routes.len(),
         matches: Match::default(),
         upstream: None,

@@ -40,6 +40,7 @@ impl Check<'_> {
     pub(super) fn contents(&mut self, setting: &Setting<PathBuf>) -> Option<Vec<u8>> {
         let given = setting.spanned()?;
         let path = self.path(&given.value);
+        self.files.push(path.clone());
         match read_bounded(&path) {
             Ok(contents) => Some(contents),
             Err(error) => {

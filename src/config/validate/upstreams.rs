@@ -25,7 +25,6 @@ pub(super) struct Upstreams {
     pub(super) all: Vec<Arc<Upstream>>,
     /// Names that stand in the file, also those whose upstream is wrong.
     declared: Vec<String>,
-    servers: usize,
     ipv6_prefix: u8,
     /// Hides addresses in cookies.
     secret: Vec<u8>,
@@ -70,8 +69,8 @@ impl Check<'_> {
                     "write `servers: [http://127.0.0.1:3000]` below it",
                 );
             }
-            let upstream = self.upstream(&name.value, servers, &keys, &mut upstreams);
-            upstreams.all.push(Arc::new(upstream));
+            let upstream = self.upstream(&name.value, servers, &keys, &upstreams);
+            upstreams.all.push(upstream);
         }
         upstreams
     }
@@ -112,8 +111,8 @@ impl Check<'_> {
         name: &str,
         listed: Vec<Listed>,
         keys: &file::Upstream,
-        upstreams: &mut Upstreams,
-    ) -> Upstream {
+        upstreams: &Upstreams,
+    ) -> Arc<Upstream> {
         let protocol = match keys.protocol.or(file::UpstreamProtocol::Auto) {
             file::UpstreamProtocol::Auto => Protocol::Auto,
             file::UpstreamProtocol::H1 => Protocol::Http1,
@@ -140,8 +139,9 @@ impl Check<'_> {
             queue: Arc::new(self.queue(keys)),
             breaker: self.breaker(keys),
         };
-        let servers = listed.into_iter().map(|listed| Arc::new(upstreams.live(listed, offers.as_ref())));
-        Upstream::new(Arc::from(name), servers.collect(), settings)
+        let servers = listed.into_iter().map(|listed| self.live(name, listed, offers.as_ref())).collect();
+        let earlier = self.previous.and_then(|config| config.upstreams.iter().find(|earlier| &*earlier.name == name));
+        Upstream::after(Arc::from(name), servers, settings, earlier)
     }
 
     /// The upstream that a route names: one of the file's, `echo`, or a URL.
@@ -181,21 +181,19 @@ impl Check<'_> {
         if let Some(found) = upstreams.all.iter().find(|upstream| *upstream.name == *label) {
             return Arc::clone(found);
         }
-        let upstream = Arc::new(self.upstream(&label, vec![server.into()], &file::Upstream::default(), upstreams));
+        let upstream = self.upstream(&label, vec![server.into()], &file::Upstream::default(), upstreams);
         upstreams.all.push(Arc::clone(&upstream));
         upstream
     }
 }
 
-impl Upstreams {
-    fn live(&mut self, listed: Listed, offers: Option<&Offers>) -> upstream::Server {
+impl Check<'_> {
+    fn live(&mut self, upstream: &str, listed: Listed, offers: Option<&Offers>) -> upstream::Server {
         let Listed { server, weight, backup } = listed;
-        let index = self.servers;
-        self.servers += 1;
         upstream::Server {
-            index,
+            ordinal: self.ordinals.servers.of(&format!("{upstream} {}", server.label)),
             security: offers.and_then(|offers| offers.security(&server)),
-            lookup: Lookup::of(&server.address),
+            lookup: Arc::new(Lookup::of(&server.address)),
             address: server.address,
             label: server.label.into(),
             host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),

@@ -11,7 +11,7 @@ use crate::limit::policy::{Limit, Terms};
 use crate::units::{DurationText, Rate};
 
 /// What a limit allows.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Rules {
     /// `<policy>@dynamic`: all overrides of a limit read states of this name, each its key's own.
     pub state_id: Arc<str>,

@@ -87,7 +87,7 @@ impl Limiter {
             }
         }
         for decision in &leased {
-            self.stats.decided(decision.policy.index, kind_of(decision, verdict.outcome));
+            self.stats.decided(decision.policy.ordinal, kind_of(decision, verdict.outcome));
         }
         verdict.decisions.insert_many(0, leased);
         verdict

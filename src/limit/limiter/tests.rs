@@ -29,6 +29,7 @@ pub(in crate::limit) fn policy(name: &str, key: &str, terms: Terms) -> Policy {
     Policy {
         name: name.into(),
         index: 0,
+        ordinal: 0,
         key: Key { parts: vec![Key::parse_part(key, 64).unwrap()] },
         missing: Missing::ClientIp { ipv6_prefix: 64 },
         networks: vec![],
@@ -68,7 +69,11 @@ fn leaky(name: &str, rate: &str, burst: u64) -> Policy {
 }
 
 fn shared(policies: Vec<Policy>) -> Vec<Arc<Policy>> {
-    policies.into_iter().enumerate().map(|(index, policy)| Arc::new(Policy { index, ..policy })).collect()
+    policies
+        .into_iter()
+        .enumerate()
+        .map(|(index, policy)| Arc::new(Policy { index, ordinal: index, ..policy }))
+        .collect()
 }
 
 /// A request from one address, with a key field if given.
@@ -113,7 +118,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 fn limiter(backend: Backend) -> Rc<Limiter> {
     let settings = StoreSettings { backend, max_keys: 1000 };
-    Limiter::start(&settings, Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))), Arc::new(LimitStats::new(4)))
+    Limiter::start(&settings, Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))), Arc::new(LimitStats::new()))
 }
 
 /// A Redis that is not there.
@@ -168,9 +173,9 @@ fn a_request_under_two_limits_is_charged_to_both_or_to_none() {
             );
         }
         assert_eq!(remaining, [(false, 9, 1), (false, 8, 0), (true, 8, 0), (true, 8, 0), (false, 7, 1)]);
-        assert_eq!(limiter.stats.decisions[0][DecisionKind::Allow as usize].value(), 5);
-        assert_eq!(limiter.stats.decisions[1][DecisionKind::Allow as usize].value(), 3);
-        assert_eq!(limiter.stats.decisions[1][DecisionKind::Deny as usize].value(), 2);
+        assert_eq!(limiter.stats.decisions.at(0)[DecisionKind::Allow as usize].value(), 5);
+        assert_eq!(limiter.stats.decisions.at(1)[DecisionKind::Allow as usize].value(), 3);
+        assert_eq!(limiter.stats.decisions.at(1)[DecisionKind::Deny as usize].value(), 2);
     });
 }
 
@@ -267,7 +272,7 @@ fn a_shadow_limit_watches_and_denies_nothing() {
             denied.push(is_denied(limiter.check(&policies, None, &request().facts()).await.outcome));
         }
         assert_eq!(denied, [false, false, true]);
-        assert_eq!(limiter.stats.decisions[0][DecisionKind::ShadowDeny as usize].value(), 2);
+        assert_eq!(limiter.stats.decisions.at(0)[DecisionKind::ShadowDeny as usize].value(), 2);
     });
 }
 
@@ -288,7 +293,7 @@ fn a_held_request_waits_for_its_turn_and_gives_its_place_back() {
         assert_eq!(held(), 1);
         drop(third);
         assert_eq!(held(), 0);
-        assert_eq!(limiter.stats.decisions[0][DecisionKind::Delay as usize].value(), 2);
+        assert_eq!(limiter.stats.decisions.at(0)[DecisionKind::Delay as usize].value(), 2);
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::key::Hashing;
 
 /// Where limiter state lives.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     /// Memory or Redis.
     pub backend: Backend,
@@ -40,7 +40,7 @@ impl StoreSettings {
 }
 
 /// Which store.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
     /// This process.
     Memory,
@@ -49,7 +49,7 @@ pub enum Backend {
 }
 
 /// How to reach Redis.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisSettings {
     /// Where it is.
     pub servers: Servers,
@@ -110,7 +110,7 @@ pub struct ServerAddress {
 }
 
 /// What of a key stands in braces, so that it decides the key's Cluster slot.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HashTags {
     /// The subject: limits of one subject share a slot.
     #[default]
@@ -120,7 +120,7 @@ pub enum HashTags {
 }
 
 /// TLS towards Redis.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisTls {
     /// PEM file of the authorities to trust; the system's when `None`.
     pub ca: Option<PathBuf>,

@@ -18,15 +18,20 @@ use crate::proxy::transport::Transport;
 use crate::proxy::{Downstream, Proxy};
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(socket: Socket, peer: Peer, listener: usize, proxy: Rc<Proxy>, phase: watch::Receiver<Phase>) {
-    let config = proxy.config.load_full();
-    let Some(mut settings) = config.listeners.get(listener).cloned() else { return };
+pub async fn serve(
+    socket: Socket,
+    peer: Peer,
+    listener: Arc<Listener>,
+    proxy: Rc<Proxy>,
+    phase: watch::Receiver<Phase>,
+) {
+    let mut settings = Listener::clone(&listener);
     let mut downstream = Downstream {
         peer,
         peer_text: peer_text(peer),
         local: socket.local(),
         listener,
-        trusted: config.trusts(peer.ip()),
+        trusted: proxy.config.load().trusts(peer.ip()),
         in_flight: Cell::new(0),
         close: Cell::new(false),
         version: Cell::new(Version::HTTP_11),
@@ -34,7 +39,6 @@ pub async fn serve(socket: Socket, peer: Peer, listener: usize, proxy: Rc<Proxy>
         tunnel: RefCell::default(),
         stats: Arc::clone(&proxy.stats),
     };
-    drop(config);
     let transport = match settings.tls.clone() {
         None => Transport::Plain(socket),
         Some(tls) => {
@@ -72,8 +76,8 @@ async fn shake(
     phase: watch::Receiver<Phase>,
 ) -> Option<TlsStream<Socket>> {
     let _panics = PanicCount(Arc::clone(&downstream.stats));
-    let turns = proxy.handshakes.get(downstream.listener)?;
-    let desk = Desk { tls, turns, stats: &downstream.stats, listener: downstream.listener };
+    let turns = proxy.handshakes.of(downstream.listener.ordinal, tls.max_handshakes);
+    let desk = Desk { tls, turns: &turns, stats: &downstream.stats, listener: downstream.listener.ordinal };
     let shaken = tokio::select! {
         biased;
         shaken = handshake::accept(socket, desk) => shaken,
@@ -84,7 +88,7 @@ async fn shake(
         Err(failure) => failure,
     };
     tracing::debug!(peer = %downstream.peer, reason = failure.kind(), "TLS handshake failed");
-    downstream.stats.handshake_failed(downstream.listener, failure.kind());
+    downstream.stats.handshake_failed(downstream.listener.ordinal, failure.kind());
     if let Failure::Plaintext(socket) = failure {
         closing::turn_away(socket, Refusal::Plaintext, downstream).await;
     }

@@ -38,7 +38,7 @@ impl InFlight {
         let others = downstream.in_flight.get();
         downstream.in_flight.set(others + 1);
         if others == 0 {
-            downstream.stats.became(downstream.listener, ConnectionState::Active);
+            downstream.stats.became(downstream.listener.ordinal, ConnectionState::Active);
         }
         Self { downstream, side, waiting: false }
     }
@@ -61,7 +61,7 @@ impl Drop for InFlight {
         let left = self.downstream.in_flight.get().saturating_sub(1);
         self.downstream.in_flight.set(left);
         if left == 0 {
-            self.downstream.stats.became(self.downstream.listener, ConnectionState::Idle);
+            self.downstream.stats.became(self.downstream.listener.ordinal, ConnectionState::Idle);
         }
         match &self.side {
             Side::Http1(gate) => gate.responded(),

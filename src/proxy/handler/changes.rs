@@ -93,7 +93,7 @@ impl<'a> Exchange<'a> {
             path,
             scheme: self.scheme(facts.headers),
             request_id: self.client.request_id.to_str().unwrap_or_default(),
-            listener: self.config.listeners.get(self.downstream.listener).map_or("", |listener| &*listener.name),
+            listener: &self.downstream.listener.name,
         };
         self.finish.edits = extras.response_headers.fill(&values)?;
         Changes::new(extras, route, &values, &self.method).map(|changes| Some(Box::new(changes)))

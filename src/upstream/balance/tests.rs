@@ -15,16 +15,16 @@ use super::*;
 fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
     let server = |(index, &weight): (usize, &u32)| {
         let address = Address::Tcp { host: format!("10.0.0.{index}").into(), port: 80 };
-        Arc::new(Server {
-            index,
-            lookup: Lookup::of(&address),
+        Server {
+            ordinal: index,
+            lookup: Arc::new(Lookup::of(&address)),
             address,
             security: None,
             label: index.to_string().into(),
             host: HeaderValue::from_static("server"),
             weight,
             backup: weight == 7,
-        })
+        }
     };
     let settings = Settings {
         balance,
@@ -49,7 +49,7 @@ fn visits(upstream: &Upstream, requests: u64, wish: impl Fn(u64) -> Wish) -> Vec
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let one = |number| {
         let slot = runtime.block_on(Selection::new(upstream, wish(number)).next()).unwrap();
-        slot.endpoint.server.index
+        slot.endpoint.server.ordinal
     };
     (0..requests).map(one).collect()
 }
@@ -106,7 +106,7 @@ fn a_value_keeps_its_server_and_only_those_of_a_lost_server_move() {
     assert_eq!(visits(&upstream, 3_000, hashed), before);
     let counts = counts(&before);
     assert!((1_350..1_650).contains(&counts[&3]) && (400..600).contains(&counts[&0]), "{counts:?}");
-    let fewer: Vec<_> = upstream.endpoints().iter().filter(|one| one.server.index != 1).map(Arc::clone).collect();
+    let fewer: Vec<_> = upstream.endpoints().iter().filter(|one| one.server.ordinal != 1).map(Arc::clone).collect();
     upstream.set_endpoints(fewer);
     let after = visits(&upstream, 3_000, hashed);
     assert!(before.iter().zip(&after).all(|(before, after)| before == after || *before == 1));
@@ -119,11 +119,11 @@ fn backups_wait_and_everybody_is_tried_once() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut selection = Selection::new(&upstream, Wish::default());
-        assert_eq!(selection.next().await.unwrap().endpoint.server.index, 1);
-        assert_eq!(selection.next().await.unwrap().endpoint.server.index, 0);
+        assert_eq!(selection.next().await.unwrap().endpoint.server.ordinal, 1);
+        assert_eq!(selection.next().await.unwrap().endpoint.server.ordinal, 0);
         assert_eq!(selection.next().await.unwrap_err(), Nobody::Left);
         selection.start_over();
-        assert_eq!(selection.next().await.unwrap().endpoint.server.index, 1);
+        assert_eq!(selection.next().await.unwrap().endpoint.server.ordinal, 1);
     });
 }
 

@@ -1,0 +1,151 @@
+//! A configuration is read again: whole or not at all, and only when something in it is another.
+
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{self, Config, Loaded, Origin, Report};
+
+/// Between two looks at the files. Looking is a call per file, whatever replaced it: an editor, a rename, or the
+/// swapped directory of a mounted volume.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What came of a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Requests that begin from now on are under the new configuration.
+    Reloaded,
+    /// It says what the running one says.
+    Unchanged,
+}
+
+/// Why the running configuration stays.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// It is wrong, and where.
+    Wrong(Report),
+    /// It is right, but cannot take the place of the running one; one sentence.
+    Refused(String),
+}
+
+/// What is known of reloads.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// When the running configuration was loaded.
+    pub loaded: SystemTime,
+    /// Why the last attempt to replace it failed, if it did.
+    pub failure: Option<Arc<Failure>>,
+}
+
+/// Where the running configuration came from, and what stood there.
+#[derive(Debug)]
+pub struct Source {
+    origin: Origin,
+    seen: blake3::Hash,
+    signature: Vec<Option<Signature>>,
+    /// What was last seen to differ from it, until it has come to rest.
+    unrest: Option<Vec<Option<Signature>>>,
+}
+
+/// What tells without reading that a file is another, or was written to.
+type Signature = (u64, u64, u64, i64, i64);
+
+/// Somebody who waits for a reload.
+pub type Request = oneshot::Sender<Result<Outcome, Arc<Failure>>>;
+
+/// Where reloads are asked for.
+#[derive(Debug, Clone)]
+pub struct Handle(mpsc::Sender<Request>);
+
+impl Handle {
+    /// A handle, and where its requests arrive.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (requests, arriving) = mpsc::channel(16);
+        (Self(requests), arriving)
+    }
+
+    /// Asks for a reload and waits for what comes of it; `None` when the process is ending.
+    pub async fn reload(&self) -> Option<Result<Outcome, Arc<Failure>>> {
+        let (done, outcome) = oneshot::channel();
+        self.0.send(done).await.ok()?;
+        outcome.await.ok()
+    }
+}
+
+impl Source {
+    /// Of the running configuration.
+    #[must_use]
+    pub fn new(origin: Origin, running: &Loaded) -> Self {
+        let mut source = Self { origin, seen: running.fingerprint, signature: Vec::new(), unrest: None };
+        source.signature = source.look(&running.config);
+        source
+    }
+
+    /// Reads it again; `None` when nothing of it is another than before.
+    ///
+    /// # Errors
+    /// A report of what is wrong with it.
+    pub fn read(&mut self, running: &Config) -> Result<Option<Loaded>, Report> {
+        self.signature = self.look(running);
+        self.unrest = None;
+        let loaded = config::load_after(&self.origin, Some(running))?;
+        Ok((loaded.fingerprint != self.seen).then_some(loaded))
+    }
+
+    /// What was read runs now.
+    pub fn adopted(&mut self, fingerprint: blake3::Hash, running: &Config) {
+        self.seen = fingerprint;
+        self.signature = self.look(running);
+    }
+
+    /// Waits until a file is another than when it was read last, and has been the same for two looks: whoever
+    /// writes it has finished. Never ends where there is no file.
+    pub async fn change(&mut self, running: &ArcSwap<Config>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if matches!(self.origin, Origin::File(_)) && self.has_changed(&running.load()) {
+                return;
+            }
+        }
+    }
+
+    fn has_changed(&mut self, running: &Config) -> bool {
+        let now = self.look(running);
+        if now == self.signature {
+            self.unrest = None;
+            return false;
+        }
+        let rests = self.unrest.as_ref() == Some(&now);
+        self.unrest = Some(now);
+        rests
+    }
+
+    fn look(&self, running: &Config) -> Vec<Option<Signature>> {
+        let own = match &self.origin {
+            Origin::File(path) => Some(path),
+            Origin::Stdin | Origin::Arguments => None,
+        };
+        own.into_iter().chain(&running.files).map(signature).collect()
+    }
+}
+
+fn signature(path: &PathBuf) -> Option<Signature> {
+    let of = |file: Metadata| (file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec());
+    fs::metadata(path).ok().map(of)
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(report) => f.write_str(&report.render(config::frames::Colour::Plain)),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}

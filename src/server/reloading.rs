@@ -1,0 +1,144 @@
+//! Another configuration takes the place of the running one: whole, or not at all.
+//!
+//! What may fail comes first: reading and checking it, the addresses of new listeners, new threads. Then one pointer is
+//! replaced, and workers are told of listeners that came and went. Requests keep the configuration that they began
+//! with; the state of limits, the health of servers and the connections to them stay.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+use tokio::time::Instant;
+
+use super::{Server, StartError, bind_echo, bind_listener, descriptors, notify};
+use crate::config::{Config, Listener, Report};
+use crate::reload::{Failure, Outcome, Source, State};
+use crate::worker::{Bound, Order, uses_echo};
+
+/// How long an address may still be taken by a listener that was closed a moment ago.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a new configuration needs, ready to be used.
+struct Prepared {
+    listeners: Vec<(Arc<Listener>, Vec<Bound>)>,
+    echo: Option<TcpListener>,
+}
+
+impl Server {
+    /// Reads the configuration again, and runs on it if it can be used and says something new. `report` is told what
+    /// is wrong or doubtful about it.
+    ///
+    /// # Errors
+    /// Why the running one stays.
+    pub async fn reload(&mut self, source: &mut Source, report: &impl Fn(&Report)) -> Result<Outcome, Arc<Failure>> {
+        notify(NotifyState::Reloading);
+        let result = self.replace(source, report).await.map_err(Arc::new);
+        notify(NotifyState::Ready);
+        match &result {
+            Ok(Outcome::Reloaded) => tracing::info!("configuration reloaded"),
+            Ok(Outcome::Unchanged) => tracing::info!("configuration is unchanged, nothing to reload"),
+            Err(failure) => {
+                let why = match &**failure {
+                    Failure::Wrong(found) => {
+                        report(found);
+                        "it has errors"
+                    }
+                    Failure::Refused(why) => why,
+                };
+                tracing::error!(why, "configuration not reloaded, the one before goes on");
+            }
+        }
+        self.note(&result);
+        result
+    }
+
+    fn note(&self, result: &Result<Outcome, Arc<Failure>>) {
+        let loaded = match result {
+            Ok(Outcome::Reloaded) => SystemTime::now(),
+            _ => self.reloads.load().loaded,
+        };
+        self.reloads.store(Arc::new(State { loaded, failure: result.as_ref().err().map(Arc::clone) }));
+    }
+
+    async fn replace(&mut self, source: &mut Source, report: &impl Fn(&Report)) -> Result<Outcome, Failure> {
+        let running = self.shared.config.load_full();
+        let Some(loaded) = source.read(&running).map_err(Failure::Wrong)? else { return Ok(Outcome::Unchanged) };
+        if !loaded.warnings.is_empty() {
+            report(&loaded.warnings);
+        }
+        let next = Arc::new(loaded.config);
+        let fixed = running.needs_restart(&next);
+        if !fixed.is_empty() {
+            let what = fixed.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            return Err(Failure::Refused(format!("a change of {what} takes effect only at a restart")));
+        }
+        let prepared = self.prepare(&next).await.map_err(|error| Failure::Refused(error.to_string()))?;
+        self.adopt(&next, prepared).map_err(|error| Failure::Refused(error.to_string()))?;
+        source.adopted(loaded.fingerprint, &next);
+        Ok(Outcome::Reloaded)
+    }
+
+    /// Binds what is new.
+    async fn prepare(&self, next: &Config) -> Result<Prepared, StartError> {
+        let mut listeners = Vec::new();
+        for listener in &next.listeners {
+            if !self.open.iter().any(|open| next.heir_of(open).is_some_and(|heir| Arc::ptr_eq(heir, listener))) {
+                listeners.push((Arc::clone(listener), bind_patiently(listener, next.workers).await?));
+            }
+        }
+        let needs_echo = uses_echo(next) && self.shared.echo.get().is_none();
+        Ok(Prepared { listeners, echo: needs_echo.then(bind_echo).transpose()? })
+    }
+
+    /// From here on requests are under the new configuration.
+    fn adopt(&mut self, next: &Arc<Config>, prepared: Prepared) -> io::Result<()> {
+        if let Some(socket) = prepared.echo {
+            self.start_echo(socket)?;
+        }
+        self.start_keepers(next)?;
+        descriptors::raise_limit(next);
+        self.shared.config.store(Arc::clone(next));
+        self.shutdown = next.shutdown;
+        for (listener, sockets) in prepared.listeners {
+            if let Some(address) = sockets.first().map(Bound::address).transpose()? {
+                tracing::info!(listener = &*listener.name, %address, "listening");
+            }
+            for (orders, socket) in self.orders.iter().zip(sockets) {
+                let _ = orders.send(Order::Open(Arc::clone(&listener), socket));
+            }
+        }
+        for closed in self.open.iter().filter(|open| next.heir_of(open).is_none()) {
+            tracing::info!(listener = &*closed.name, address = %closed.address, "closed, its connections may finish");
+            self.order(|| Order::Close(Arc::clone(closed), next.shutdown.grace));
+        }
+        self.order(|| Order::Forget);
+        self.open.clone_from(&next.listeners);
+        self.shared.reloads.send_modify(|reloads| *reloads += 1);
+        Ok(())
+    }
+
+    /// Tells every worker. One that has ended hears nothing.
+    fn order(&self, order: impl Fn() -> Order) {
+        for orders in &self.orders {
+            let _ = orders.send(order());
+        }
+    }
+}
+
+async fn bind_patiently(listener: &Listener, workers: usize) -> Result<Vec<Bound>, StartError> {
+    let deadline = Instant::now() + CLOSING;
+    loop {
+        match bind_listener(listener, workers) {
+            Err(StartError::Bind { cause, .. })
+                if cause.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
