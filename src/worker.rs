@@ -251,6 +251,7 @@ impl Worker {
             stats: Arc::clone(&self.stats),
             overrides: shared.overrides.clone(),
             access_log: shared.access_log.clone(),
+            phase: phase.clone(),
         });
         Acceptor { proxy, caps: Arc::clone(&shared.caps), phase, open: Rc::default() }
     }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod client_certificate;
 pub mod connection;
+mod cut;
 mod dialect;
 pub mod forward;
 pub mod handler;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Version};
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::jwt::Tokens;
@@ -42,6 +44,7 @@ use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
+use connection::Phase;
 use handshake::{Secured, Turns};
 use pressure::Pressure;
 use socket::Peer;
@@ -68,6 +71,8 @@ pub struct Proxy {
     pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
+    /// How far the process is from its end.
+    pub phase: watch::Receiver<Phase>,
 }
 
 /// One client connection, as its requests see it.

@@ -19,6 +19,7 @@ mod command_line;
 mod configuration;
 mod contract;
 mod cors;
+mod cut;
 mod defaults;
 mod denials;
 mod differential;
