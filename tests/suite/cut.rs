@@ -1,11 +1,13 @@
 //! What the access log tells of answers that the end of the process cuts, and of those that it does not.
 
+use std::collections::HashSet;
 use std::io;
 
 use serde_json::Value;
 
 use crate::support::client::{Client, Request};
 use crate::support::eventually;
+use crate::support::http2;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::{Arrived, Peer, SWITCHING, Upstream};
 
@@ -76,6 +78,29 @@ fn what_the_grace_cuts_is_told_so_and_never_as_a_client_that_left() {
             line("/sized", 200, ""),
             line("/ws", 101, "cut_by_shutdown"),
         ]
+    );
+}
+
+#[test]
+fn streams_of_http2_are_told_the_same() {
+    let upstream = Upstream::answering(script);
+    let mut proxy = in_front_of(&upstream);
+    let mut client = http2::Peer::connect(proxy.web());
+    for (stream, path) in [(1, "/silent"), (3, "/events"), (5, "/sized")] {
+        let whole = http2::END_HEADERS | http2::END_STREAM;
+        client.send(&http2::request(whole, stream, "GET", path)).expect("sent");
+    }
+    let mut answering = HashSet::new();
+    while answering.len() < 2 {
+        answering.insert(client.until(|frame| frame.kind == http2::DATA).expect("data").stream);
+    }
+    assert_eq!(answering, HashSet::from([3, 5]));
+    eventually("all are upstream", || (upstream.seen().len() == 3).then_some(()));
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    assert_eq!(
+        told(&proxy, 3),
+        [line("/events", 200, "cut_by_shutdown"), line("/silent", 503, "cut_by_shutdown"), line("/sized", 200, ""),]
     );
 }
 

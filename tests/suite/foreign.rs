@@ -183,6 +183,14 @@ warning: `%REQ(X-User)%` is sent as it stands: variables have braces
    |
    = help: did you mean `{header.x-user}`?
 
+warning: `%START_TIME(%s)%` is sent as it stands: variables have braces
+  --> proxy.yaml:15:17
+   |
+15 |         x-when: "%START_TIME(%s)%"
+   |                 ^^^^^^^^^^^^^^^^^^
+   |
+   = help: write one such as `{client_ip}` or `{header.x-api-key}`, or a fixed text
+
 warning: `%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%` is sent as it stands: variables have braces
   --> proxy.yaml:16:17
    |
@@ -199,7 +207,7 @@ warning: `%START_TIME(s)%` is sent as it stands: variables have braces
    |
    = help: write one such as `{client_ip}` or `{header.x-api-key}`, or a fixed text
 
-6 warnings in proxy.yaml
+7 warnings in proxy.yaml
 "#;
     assert_eq!(said(text), expected);
 }

@@ -47,21 +47,24 @@ fn nginx(text: &str) -> Option<(String, Option<String>)> {
 
 /// `%OPERATOR%` or `%OPERATOR(arguments)%`.
 fn envoy(text: &str) -> Option<(String, Option<String>)> {
-    // Two percent signs enclose each piece but the first and the last.
-    let pieces: Vec<_> = text.split('%').collect();
-    let enclosed = pieces.get(1..pieces.len().saturating_sub(1)).unwrap_or_default();
-    enclosed.iter().find_map(|piece| {
-        let (operator, arguments) = match piece.strip_suffix(')').and_then(|piece| piece.split_once('(')) {
-            Some((operator, arguments)) => (operator, Some(arguments)),
-            None => (*piece, None),
-        };
-        let is_operator = operator.len() > 2
-            && operator.starts_with(|first: char| first.is_ascii_uppercase())
-            && operator.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-        // An operator without arguments may be a word between two percentages, unless we know it.
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('%') {
+        rest = after;
+        let end = after.bytes().take_while(|byte| byte.is_ascii_uppercase() || *byte == b'_').count();
+        let (operator, behind) = after.split_at(end);
+        let arguments = behind.strip_prefix('(').and_then(|behind| behind.split_once(")%")).map(|(inner, _)| inner);
+        if operator.len() < 3 || (arguments.is_none() && !behind.starts_with('%')) {
+            continue;
+        }
         let meant = meant(operator, arguments);
-        (is_operator && (arguments.is_some() || meant.is_some())).then(|| (format!("%{piece}%"), meant))
-    })
+        // Without arguments it may be a word between two percentages, unless we know it.
+        if let Some(arguments) = arguments {
+            return Some((format!("%{operator}({arguments})%"), meant));
+        } else if meant.is_some() {
+            return Some((format!("%{operator}%"), meant));
+        }
+    }
+    None
 }
 
 fn meant(operator: &str, arguments: Option<&str>) -> Option<String> {
@@ -103,17 +106,18 @@ mod tests {
                 "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
                 Some("{client_ip}"),
             ),
-            ("{path} %START_TIME(%s)%", "", None),
+            ("{path} %START_TIME(%s)%", "%START_TIME(%s)%", None),
+            ("5% or %ROUTE_NAME%", "%ROUTE_NAME%", Some("{route}")),
             ("%START_TIME(s)%", "%START_TIME(s)%", None),
         ] {
-            let expected = (!written.is_empty()).then(|| (written.to_owned(), meant.map(str::to_owned)));
-            assert_eq!(found(text), expected, "{text}");
+            assert_eq!(found(text), Some((written.to_owned(), meant.map(str::to_owned))), "{text}");
         }
     }
 
     #[test]
     fn percent_and_dollar_signs_of_other_texts_are_nothing() {
-        for text in ["", "%", "%%", "50% OFF 20%", "100%OFF%", "%C3%A4", "%()%", "%REQ", "$5", "US$", "a%b%c"] {
+        for text in ["", "%", "%%", "50% OFF 20%", "100%OFF%", "%C3%A4", "%()%", "%REQ", "%REQ(X", "$5", "US$", "a%b%c"]
+        {
             assert_eq!(found(text), None, "{text}");
         }
     }
