@@ -127,17 +127,15 @@ fn a_client_that_leaves_while_the_process_ends_has_left() {
 
 #[test]
 fn an_upstream_that_only_announces_its_answer_is_given_up() {
-    let upstream = Upstream::answering(|peer, request| match request.line.split(' ').nth(1) {
-        Some("/flood") => {
-            let heads = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(100);
-            // Until the proxy closes the connection.
-            loop {
-                peer.send(&heads)?;
-            }
+    let upstream = Upstream::answering(|peer, request| {
+        let head = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        if request.line.starts_with("GET /few ") {
+            peer.send(head.repeat(20))?;
+            return peer.answer("answered");
         }
-        _ => {
-            peer.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(20))?;
-            peer.answer("answered")
+        // Until the proxy closes the connection.
+        loop {
+            peer.send(head.repeat(100))?;
         }
     });
     let proxy =

@@ -5,19 +5,7 @@ use std::path::PathBuf;
 use tollgate::config::frames::Colour;
 use tollgate::config::{Origin, parse};
 
-/// Everything that is said about a text, whether it is accepted or not; empty where that is nothing.
-fn said(text: &str) -> String {
-    let origin = Origin::File(PathBuf::from("proxy.yaml"));
-    let report = match parse(text, &origin, &|_| None) {
-        Ok(loaded) => loaded.warnings,
-        Err(report) => report,
-    };
-    if report.is_empty() { String::new() } else { report.render(Colour::Plain) }
-}
-
-#[test]
-fn what_is_written_for_nginx_is_refused_with_what_to_write_here() {
-    let text = r#"listeners:
+const NGINX: &str = r#"listeners:
   web: { address: ":8080", ssl_certificate: /etc/a.pem, max_header_size: 8k }
 upstreams:
   api:
@@ -38,7 +26,8 @@ routes:
     upstream: http://10.0.0.9/base/
     max_body_size: 1048576
 "#;
-    let expected = r#"error: unknown key `ssl_certificate`
+
+const NGINX_SAID: &str = r#"error: unknown key `ssl_certificate`
  --> proxy.yaml:2:28
   |
 2 |   web: { address: ":8080", ssl_certificate: /etc/a.pem, max_header_size: 8k }
@@ -128,12 +117,8 @@ error: `1048576` is not a size
 
 11 errors in proxy.yaml
 "#;
-    assert_eq!(said(text), expected);
-}
 
-#[test]
-fn what_has_another_meaning_here_or_none_is_a_warning() {
-    let text = r#"listen: :8080
+const DOUBTFUL: &str = r#"listen: :8080
 upstreams:
   api:
     servers: [http://10.0.0.1:3000, http://10.0.0.2:3000]
@@ -151,7 +136,8 @@ routes:
         x-peer: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
         x-time: "%START_TIME(s)%"
 "#;
-    let expected = r#"warning: a check may last 10s, longer than the 5s between two: a server that hangs is found out late
+
+const DOUBTFUL_SAID: &str = r#"warning: a check may last 10s, longer than the 5s between two: a server that hangs is found out late
  --> proxy.yaml:5:64
   |
 5 |     health: { active: { path: /healthz, interval: 5s, timeout: 10s } }
@@ -209,7 +195,25 @@ warning: `%START_TIME(s)%` is sent as it stands: variables have braces
 
 7 warnings in proxy.yaml
 "#;
-    assert_eq!(said(text), expected);
+
+/// Everything that is said about a text, whether it is accepted or not; empty where that is nothing.
+fn said(text: &str) -> String {
+    let origin = Origin::File(PathBuf::from("proxy.yaml"));
+    let report = match parse(text, &origin, &|_| None) {
+        Ok(loaded) => loaded.warnings,
+        Err(report) => report,
+    };
+    if report.is_empty() { String::new() } else { report.render(Colour::Plain) }
+}
+
+#[test]
+fn what_is_written_for_nginx_is_refused_with_what_to_write_here() {
+    assert_eq!(said(NGINX), NGINX_SAID);
+}
+
+#[test]
+fn what_has_another_meaning_here_or_none_is_a_warning() {
+    assert_eq!(said(DOUBTFUL), DOUBTFUL_SAID);
 }
 
 #[test]

@@ -61,7 +61,8 @@ impl Wanted {
 
     /// The same, out of date.
     pub(crate) fn expired(self) -> Self {
-        self.until(SystemTime::UNIX_EPOCH + Duration::from_hours(50 * 365 * 24))
+        // The first day of 2021.
+        self.until(SystemTime::UNIX_EPOCH + Duration::from_secs(1_609_459_200))
     }
 
     /// The same, valid since 2019 and until then.

@@ -28,8 +28,9 @@ impl Template {
     /// Something that other proxies write for a variable, such as `$host`, and what it is here, where it is anything.
     #[must_use]
     pub fn foreign_variable(&self) -> Option<(String, Option<String>)> {
-        let texts = self.parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(&**text) } else { None });
-        texts.filter_map(|text| nginx(text).or_else(|| envoy(text))).next()
+        let mut texts =
+            self.parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(&**text) } else { None });
+        texts.find_map(|text| nginx(text).or_else(|| envoy(text)))
     }
 }
 
