@@ -142,24 +142,34 @@ impl FromStr for Size {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let wrong =
-            || UnitError(format!("`{text}` is not a size; write a number and a unit, such as 64KiB, 10MiB or 1GiB"));
+        let wrong = || {
+            let cure = meant::size(text).map_or_else(
+                || "write a number and a unit, such as 64KiB, 10MiB or 1GiB".to_owned(),
+                |size| format!("did you mean `{size}`?"),
+            );
+            UnitError(format!("`{text}` is not a size; {cure}"))
+        };
         let text = text.trim();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let factor = match unit.trim() {
-            "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            "kB" | "KB" => 1_000,
-            "MB" => 1_000_000,
-            "GB" => 1_000_000_000,
-            _ => return Err(wrong()),
-        };
+        let factor = unit_bytes(unit.trim()).ok_or_else(wrong)?;
         number.checked_mul(factor).map(Size).ok_or_else(wrong)
     }
+}
+
+/// Bytes in one `unit`, or `None` when it is not one of ours.
+fn unit_bytes(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Size {
@@ -236,6 +246,27 @@ mod tests {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
         assert_eq!("2kB".parse::<Size>().unwrap(), Size(2_000));
-        assert!("10".parse::<Size>().is_err());
+        for text in ["", "KiB", "-1KiB", "10 apples", "18446744073709551615GiB", "99999999999999999999GiB", "1.5MiB"] {
+            let error = text.parse::<Size>().unwrap_err().to_string();
+            assert!(error.ends_with("such as 64KiB, 10MiB or 1GiB"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_size_in_other_words_is_recognised() {
+        for (text, meant) in [
+            ("10m", "10MiB"),
+            ("8k", "8KiB"),
+            ("1G", "1GiB"),
+            ("512Mi", "512MiB"),
+            ("64kib", "64KiB"),
+            ("10mb", "10MB"),
+            ("1048576", "1MiB"),
+            ("10", "10B"),
+            ("100 bytes", "100B"),
+        ] {
+            let error = text.parse::<Size>().unwrap_err().to_string();
+            assert_eq!(error, format!("`{text}` is not a size; did you mean `{meant}`?"));
+        }
     }
 }

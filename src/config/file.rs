@@ -1,5 +1,6 @@
 //! The shape of the file: every key that exists, with the text that documents it in the schema.
 
+mod foreign;
 mod homes;
 mod jwt;
 mod limit;
@@ -19,7 +20,7 @@ use http::HeaderName;
 use super::shape::{List, Named, OneOrMany, Short, keys, words};
 use super::values::{HttpsRedirect, InMemory, LimitName, Listening, Off, Server, SocketMode, Trusted, Workers};
 use crate::units::Size;
-pub(in crate::config) use homes::home_of;
+pub(in crate::config) use homes::elsewhere;
 pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use matching::{Condition, Match, PathKeys};

@@ -194,16 +194,16 @@ impl Reader {
     }
 
     /// Reports a key that does not exist, and returns the one that was probably meant. A key that exists
-    /// elsewhere, its home, is no slip of the pen.
+    /// elsewhere is no slip of the pen.
     pub(in crate::config) fn unknown_key<'a>(
         &mut self,
         entry: &Entry,
         known: &[&'a str],
-        home: Option<&str>,
+        elsewhere: Option<String>,
     ) -> Option<&'a str> {
-        let meant = nearest(&entry.key, known.iter().copied()).filter(|_| home.is_none());
-        let help = match (home, meant) {
-            (Some(home), _) => format!("it belongs {home}"),
+        let meant = nearest(&entry.key, known.iter().copied()).filter(|_| elsewhere.is_none());
+        let help = match (elsewhere, meant) {
+            (Some(elsewhere), _) => elsewhere,
             (None, Some(near)) => format!("did you mean `{near}`?"),
             (None, None) => format!("keys that exist here: {}", known.join(", ")),
         };

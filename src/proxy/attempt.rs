@@ -99,7 +99,8 @@ impl Pool {
                 Err(HeadError::Failed(rejection)) => {
                     // Whatever the connection says: it broke off because of the client.
                     let fault = upload.as_ref().and_then(|upload| upload.fault()).map(spoilt);
-                    return Err(Miss::Lost(fault.unwrap_or(rejection)));
+                    let talk = taken.talks_only().then_some(Rejection::Informational);
+                    return Err(Miss::Lost(fault.or(talk).unwrap_or(rejection)));
                 }
             }
             if !taken.reused() {

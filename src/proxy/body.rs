@@ -76,6 +76,15 @@ impl Body {
         if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
             record.sent(data.len());
         }
+        if http_body::Body::is_end_stream(self) {
+            self.completed();
+        }
+    }
+
+    fn completed(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.completed();
+        }
     }
 
     fn failed(&mut self, error: &BodyError) {
@@ -103,7 +112,7 @@ impl http_body::Body for Body {
         match &polled {
             Some(Ok(frame)) => this.sent(frame),
             Some(Err(error)) => this.failed(error),
-            None => {}
+            None => this.completed(),
         }
         Poll::Ready(polled)
     }

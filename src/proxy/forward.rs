@@ -5,7 +5,8 @@
 //! gave it back because a kept connection had ended meanwhile. Whatever may have been seen is sent again
 //! only where the route says so, and only if that is safe: an idempotent method (RFC 9110 §9.2.2), no body,
 //! and the budget not spent. 1xx answers of upstreams are read over by hyper and not passed on (RFC 9110
-//! §15.2 allows a proxy that it was not asked by the client: 100 is ours to give).
+//! §15.2 allows a proxy that it was not asked by the client: 100 is ours to give); a server that sends
+//! nothing else is given up.
 
 use http::Request;
 use tokio::time::Instant;
@@ -168,7 +169,7 @@ impl<'a> Again<'a> {
     /// The request once more, if what happened to it allows that.
     fn after_loss(&mut self, rejection: &Rejection<'_>) -> Option<Request<RequestBody>> {
         let what = match rejection {
-            Rejection::Reset | Rejection::Garbage => RetryOn::Reset,
+            Rejection::Reset | Rejection::Garbage | Rejection::Informational => RetryOn::Reset,
             Rejection::ResponseTimeout => RetryOn::Timeout,
             _ => return None,
         };

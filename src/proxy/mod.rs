@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod client_certificate;
 pub mod connection;
+mod cut;
 mod dialect;
 pub mod forward;
 pub mod handler;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Version};
+use tokio::sync::watch;
 
 use crate::config::{Config, Listener};
 use crate::jwt::Tokens;
@@ -42,6 +44,7 @@ use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
+use connection::Phase;
 use handshake::{Handshakes, Secured};
 use pressure::Pressure;
 use socket::Peer;
@@ -96,4 +99,6 @@ pub struct Downstream {
     pub tunnel: RefCell<Option<Box<Tunnel>>>,
     /// This worker's counters.
     pub stats: Arc<WorkerStats>,
+    /// How far its listener is from its end.
+    pub phase: Rc<watch::Receiver<Phase>>,
 }

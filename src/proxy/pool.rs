@@ -7,6 +7,7 @@
 
 mod connection;
 mod kept;
+mod prelude;
 mod watched;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,7 @@ use crate::upstream::{Endpoint, EndpointId, Protocol};
 pub use connection::Sent;
 use connection::{Multiplexed, Share, Single};
 use kept::{Keep, Kept};
+use prelude::Bounded;
 
 /// Length of a tick of the pool's clock: reading the time is left to the sweep.
 const TICK: Duration = Duration::from_millis(500);
@@ -163,9 +165,15 @@ impl Lease {
     /// Sends a request; its URI and fields are those of [`Lease::is_http2`]'s protocol.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
         match &mut self.connection {
-            Leased::Http1(single) => single.sender().try_send_request(request).await,
+            Leased::Http1(single) => single.send(request).await,
             Leased::Http2(share) => share.sender().try_send_request(request).await,
         }
+    }
+
+    /// Whether the server went on announcing an answer until the connection was given up.
+    #[must_use]
+    pub fn talks_only(&self) -> bool {
+        matches!(&self.connection, Leased::Http1(single) if single.talks_only())
     }
 
     /// Keeps the request's place at the endpoint until the connection is not used by it any more.
@@ -195,9 +203,14 @@ impl Lease {
     pub async fn into_stream(self, response: &mut Response<Incoming>) -> Option<Switched> {
         // The task that drives the connection hands it over as soon as it has read the head.
         let upgraded = hyper::upgrade::on(response).await.ok()?;
-        let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+        let parts = upgraded.downcast::<TokioIo<Bounded>>().ok()?;
         let place = if let Leased::Http1(single) = self.connection { single.into_place() } else { None };
-        Some(Switched { stream: parts.io.into_inner(), early: parts.read_buf, _slot: self.slot, _place: place })
+        Some(Switched {
+            stream: parts.io.into_inner().into_stream(),
+            early: parts.read_buf,
+            _slot: self.slot,
+            _place: place,
+        })
     }
 
     /// The response was read to its end: keeps the connection for the next request if it can take

@@ -1,6 +1,6 @@
 //! What is told about a request once it is over: counted always, logged where the access log is on.
-//! A record completes itself when dropped, which is when the response body or the tunnel ends, or the
-//! client leaves. What must last as long as the request does belongs in here.
+//! A record completes itself when dropped, which is when the response body or the tunnel ends, the
+//! client leaves, or the process cuts it. What must last as long as the request does belongs in here.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,9 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use tokio::sync::watch;
 
 use super::body::BodyError;
 use super::client::Client;
+use super::connection::Phase;
+use super::cut::Cut;
 use super::rejection::Rejection;
 use super::request_body::Upload;
 use super::{Body, Proxy};
@@ -29,10 +33,13 @@ const CLIENT_LEFT: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Record {
     proxy: Rc<Proxy>,
+    /// How far the listener is from its end.
+    phase: Rc<watch::Receiver<Phase>>,
     started: Instant,
     method: Method,
     route: usize,
     status: StatusCode,
+    stage: Stage,
     /// Time before the request was forwarded that was ours.
     overhead: Option<Duration>,
     /// Bytes received through a tunnel.
@@ -46,6 +53,17 @@ pub(super) struct Record {
     upload: Option<Rc<Upload>>,
     /// Only with an access log.
     entry: Option<Box<Entry>>,
+}
+
+/// How far the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// There is none yet.
+    Asked,
+    /// Its head is complete; a body or a tunnel is under way.
+    Answered,
+    /// There is nothing more to come.
+    Complete,
 }
 
 /// What only the access log wants to know.
@@ -77,14 +95,21 @@ struct Entry {
 impl Record {
     /// Begins with the head of a request.
     #[must_use]
-    pub(super) fn begin(proxy: &Rc<Proxy>, head: &Parts, client: &Client, config: &Config) -> Self {
+    pub(super) fn begin(
+        proxy: &Rc<Proxy>,
+        head: &Parts,
+        client: &Client,
+        (config, phase): (&Config, &Rc<watch::Receiver<Phase>>),
+    ) -> Self {
         Self {
             proxy: Rc::clone(proxy),
+            phase: Rc::clone(phase),
             started: Instant::now(),
             method: head.method.clone(),
             // Until a route is found it counts as one that matched nothing.
             route: config.router.routes().last().map_or(0, |unmatched| unmatched.ordinal),
             status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
+            stage: Stage::Asked,
             overhead: None,
             tunnel_in: 0,
             bytes_out: 0,
@@ -182,15 +207,27 @@ impl Record {
 
     /// The response's head is complete.
     pub(super) fn answered(mut self, response: &mut Response<Body>) {
-        self.status = response.status();
+        self.head(response.status());
+        if response.body().is_end_stream() {
+            self.completed();
+        }
         response.body_mut().record(self);
     }
 
     /// The response's head is complete, and the connection changes protocols behind it: the record
     /// goes along.
     pub(super) fn switched(mut self, response: &Response<Body>) -> Self {
-        self.status = response.status();
+        self.head(response.status());
         self
+    }
+
+    fn head(&mut self, status: StatusCode) {
+        (self.status, self.stage) = (status, Stage::Answered);
+    }
+
+    /// The answer has come to its end, or the tunnel to the end that its sides gave it.
+    pub(super) fn completed(&mut self) {
+        self.stage = Stage::Complete;
     }
 
     /// How much has gone through the tunnel: from the client, and to it.
@@ -200,9 +237,9 @@ impl Record {
     }
 
     /// The tunnel ended otherwise than by its two sides.
-    pub(super) fn failed(&mut self, error: &'static str) {
-        self.own_error = Some(error);
-        tracing::debug!(error, route = self.route_name(), "tunnel ended");
+    pub(super) fn failed(&mut self, cut: Cut) {
+        self.own_error = Some(cut.label());
+        tracing::debug!(error = cut.label(), route = self.route_name(), "tunnel ended");
     }
 
     /// Body bytes were sent.
@@ -212,11 +249,24 @@ impl Record {
 
     /// The response broke off after its head.
     pub(super) fn broke_off(&mut self, error: &BodyError) {
-        self.own_error = Some(match error {
-            BodyError::Upstream(_) | BodyError::CutShort => "response_broke_off",
-            BodyError::Stalled => "response_stalled",
-        });
+        let cut = match error {
+            BodyError::Upstream(_) | BodyError::CutShort => Cut::BrokeOff,
+            BodyError::Stalled => Cut::Stalled,
+        };
+        self.own_error = Some(cut.label());
         tracing::debug!(%error, "upstream response cut");
+    }
+
+    /// Whoever was still served when the process stopped did not leave: it was cut.
+    fn note_shutdown(&mut self) {
+        let open = self.stage != Stage::Complete && self.own_error.is_none();
+        if !open || *self.phase.borrow() < Phase::Stopped {
+            return;
+        }
+        self.own_error = Some(Cut::Shutdown.label());
+        if self.stage == Stage::Asked {
+            self.status = StatusCode::SERVICE_UNAVAILABLE;
+        }
     }
 
     fn route_name(&self) -> Option<&str> {
@@ -226,6 +276,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.note_shutdown();
         if let (Some(bill), Some(upload)) = (&mut self.bill, &self.upload) {
             bill.received(upload.bytes());
         }

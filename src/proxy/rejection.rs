@@ -86,6 +86,8 @@ pub enum Rejection<'a> {
     Reset,
     /// The upstream's response is no HTTP.
     Garbage,
+    /// The upstream sent one informational head after the other, and no response.
+    Informational,
     /// The upstream changed to another protocol than it was asked for.
     Upgrade,
     /// The upstream's response did not begin in time.
@@ -213,6 +215,7 @@ impl Rejection<'_> {
             Self::BreakerOpen(_) => (503, Proxy, "breaker_open", "destination_unavailable", "The upstream servers failed too often and are left alone for a while."),
             Self::Reset => (502, Upstream, "reset", "connection_terminated", "The upstream server closed the connection before it answered."),
             Self::Garbage => (502, Upstream, "garbage", "http_protocol_error", "The upstream server's answer is not valid."),
+            Self::Informational => (502, Upstream, "informational", "http_protocol_error", "The upstream server announced an answer again and again and gave none."),
             Self::Upgrade => (502, Upstream, "upgrade", "http_upgrade_failed", "The upstream server changed to a protocol that was not asked for."),
             Self::ResponseTimeout => (504, Upstream, "response_timeout", "http_response_timeout", "The upstream server did not answer in time."),
             Self::Deadline => (504, Downstream, "deadline", "http_response_timeout", "The call's deadline passed before the upstream server answered."),

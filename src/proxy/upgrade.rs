@@ -19,6 +19,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::body::IdleClock;
+use super::cut::Cut;
 use super::pool::Switched;
 use super::record::Record;
 use super::transport::Transport;
@@ -120,9 +121,9 @@ impl Tunnel {
         // A client that vanished without a word must not hold its tunnel until that is idle for too long.
         client.socket().set_keepalive(KEEPALIVE);
         match poll_fn(|cx| self.poll(cx, &mut client)).await {
-            End::Closed | End::Client => {}
-            End::Upstream => self.record.failed("tunnel_broke_off"),
-            End::Idle => self.record.failed("tunnel_idle"),
+            End::Closed | End::Client => self.record.completed(),
+            End::Upstream => self.record.failed(Cut::TunnelBrokeOff),
+            End::Idle => self.record.failed(Cut::TunnelIdle),
         }
     }
 

@@ -66,6 +66,9 @@ pub enum PatternError {
     /// Not a host.
     #[error("not a host name or address; write `example.com` or `*.example.com`")]
     Host,
+    /// What others write for any host.
+    #[error("`{0}` is no host; leave `host` out: without it every host matches")]
+    AnyHost(Box<str>),
     /// A port on a host.
     #[error("a host condition has no port: every listener's port matches")]
     Port,
@@ -75,6 +78,9 @@ impl HostPattern {
     /// Reads `example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`; letter case and a
     /// trailing dot do not matter.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if matches!(text, "_" | "*") {
+            return Err(PatternError::AnyHost(text.into()));
+        }
         let (wildcard, name) = text.strip_prefix("*.").map_or((false, text), |suffix| (true, suffix));
         let host = canonical_host(name).map_err(|error| match error {
             TargetError::Port if !name.contains('/') => PatternError::Port,
@@ -309,7 +315,8 @@ mod tests {
             ("a:", PatternError::Port),
             ("a:http", PatternError::Port),
             ("", PatternError::Host),
-            ("*", PatternError::Host),
+            ("*", PatternError::AnyHost("*".into())),
+            ("_", PatternError::AnyHost("_".into())),
             ("*.", PatternError::Host),
             ("a.*.b", PatternError::Host),
             ("*.[::1]", PatternError::Host),

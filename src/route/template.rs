@@ -3,6 +3,7 @@
 //! A value enters a field as it is, and a URL percent-encoded: whatever a client writes, it stays within the place
 //! that the template gives it.
 
+mod foreign;
 mod values;
 
 use std::fmt;
@@ -186,20 +187,6 @@ impl Template {
     /// Whether one of its variables is such a part of a request.
     pub fn asks_for(&self, mut is: impl FnMut(&KeyPart) -> bool) -> bool {
         self.variables().any(|variable| if let Variable::Part(part) = variable { is(part) } else { false })
-    }
-
-    /// Something that other proxies write for a variable, such as `$host`, and what it is here.
-    #[must_use]
-    pub fn foreign_variable(&self) -> Option<(String, String)> {
-        let texts = self.parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
-        let mut names = texts.flat_map(|text| text.split('$').skip(1)).map(|after| {
-            let end = after.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
-            &after[..end]
-        });
-        let plain = PLAIN.iter().map(|(name, _)| (*name, *name));
-        let known: Vec<_> = plain.chain(ALIASES).collect();
-        let found = names.find_map(|name| known.iter().find(|(foreign, _)| *foreign == name));
-        found.map(|(foreign, meant)| (format!("${foreign}"), format!("{{{meant}}}")))
     }
 
     /// The text with a letter in the place of each variable.

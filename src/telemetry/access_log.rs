@@ -65,7 +65,7 @@ pub struct Line<'a> {
     pub referer: Option<&'a [u8]>,
     /// The matched route's name.
     pub route: &'a str,
-    /// The response's status; 499 when the client left before it.
+    /// The response's status; 499 when the client left before it, 503 when the process ended before it.
     pub status: StatusCode,
     /// Body bytes received from the client.
     pub bytes_in: u64,
@@ -92,7 +92,7 @@ pub struct Line<'a> {
     pub decided_at_us: Option<i64>,
     /// The store was away and a policy stood in.
     pub degraded: bool,
-    /// What went wrong, for answers of our own.
+    /// Why the answer is ours, or why it did not come to its end.
     pub error: Option<&'a str>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A certificate and its key are two files, and files are written in pieces: for a moment they may not
 //! fit each other. Such a moment is nobody's business. What stands is shown on, and the files are read
-//! again until they fit; only when that takes too long is anything said.
+//! again until they fit; only when they are wrong and nobody writes them any more is anything said.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,16 +12,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 
-use super::{Authorities, AuthoritiesError, Certificate, CertificateError, ClientAuth, Names, Terms, server_config};
+use super::{
+    Authorities, AuthoritiesError, Certificate, CertificateError, ClientAuth, Names, Terms, Validity, server_config,
+};
 
 /// The largest file read, bytes.
 const LARGEST: u64 = 1 << 20;
-/// How long files that do not fit are read again before anything is said.
+/// How long files that do not fit must have been left alone before anything is said.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long before its end a certificate is said to end, where it was made for long enough.
+const NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A file that changed so lately may change again without a new time of change.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
@@ -52,9 +56,11 @@ pub struct Live {
 struct Watch {
     stamps: Vec<Option<Stamp>>,
     failing: Option<Failing>,
+    /// What was said of each certificate's age.
+    ages: Vec<Age>,
 }
 
-/// Files that cannot be used, since when, and what was said about them.
+/// Files that cannot be used, since when they are as they are, and what was said about them.
 #[derive(Debug)]
 struct Failing {
     since: Instant,
@@ -74,8 +80,32 @@ struct Stamp {
 pub enum Change {
     /// New credentials are shown from now on.
     Renewed(Arc<Credentials>),
-    /// The files cannot be used, and have not been for a while; what stood before is still shown.
+    /// It was said that the files cannot be used; now they hold again what is shown.
+    Restored,
+    /// The files cannot be used, and nobody has written them for a while; what stood before is still shown.
     Stale(StaleError),
+}
+
+/// How near a certificate is to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Age {
+    /// Far enough.
+    Fresh,
+    /// It ends within seven days, or within the last third of its time, whichever is shorter.
+    Ending,
+    /// It has ended.
+    Ended,
+}
+
+/// A certificate that is shown and has come nearer to its end.
+#[derive(Debug)]
+pub struct Aged {
+    /// Its file.
+    pub path: PathBuf,
+    /// How near it is now.
+    pub age: Age,
+    /// Its last second.
+    pub until: Timestamp,
 }
 
 /// Why changed files are not used.
@@ -202,15 +232,19 @@ impl Live {
         if settled && watch.failing.is_none() && watch.stamps == stamps {
             return None;
         }
-        watch.stamps = stamps;
+        if watch.stamps != stamps {
+            watch.stamps = stamps;
+            watch.failing.iter_mut().for_each(|failing| failing.since = Instant::now());
+        }
         match current.read_again(&self.terms) {
             Ok(read) => {
-                watch.failing = None;
+                let failed = watch.failing.take();
                 if read.is_same(&current) {
-                    return None;
+                    return failed.and_then(|failed| failed.told).map(|_| Change::Restored);
                 }
                 let read = Arc::new(read);
                 self.now.store(Arc::clone(&read));
+                watch.ages.clear();
                 self.renewed.fetch_add(1, Ordering::Relaxed);
                 Some(Change::Renewed(read))
             }
@@ -218,7 +252,23 @@ impl Live {
         }
     }
 
-    /// Says what is wrong once it has been for a while, and once only.
+    /// The certificates that have come nearer to their end since the last look; each is told twice at most.
+    pub fn aged(&self, now: Timestamp) -> Vec<Aged> {
+        let mut watch = self.watch.lock();
+        let current = self.now();
+        watch.ages.resize(current.certificates.len(), Age::Fresh);
+        let shown = current.certificates.iter().zip(&mut watch.ages);
+        let aged = shown.filter_map(|(certificate, told)| {
+            let age = Age::of(certificate.validity, now);
+            let older = age > *told;
+            *told = age.max(*told);
+            let until = certificate.validity.not_after;
+            older.then(|| Aged { path: certificate.files.0.clone(), age, until })
+        });
+        aged.collect()
+    }
+
+    /// Says what is wrong once the files have been left alone for a while, and once only.
     fn stale(&self, failing: &mut Option<Failing>, error: StaleError) -> Option<Change> {
         let failing = failing.get_or_insert_with(|| Failing { since: Instant::now(), told: None });
         let text = error.to_string();
@@ -228,6 +278,17 @@ impl Live {
         failing.told = Some(text);
         self.failed.fetch_add(1, Ordering::Relaxed);
         Some(Change::Stale(error))
+    }
+}
+
+impl Age {
+    fn of(validity: Validity, now: Timestamp) -> Self {
+        let notice = NOTICE.min(validity.not_before.duration_until(validity.not_after) / 3);
+        match now.duration_until(validity.not_after) {
+            left if left.is_negative() => Self::Ended,
+            left if left < notice => Self::Ending,
+            _ => Self::Fresh,
+        }
     }
 }
 
@@ -268,4 +329,25 @@ fn contents(path: &Path) -> Result<Vec<u8>, StaleError> {
     let mut contents = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut contents));
     read.map(|_| contents).map_err(|cause| StaleError::Unreadable { path: path.to_owned(), cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_ages_within_its_last_week_or_the_last_third_of_a_short_life() {
+        let at = |hours: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
+        let age = |life: i64, now: i64| Age::of(Validity { not_before: at(0), not_after: at(life) }, at(now));
+        let (year, week) = (365 * 24, 7 * 24);
+        assert_eq!(
+            [age(year, 0), age(year, year - week), age(year, year - week + 1)],
+            [Age::Fresh, Age::Fresh, Age::Ending]
+        );
+        assert_eq!([age(year, year), age(year, year + 1)], [Age::Ending, Age::Ended]);
+        assert_eq!(
+            [age(24, 0), age(24, 16), age(24, 17), age(24, 25)],
+            [Age::Fresh, Age::Fresh, Age::Ending, Age::Ended]
+        );
+    }
 }

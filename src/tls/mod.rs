@@ -18,7 +18,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 pub use certificate::{Certificate, CertificateError, Validity};
 pub use clients::{Authorities, AuthoritiesError, ClientAuth};
-pub use live::{Change, Credentials, Live, StaleError};
+pub use live::{Age, Aged, Change, Credentials, Live, StaleError};
 use names::Names;
 pub use servers::{Offer, ServerTls, ServerTlsError, Trust};
 pub use subject::subject;

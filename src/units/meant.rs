@@ -1,8 +1,8 @@
-//! What was probably meant by a text that is no rate or duration: `10/sec`, `0.5/s`, `5/w`, `10r/s`, `5min`.
+//! What was probably meant by a text that is no rate, duration or size: `10/sec`, `0.5/s`, `5/w`, `10r/s`, `5min`, `10m`.
 
 use std::time::Duration;
 
-use super::{LONGEST, Rate, unit_micros};
+use super::{LONGEST, Rate, Size, unit_bytes, unit_micros};
 
 /// The rate that was probably meant.
 pub(super) fn rate(text: &str) -> Option<Rate> {
@@ -18,6 +18,26 @@ pub(super) fn rate(text: &str) -> Option<Rate> {
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let micros = micros(text.trim(), None)?;
     (micros <= LONGEST * 1_000_000).then(|| Duration::from_micros(micros))
+}
+
+/// The size that was probably meant. A number alone counts bytes; nginx' `k`, `m` and `g` are powers of 1024.
+pub(super) fn size(text: &str) -> Option<String> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let number: u64 = number.parse().ok()?;
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" => return Some(Size(number).to_string()),
+        "b" | "byte" | "bytes" => "B",
+        "k" | "ki" | "kib" => "KiB",
+        "m" | "mi" | "mib" => "MiB",
+        "g" | "gi" | "gib" => "GiB",
+        "kb" => "KB",
+        "mb" => "MB",
+        "gb" => "GB",
+        _ => return None,
+    };
+    // What is too large is not meant.
+    number.checked_mul(unit_bytes(unit)?).map(|_| format!("{number}{unit}"))
 }
 
 /// A number and a unit in microseconds; without a number so many of the unit.

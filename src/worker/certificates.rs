@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Shared;
 use crate::config::Listener;
-use crate::tls::{Change, Credentials, Live};
+use crate::tls::{Age, Aged, Change, Credentials, Live};
 
 /// Time between two looks at the files. Looking is a call per file, whatever replaced it: an editor, a
 /// rename, or the swapped directory of a mounted secret.
@@ -22,6 +24,7 @@ pub async fn keep(shared: Arc<Shared>) -> io::Result<()> {
         for listener in &shared.config.load_full().listeners {
             if let Some(tls) = &listener.tls {
                 refresh(listener, &tls.live);
+                warn_of_age(listener, &tls.live);
             }
         }
     }
@@ -37,7 +40,21 @@ fn refresh(listener: &Listener, live: &Live) {
         Some(Change::Stale(error)) => {
             tracing::warn!(listener = name, %error, "changed certificates cannot be used, the ones before are still shown");
         }
+        Some(Change::Restored) => {
+            tracing::info!(listener = name, "certificate files can be used again, and hold what is shown");
+        }
         None => {}
+    }
+}
+
+fn warn_of_age(listener: &Listener, live: &Live) {
+    for Aged { path, age, until } in live.aged(Timestamp::now()) {
+        let (listener, certificate) = (&*listener.name, path.display());
+        if age == Age::Ended {
+            tracing::warn!(listener, %certificate, %until, "a certificate has expired and is still shown: clients refuse it");
+        } else {
+            tracing::warn!(listener, %certificate, %until, "a certificate expires soon: renew it");
+        }
     }
 }
 

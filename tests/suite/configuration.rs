@@ -117,7 +117,11 @@ fn every_mistake_has_its_place_and_its_cure() {
         ("listen: :8080\nupstream: h2c://a", "2:11", &["a protocol is no scheme"]),
         ("listen: :8080\nupstream: http://127.0.0.1:8080", "2:11", &["own listener `default`", "service behind"]),
         ("listen: 127.0.0.1:8080\nupstream: http://localhost:8080", "2:11", &["own listener `default`"]),
-        ("listen: :8080\nupstream: http://a/b", "2:11", &["has a path", "http://host:port"]),
+        (
+            "listen: :8080\nupstream: http://a/b",
+            "2:11",
+            &["has a path", "write `http://a`", "`rewrite: { add_prefix: /b }`"],
+        ),
         ("listen: :8080\nupstream: echo\nworkers: none", "3:10", &["not a number of workers", "`auto`"]),
         ("listen: :8080\nupstream: echo\nclient_ip: { ipv6_prefix: 0 }", "3:27", &["0 is out of bounds", "1 to 128"]),
         ("listen: :8080\nupstream: echo\ntrusted_proxies: [privat]", "3:19", &["`privat` is not an address block"]),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
@@ -115,6 +115,60 @@ fn a_file_that_cannot_be_used_keeps_the_certificate_before_and_is_told_once() {
     eventually_shown(&client, &proxy, &files.der());
     assert_eq!(reloads(&proxy, "ok"), 1);
     proxy.wait_for_log("the new ones", |line| field(line, "message").contains("shown from now on"));
+}
+
+#[test]
+fn files_that_are_still_being_written_are_not_told_of_even_after_a_failure_was() {
+    let authority = Authority::new();
+    let files = authority.sign(&Wanted::server("localhost", &["localhost"]));
+    let first = [&files.cert, &files.key].map(|file| std::fs::read(file).expect("a file"));
+    let proxy = listening(&format!("certificates: {}", files.yaml()));
+    let client = authority.client();
+    let restored = || proxy.log().into_iter().filter(|line| line.contains("can be used again")).count();
+    std::fs::write(&files.cert, &first[0][..first[0].len() / 2]).expect("written");
+    eventually("a complaint", || (complaints(&proxy).len() == 1).then_some(()));
+    // What was shown all the time is put back: nothing is new, and yet it is over.
+    std::fs::write(&files.cert, &first[0]).expect("written");
+    eventually("the end of it", || (restored() == 1).then_some(()));
+    assert_eq!((reloads(&proxy, "ok"), reloads(&proxy, "failed")), (0, 1));
+    std::fs::write(&files.cert, "").expect("written");
+    eventually("another complaint", || (complaints(&proxy).len() == 2).then_some(()));
+    // A slow copy: each look finds other bytes, and other mistakes in them.
+    let next = authority.sign(&Wanted::server("next", &["localhost"]));
+    let [cert, key] = [&next.cert, &next.key].map(|file| std::fs::read(file).expect("a file"));
+    for share in 1..=6 {
+        std::fs::write(&files.cert, &cert[..cert.len() * share / 6]).expect("written");
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    std::fs::write(&files.key, &key).expect("written");
+    eventually_shown(&client, &proxy, &next.der());
+    assert_eq!((complaints(&proxy).len(), restored()), (2, 1), "{:?}", complaints(&proxy));
+    assert_eq!((reloads(&proxy, "ok"), reloads(&proxy, "failed")), (1, 2));
+}
+
+#[test]
+fn a_certificate_that_ends_while_it_is_shown_is_told_of_twice() {
+    let authority = Authority::new();
+    let soon = SystemTime::now() + Duration::from_secs(8);
+    let files = authority.sign(&Wanted::server("localhost", &["localhost"]).until(soon));
+    let other = authority.sign(&Wanted::server("other", &["other.example"]));
+    let proxy = listening(&format!("certificates: [{}, {}]", files.yaml(), other.yaml()));
+    let told = || -> Vec<_> {
+        let log = proxy.log();
+        let about = log.iter().filter(|line| line.contains("a certificate "));
+        let lines = about.map(|line| serde_json::from_str(line).expect("JSON"));
+        lines.map(|line: serde_json::Value| (field(&line, "message"), field(&line, "certificate"))).collect()
+    };
+    let path = files.cert.display().to_string();
+    eventually("the end", || told().iter().find(|(message, _)| message.contains("has expired")).cloned());
+    // A look more.
+    std::thread::sleep(Duration::from_secs(1));
+    let told = told();
+    assert!(told[0].0.contains("expires soon") && told[1].0.contains("has expired"), "{told:?}");
+    assert!(told.len() == 2 && told.iter().all(|(_, certificate)| *certificate == path), "{told:?}");
+    let renewed = authority.sign(&Wanted::server("localhost", &["localhost"]));
+    eventually("a reload", || (reloads(&proxy, "ok") == 1).then_some(()));
+    assert_eq!(shown(&authority.client(), &proxy).as_ref(), Ok(&renewed.der()));
 }
 
 #[test]

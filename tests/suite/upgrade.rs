@@ -463,7 +463,8 @@ fn a_drain_leaves_tunnels_open_until_its_grace_ends() {
     client.expect(b"during");
     assert_eq!(client.rest(), b"", "closed when the grace has ended");
     proxy.wait_for_log("the cut", |line| line.to_string().contains("after the grace period"));
-    assert_eq!(proxy.access_lines(1)[0]["status"], 101);
+    let line = &proxy.access_lines(1)[0];
+    assert_eq!((&line["status"], &line["error"]), (&101.into(), &"cut_by_shutdown".into()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -40,7 +40,8 @@ pub(crate) struct Wanted {
     file: &'static str,
     names: &'static [&'static str],
     subject: Vec<(DnType, &'static str)>,
-    expired: Option<()>,
+    /// When it ends, if that is not far away.
+    ends: Option<SystemTime>,
     usage: ExtendedKeyUsagePurpose,
 }
 
@@ -48,7 +49,7 @@ impl Wanted {
     /// A server's, for these names.
     pub(crate) fn server(file: &'static str, names: &'static [&'static str]) -> Self {
         let subject = vec![(DnType::CommonName, file)];
-        Self { file, names, subject, expired: None, usage: ExtendedKeyUsagePurpose::ServerAuth }
+        Self { file, names, subject, ends: None, usage: ExtendedKeyUsagePurpose::ServerAuth }
     }
 
     /// A client's, of this organisation and name; empty ones are left out.
@@ -60,7 +61,13 @@ impl Wanted {
 
     /// The same, out of date.
     pub(crate) fn expired(self) -> Self {
-        Self { expired: Some(()), ..self }
+        // The first day of 2021.
+        self.until(SystemTime::UNIX_EPOCH + Duration::from_hours(447_072))
+    }
+
+    /// The same, valid since 2019 and until then.
+    pub(crate) fn until(self, ends: SystemTime) -> Self {
+        Self { ends: Some(ends), ..self }
     }
 }
 
@@ -94,8 +101,10 @@ impl Authority {
             params.distinguished_name.push(kind.clone(), *value);
         }
         params.extended_key_usages = vec![wanted.usage.clone()];
-        if wanted.expired.is_some() {
-            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        if let Some(ends) = wanted.ends {
+            let since_1970 = ends.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(1970, 1, 1) + since_1970;
         }
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Files {

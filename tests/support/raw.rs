@@ -250,6 +250,7 @@ async fn accept_all(
             secured: None,
             tunnel: <_>::default(),
             stats: Arc::new(WorkerStats::new()),
+            phase: Rc::new(phase.clone()),
         };
         let connection = Connection { downstream: Rc::new(downstream), clocks, phase: phase.clone() };
         let (settings, seen) = (Arc::clone(&settings), Arc::clone(&seen));

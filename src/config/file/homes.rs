@@ -1,9 +1,10 @@
-//! Where a key belongs that stands in the wrong place.
+//! Where a key belongs that stands in the wrong place, and what is written for one of another proxy.
 
+use super::foreign::instead_of;
 use super::limit::{LimitMatch, Shadow};
 use super::{
-    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, Penalty, Redirect, Redis, Respond, Response, Rewrite,
-    Route, Sending, Store, Upstream,
+    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, PassiveHealth, Penalty, Redirect, Redis, Respond,
+    Response, Rewrite, Route, Sending, Store, Upstream, UpstreamTls,
 };
 
 /// A place, and the keys that exist there.
@@ -13,8 +14,13 @@ const AN_ITEM_OF_LIMITS: Home = ("in an item of `limits`", Limit::KNOWN);
 const AN_ITEM_OF_ROUTES: Home = ("in an item of `routes`", Route::KNOWN);
 const THE_TOP: Home = ("at the top of the file", File::KNOWN);
 
-/// The place (`in an item of …`) where a key exists, for one that does not exist in this shape; the likeliest of several.
-pub(in crate::config) fn home_of(shape: &str, key: &str) -> Option<&'static str> {
+/// What to do with a key that does not exist in this shape, but elsewhere in the file or in another proxy's.
+pub(in crate::config) fn elsewhere(shape: &str, key: &str) -> Option<String> {
+    home_of(shape, key).map(|home| format!("it belongs {home}")).or_else(|| instead_of(key).map(str::to_owned))
+}
+
+/// The place (`in an item of …`) where a key exists; the likeliest of several.
+fn home_of(shape: &str, key: &str) -> Option<&'static str> {
     let homes: &[Home] = match shape {
         "File" => &[
             AN_ITEM_OF_LIMITS,
@@ -45,6 +51,7 @@ pub(in crate::config) fn home_of(shape: &str, key: &str) -> Option<&'static str>
             ("in the route", Route::KNOWN),
             THE_TOP,
         ],
+        "Upstream" => &[("in `tls`", UpstreamTls::KNOWN), ("in `passive` of `health`", PassiveHealth::KNOWN)],
         "Override" | "TierTerms" | "Schedule" => &[("in the limit itself", Limit::KNOWN)],
         "Redis" => &[("in `store`, beside `redis`", Store::KNOWN)],
         "Store" => &[("in `redis`", Redis::KNOWN)],

@@ -36,8 +36,8 @@ macro_rules! keys {
                         })+
                         _ => {
                             // The key that was meant is not missed as well.
-                            let home = $crate::config::file::home_of(stringify!($name), &entry.key);
-                            let meant = reader.unknown_key(entry, Self::KNOWN, home);
+                            let elsewhere = $crate::config::file::elsewhere(stringify!($name), &entry.key);
+                            let meant = reader.unknown_key(entry, Self::KNOWN, elsewhere);
                             $(if meant == Some($crate::config::shape::key_name(stringify!($key)))
                                 && shape.$key.is_absent()
                             {

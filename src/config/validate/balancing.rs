@@ -8,6 +8,7 @@ use crate::config::file;
 use crate::config::shape::{OneOrMany, Setting, Short};
 use crate::config::values::{Server, Share, StatusRange};
 use crate::limit::key::Key;
+use crate::units::DurationText;
 use crate::upstream::balance::Balance;
 use crate::upstream::breaker::{Breaker, BreakerSettings};
 use crate::upstream::health::{Active, Check as HealthCheck, HealthPolicy, Passive};
@@ -110,6 +111,18 @@ impl Check<'_> {
             self.error(key, "this is asked for by gRPC only", "write `type: grpc`, or leave it out");
         }
         let statuses = ranges(&given.status);
+        let interval = self.time(&given.interval, Duration::from_secs(5));
+        let timeout = self.time(&given.timeout, Duration::from_secs(1));
+        if let Some(span) = given.timeout.spanned().or(given.interval.spanned()).map(|given| given.span)
+            && timeout > interval
+        {
+            let message = format!(
+                "a check may last {}, longer than the {} between two: a server that hangs is found out late",
+                DurationText(timeout),
+                DurationText(interval)
+            );
+            self.warn(span, message, "write a `timeout` below `interval`");
+        }
         Active {
             check: match kind {
                 file::CheckType::Tcp => HealthCheck::Tcp,
@@ -122,18 +135,22 @@ impl Check<'_> {
                     statuses: if statuses.is_empty() { vec![WELL] } else { statuses },
                 },
             },
-            interval: self.time(&given.interval, Duration::from_secs(5)),
-            timeout: self.time(&given.timeout, Duration::from_secs(1)),
+            interval,
+            timeout,
             healthy_after: self.count(&given.healthy_after, 2),
             unhealthy_after: self.count(&given.unhealthy_after, 3),
         }
     }
 
-    /// Which requests of a route are sent again.
-    pub(super) fn retries(&mut self, setting: &Setting<file::RetryKeys>) -> Option<Box<Retries>> {
+    /// Which requests of a route are sent again, of which each is to be answered within `timeout`.
+    pub(super) fn retries(&mut self, setting: &Setting<file::RetryKeys>, timeout: Duration) -> Option<Box<Retries>> {
         let (given, key) = (setting.get()?, setting.key()?);
         if given.attempts.is_absent() {
             self.error(key, "`retries` does not say how many", "write `attempts: 2` below it");
+        }
+        if let Some(each) = given.per_try_timeout.spanned().filter(|each| each.value >= timeout) {
+            let message = format!("one attempt may take all of the route's time, {}", DurationText(timeout));
+            self.warn(each.span, message, "write a shorter `per_try_timeout`: then a slow first attempt leaves time");
         }
         let listed = given.retry_on.get().map(|list| list.0.as_slice()).unwrap_or_default();
         let on: Vec<_> = listed.iter().map(|item| retry_on(&item.value)).collect();

@@ -183,7 +183,11 @@ impl Check<'_> {
     pub(super) fn variables(&mut self, template: &Template, span: Span, matches: &Match) {
         if let Some((written, meant)) = template.foreign_variable() {
             let message = format!("`{written}` is sent as it stands: variables have braces");
-            self.warn(span, message, format!("did you mean `{meant}`?"));
+            let help = meant.map_or_else(
+                || "write one such as `{client_ip}` or `{header.x-api-key}`, or a fixed text".to_owned(),
+                |meant| format!("did you mean `{meant}`?"),
+            );
+            self.warn(span, message, help);
         }
         for variable in template.variables() {
             let Variable::Part(part) = variable else { continue };

@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Check;
 use crate::config::file;
+use crate::config::frames::Span;
 use crate::config::shape::{Named, OneOrMany, Setting, Short, Spanned, Word};
 use crate::config::values::PlainText;
 use crate::route::{Match, PathMatch, Wanted};
@@ -32,13 +33,32 @@ impl Check<'_> {
         path: &Spanned<Short<crate::route::PathTemplate, file::PathKeys>>,
     ) -> Option<PathMatch> {
         match &path.value {
-            Short::Short(template) => Some(PathMatch::Template(template.clone())),
+            Short::Short(template) => {
+                self.warn_about_colon(&template.text, path.span);
+                Some(PathMatch::Template(template.clone()))
+            }
             Short::Long(keys) => {
                 if keys.regex.is_absent() {
                     self.error(path.span, "this path says nothing", "write `regex: '/v[0-9]+/…'`, or a path");
                 }
                 keys.regex.get().map(|regex| PathMatch::Regex(regex.0.clone()))
             }
+        }
+    }
+
+    /// Frameworks write `:id` for a parameter.
+    fn warn_about_colon(&mut self, template: &str, span: Span) {
+        let named = |segment: &&str| {
+            segment.strip_prefix(':').is_some_and(|name| name.starts_with(|first: char| first.is_ascii_alphabetic()))
+        };
+        if let Some(segment) = template.split('/').find(named) {
+            let meant = template.split('/').map(|segment| match segment.strip_prefix(':') {
+                Some(name) if named(&segment) => format!("{{{name}}}"),
+                _ => segment.to_owned(),
+            });
+            let meant = meant.collect::<Vec<_>>().join("/");
+            let message = format!("only requests with the text `{segment}` in this place fit: parameters have braces");
+            self.warn(span, message, format!("did you mean `{meant}`?"));
         }
     }
 

@@ -166,7 +166,7 @@ impl Check<'_> {
             extras,
             policies: progress.global.iter().cloned().chain(own).collect(),
             timeout,
-            retries: self.retries(&route.retries),
+            retries: self.retries(&route.retries, timeout.unwrap_or(default)),
             encoded_path: match route.encoded_path.or(file::EncodedPath::Reject) {
                 file::EncodedPath::Reject => EncodedPath::Reject,
                 file::EncodedPath::Keep => EncodedPath::Keep,

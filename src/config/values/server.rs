@@ -91,7 +91,7 @@ impl Server {
             return Err(wrong("carries credentials, which a server's address cannot"));
         }
         if authority.contains(['/', '?', '#']) {
-            return Err(wrong("has a path; a server has only a host and a port"));
+            return Err(with_path(text, authority, scheme));
         }
         let host = canonical_host(authority).map_err(|_| wrong("has no valid host and port"))?;
         if host.name.is_empty() || host.port == Some(0) || authority.ends_with(':') {
@@ -122,12 +122,31 @@ impl Word for Server {
         let found = schemes.into_iter().find_map(|scheme| Some((scheme, address.strip_prefix(scheme.prefix())?)));
         let Some((scheme, rest)) = found else { return Err(no_scheme(text)) };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if let Some(path) = rest.strip_prefix("unix:") {
+            // nginx writes the path of requests behind another colon.
+            let socket = path.split(':').next().unwrap_or(path);
+            let message = format!("`{text}`: a socket's address has no scheme");
+            return Err(Problem::new(message, format!("did you mean `unix:{socket}`?")));
+        }
         if records { Self::of_records(text, rest, scheme) } else { Self::of_authority(text, rest, scheme) }
     }
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^(echo|(srv\\+)?https?://.*|unix:/.*|.*\\$\\{.*)$" })
     }
+}
+
+/// What stands behind a host and a port belongs to the requests of a route.
+fn with_path(text: &str, authority: &str, scheme: Scheme) -> Problem {
+    let message = format!("`{text}` has a path, and a server has only a host and a port");
+    let help = match authority.split_once('/') {
+        Some((host, path)) if !host.is_empty() && !path.contains(['?', '#']) => {
+            let server = format!("{}{host}", scheme.prefix());
+            format!("write `{server}`, and on the routes that lead there `rewrite: {{ add_prefix: /{path} }}`")
+        }
+        _ => SERVER.to_owned(),
+    };
+    Problem::new(message, help)
 }
 
 fn no_scheme(text: &str) -> Problem {
@@ -193,7 +212,15 @@ mod tests {
             ("127.0.0.1:3000", "no scheme", "http://127.0.0.1:3000"),
             ("h2c://a:1", "no scheme", "protocol: h2"),
             ("ftp://a", "not the address", "http://host:port"),
-            ("http://a/b", "has a path", "http://host:port"),
+            (
+                "http://a/b",
+                "has a path",
+                "write `http://a`, and on the routes that lead there `rewrite: { add_prefix: /b }`",
+            ),
+            ("https://a:1/b/c/", "has a path", "`https://a:1`"),
+            ("http://a?b", "has a path", "http://host:port"),
+            ("http://unix:/run/app.sock", "no scheme", "`unix:/run/app.sock`"),
+            ("http://unix:/run/app.sock:/v1/", "no scheme", "`unix:/run/app.sock`"),
             ("https://u:p@a", "credentials", "http://host:port"),
             ("http://:80", "no valid host", "http://host:port"),
             ("unix:app.sock", "names no socket", "unix:/run"),

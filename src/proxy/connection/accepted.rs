@@ -38,6 +38,7 @@ pub async fn serve(
         secured: None,
         tunnel: RefCell::default(),
         stats: Arc::clone(&proxy.stats),
+        phase: Rc::new(phase.clone()),
     };
     let transport = match settings.tls.clone() {
         None => Transport::Plain(socket),

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -17,13 +18,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::RequestBody;
+use super::prelude::{Bounded, Prelude};
 use super::watched::Watched;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::load::Place;
 use crate::upstream::stream::Stream;
 
 /// Bound of what is buffered of a response, head included, bytes.
-const MAX_BUFFER: usize = 64 * 1024;
+pub(super) const MAX_BUFFER: usize = 64 * 1024;
 /// Most streams of one connection of HTTP/2, whatever the server allows: beyond, another one is opened.
 const MAX_STREAMS: usize = 128;
 
@@ -34,6 +36,7 @@ pub type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 #[derive(Debug)]
 pub(super) struct Single {
     sender: http1::SendRequest<RequestBody>,
+    prelude: Arc<Prelude>,
     task: JoinHandle<()>,
     born: Instant,
     place: Option<Place>,
@@ -62,19 +65,31 @@ pub(super) struct Share {
 
 impl Single {
     pub(super) async fn open(stream: Stream, place: Option<Place>) -> io::Result<Self> {
-        let handshake = http1::Builder::new().writev(false).max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
+        let prelude = Arc::default();
+        let stream = TokioIo::new(Bounded::new(stream, &prelude));
+        let handshake = http1::Builder::new().writev(false).max_buf_size(MAX_BUFFER).handshake(stream);
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-        Ok(Self { sender, task, born: Instant::now(), place })
+        Ok(Self { sender, prelude, task, born: Instant::now(), place })
     }
 
-    /// Where requests are sent into.
-    pub(super) fn sender(&mut self) -> &mut http1::SendRequest<RequestBody> {
-        &mut self.sender
+    /// Sends a request; before the head of its response the server may say only so much.
+    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+        self.prelude.begin();
+        let sent = self.sender.try_send_request(request).await;
+        if sent.is_ok() {
+            self.prelude.end();
+        }
+        sent
+    }
+
+    /// Whether the server said more than that, and no answer.
+    pub(super) fn talks_only(&self) -> bool {
+        self.prelude.is_over()
     }
 
     /// Whether it could take a request at once.
