@@ -1,6 +1,7 @@
 //! The whole process but its arguments: starts the threads, knows the addresses, ends them in order.
 
 mod descriptors;
+mod inherited;
 mod reloading;
 
 use std::convert::Infallible;
@@ -27,6 +28,7 @@ use crate::signal::{Asked, Signals};
 use crate::telemetry::{AccessLog, access_log};
 use crate::upstream::keeper;
 use crate::worker::{self, Bound, Order, Phase, Shared, Worker};
+use inherited::Inherited;
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
@@ -365,8 +367,13 @@ async fn serve_until(
 impl Sockets {
     /// Binds everything the configuration asks for.
     fn bind(config: &Config) -> Result<Self, StartError> {
-        let listeners = config.listeners.iter().map(|listener| bind_listener(listener, config.workers));
-        let listeners = listeners.collect::<Result<_, _>>()?;
+        let mut inherited = Inherited::take();
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let given = inherited.of(listener, config.workers)?;
+            listeners.push(if given.is_empty() { bind_listener(listener, config.workers)? } else { given });
+        }
+        inherited.tell_left();
         let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
         let echo = worker::uses_echo(config).then(bind_echo).transpose()?;
         Ok(Self { listeners, admin, echo })
@@ -423,8 +430,8 @@ fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> 
 fn by_worker(listeners: Vec<(Arc<Listener>, Vec<Bound>)>, workers: usize) -> Vec<Vec<(Arc<Listener>, Bound)>> {
     let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::with_capacity(listeners.len())).collect();
     for (listener, sockets) in listeners {
-        for (share, socket) in shares.iter_mut().zip(sockets) {
-            share.push((Arc::clone(&listener), socket));
+        for (number, socket) in sockets.into_iter().enumerate() {
+            shares[number % workers].push((Arc::clone(&listener), socket));
         }
     }
     shares

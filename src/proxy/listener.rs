@@ -29,8 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub enum Bound {
     /// Its own.
     Tcp(StdListener),
-    /// A clone of the only one; the file goes with the last of them.
-    Unix(StdUnixListener, Arc<SocketFile>),
+    /// A clone of the only one; the file, if it is ours, goes with the last of them.
+    Unix(StdUnixListener, Option<Arc<SocketFile>>),
 }
 
 /// A socket that accepts.
@@ -38,8 +38,8 @@ pub enum Bound {
 pub enum Listening {
     /// TCP.
     Tcp(TcpListener),
-    /// Unix; the file goes with the last of its clones.
-    Unix(UnixListener, Arc<SocketFile>),
+    /// Unix; the file, if it is ours, goes with the last of its clones.
+    Unix(UnixListener, Option<Arc<SocketFile>>),
 }
 
 /// Opens one socket per worker for a listener.
@@ -52,7 +52,7 @@ pub fn open(listener: &Listener, workers: usize) -> io::Result<Vec<Bound>> {
         ListenAddress::Unix(path) => {
             let (socket, file) = unix::bind(path, listener.mode)?;
             let file = Arc::new(file);
-            (0..workers).map(|_| Ok(Bound::Unix(socket.try_clone()?, Arc::clone(&file)))).collect()
+            (0..workers).map(|_| Ok(Bound::Unix(socket.try_clone()?, Some(Arc::clone(&file))))).collect()
         }
     }
 }
@@ -135,6 +135,17 @@ impl Bound {
                 Ok(ListenAddress::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default()))
             }
         }
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket, file) => Self::Unix(socket.try_clone()?, file.clone()),
+        })
     }
 
     /// A connection that waits already.

@@ -92,17 +92,18 @@ impl Entrances {
         let place = |entrance: &Entrance| {
             (&entrance.listener.address, entrance.listener.mode) == (&listener.address, listener.mode)
         };
-        let Some(position) = self.open.iter().position(place) else { return };
-        let Entrance { phase, .. } = self.open.swap_remove(position);
-        advance(&phase, Phase::Draining);
         self.closing.retain(|phase| !phase.is_closed());
-        self.closing.push(Rc::clone(&phase));
-        tokio::task::spawn_local(async move {
-            tokio::select! {
-                () = tokio::time::sleep(grace) => advance(&phase, Phase::Stopped),
-                () = phase.closed() => {}
-            }
-        });
+        while let Some(position) = self.open.iter().position(place) {
+            let Entrance { phase, .. } = self.open.swap_remove(position);
+            advance(&phase, Phase::Draining);
+            self.closing.push(Rc::clone(&phase));
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(grace) => advance(&phase, Phase::Stopped),
+                    () = phase.closed() => {}
+                }
+            });
+        }
     }
 
     /// Passes the process' phase on.
