@@ -1,10 +1,12 @@
 //! The whole process but its arguments: starts the threads, knows the addresses, ends them in order.
 
 mod descriptors;
+mod logs;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -12,11 +14,12 @@ use std::thread::{Builder, JoinHandle};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, ShutdownSettings};
+use crate::config::{Config, ListenAddress, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
 use crate::proxy::listener;
-use crate::signal::Signals;
-use crate::telemetry::{AccessLog, access_log};
+use crate::signal::{LogsMoved, Signals};
+use crate::telemetry::AccessLog;
+use crate::telemetry::traces::{Exporter, Tracer};
 use crate::upstream::keeper;
 use crate::worker::{self, Bound, Phase, Shared, Worker};
 
@@ -53,6 +56,14 @@ pub enum StartError {
         address: ListenAddress,
         /// Which listener.
         what: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The access log's file could not be opened.
+    #[error("cannot write the access log {}: {cause}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
         /// Why.
         cause: std::io::Error,
     },
@@ -110,7 +121,9 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, ListenAddress
     worker::runtime().map_err(RunError::Signals)?.block_on(async {
         let mut signals = Signals::listen().map_err(RunError::Signals)?;
         descriptors::raise_limit(config);
+        let moved = LogsMoved::listen().map_err(RunError::Signals)?;
         let mut server = Server::start(config)?;
+        tokio::task::spawn_local(logs::reopen(moved, server.access_log.clone()));
         started(&server.addresses);
         tokio::select! {
             signal = signals.end() => tracing::info!(signal, "draining"),
@@ -143,7 +156,7 @@ impl Server {
             workers,
             shutdown: config.shutdown,
             threads: Vec::new(),
-            access_log: config.access_log.as_ref().map(start_access_log).transpose()?,
+            access_log: config.access_log.as_ref().map(logs::start).transpose()?,
         };
         server.spawn(config, sockets, &alive)?;
         for (listener, address) in &server.addresses {
@@ -197,9 +210,13 @@ impl Server {
     /// Starts the threads.
     fn spawn(&mut self, config: &Arc<Config>, sockets: Sockets, alive: &mpsc::Sender<Infallible>) -> io::Result<()> {
         let echo = sockets.echo.as_ref().map(TcpListener::local_addr).transpose()?;
-        let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo));
+        let tracer = self.trace(config)?;
+        let shared = Arc::new(Shared::new(config, self.access_log.clone(), echo).tracing(tracer.clone()));
         let mut sources = Sources::new(Arc::clone(config), Arc::clone(&shared.fallback), self.access_log.clone());
         sources.show_pressure(Arc::clone(&shared.pressure));
+        if let Some(tracer) = &tracer {
+            sources.show_traces(tracer.counts());
+        }
         self.watch(config, &shared)?;
         if let Some(keys) = &shared.keys {
             sources.show_keys(Arc::clone(keys));
@@ -227,6 +244,22 @@ impl Server {
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())
+    }
+
+    /// Starts what exports spans, where requests are traced. It ends last: it has the last spans to send.
+    fn trace(&mut self, config: &Config) -> io::Result<Option<Tracer>> {
+        let Some(settings) = &config.tracing else { return Ok(None) };
+        let (tracer, exporter) = Exporter::new(settings);
+        let mut phase = self.phase.subscribe();
+        self.thread("traces", None, || async move {
+            let stopped = async {
+                // A dropped server ends its threads too.
+                let _ = phase.wait_for(|phase| *phase >= Phase::Stopped).await;
+            };
+            exporter.run(stopped).await;
+            Ok(())
+        })?;
+        Ok(Some(tracer))
     }
 
     /// Starts what looks after certificates and memory.
@@ -342,15 +375,4 @@ fn by_worker(listeners: Vec<Vec<Bound>>, workers: usize) -> Vec<Vec<Bound>> {
         }
     }
     shares
-}
-
-/// The access log on standard output. Without classes it holds every request unless sampled.
-fn start_access_log(settings: &AccessLogSettings) -> io::Result<AccessLog> {
-    let logs = |class| settings.only.contains(&class);
-    let format = match settings.format {
-        AccessLogFormat::Json => access_log::Format::Json,
-        AccessLogFormat::Combined => access_log::Format::Combined,
-    };
-    let (limited, errors) = (logs(AccessLogClass::Limited), logs(AccessLogClass::Errors));
-    AccessLog::start(access_log::Settings { format, limited, errors, sample: settings.sample }, io::stdout())
 }

@@ -1,4 +1,4 @@
-//! Signals: the first TERM or INT drains, the second ends at once; HUP changes nothing yet.
+//! Signals: the first TERM or INT drains, the second ends at once; HUP changes nothing yet; USR1 opens log files anew.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,8 +17,27 @@ pub struct Signals {
     interrupt: Signal,
     /// From a terminal that went away, or somebody who wants a reload.
     hangup: Signal,
-    /// Reopening of log files; all logs go to standard streams.
-    user1: Signal,
+}
+
+/// USR1: log files have been moved away. Needs a runtime with I/O.
+#[derive(Debug)]
+pub struct LogsMoved(Signal);
+
+impl LogsMoved {
+    /// Takes over the signal from its default action, which ends the process.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        signal(SignalKind::user_defined1()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Signals {
@@ -31,7 +50,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -56,7 +74,6 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     tracing::warn!("SIGHUP ignored: a changed configuration takes effect at the next start");
                 }
-                _ = self.user1.recv() => tracing::info!("SIGUSR1 ignored: logs go to standard streams"),
             }
         }
     }

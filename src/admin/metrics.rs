@@ -1,6 +1,7 @@
 //! A scrape: the workers' counters, summed, under the names and labels of the configuration.
 
 mod listeners;
+mod traces;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::limit::store::settings::{Backend, Servers};
 use crate::proxy::pressure::Pressure;
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
+use crate::telemetry::traces::Counts;
 use crate::telemetry::{AccessLog, WorkerStats, logging};
 
 /// Everything that is read at a scrape.
@@ -28,6 +30,8 @@ pub struct Sources {
     access_log: Option<AccessLog>,
     /// The keys of tokens, when there are any.
     keys: Option<Arc<Keys>>,
+    /// Spans are counted, when requests are traced.
+    traces: Option<Arc<Counts>>,
     /// Whether memory is scarce.
     pressure: Arc<Pressure>,
     /// One of each per worker.
@@ -39,12 +43,17 @@ impl Sources {
     #[must_use]
     pub fn new(config: Arc<Config>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
         let pressure = Arc::new(Pressure::new(None));
-        Self { config, fallback, access_log, keys: None, pressure, workers: Vec::new() }
+        Self { config, fallback, access_log, keys: None, traces: None, pressure, workers: Vec::new() }
     }
 
     /// Shows these keys too.
     pub fn show_keys(&mut self, keys: Arc<Keys>) {
         self.keys = Some(keys);
+    }
+
+    /// Shows these spans too.
+    pub fn show_traces(&mut self, counts: Arc<Counts>) {
+        self.traces = Some(counts);
     }
 
     /// Shows this pressure.
@@ -75,6 +84,7 @@ impl Sources {
         self.connections(&mut out);
         self.tls(&mut out);
         self.memory(&mut out);
+        self.spans(&mut out);
         self.process(&mut out);
         out.finish()
     }
@@ -299,6 +309,7 @@ pub(super) mod tests {
         let keys = Arc::new(Keys::new(Arc::clone(config.jwt.as_ref().unwrap())));
         let mut sources = Sources::new(config, Arc::new(Fallback::new(Arc::new(MemoryStore::new(10)))), None);
         sources.show_keys(keys);
+        sources.show_traces(Arc::default());
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(1, routes, 1), LimitStats::new(1));
             requests.opened(0);
@@ -325,6 +336,9 @@ pub(super) mod tests {
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
             "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
             "tollgate_jwks_up 0",
+            "tollgate_upstream_healthy{upstream=\"127.0.0.1:3000\",server=\"127.0.0.1:3000\"} 1",
+            "tollgate_trace_spans_total{result=\"dropped\"} 0",
+            "tollgate_trace_exporter_up 1",
             "tollgate_jwt_tokens_total{result=\"valid\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

@@ -25,6 +25,7 @@ pub mod request_body;
 pub mod response_body;
 pub mod socket;
 mod target;
+mod trace;
 pub mod transport;
 pub mod upgrade;
 
@@ -40,6 +41,7 @@ use crate::config::Config;
 use crate::jwt::Tokens;
 use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
+use crate::telemetry::traces::Tracer;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
 use handshake::{Secured, Turns};
@@ -68,6 +70,8 @@ pub struct Proxy {
     pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
+    /// Where spans go, when requests are traced.
+    pub tracer: Option<Tracer>,
 }
 
 /// One client connection, as its requests see it.

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 
+use super::attempt::{Answer, Miss};
 use super::body::BodyError;
 use super::client::Client;
 use super::rejection::Rejection;
-use super::request_body::Upload;
-use super::{Body, Proxy};
+use super::request_body::{RequestBody, Upload};
+use super::trace::{Ending, Trace};
+use super::{Body, Downstream, Proxy};
 use crate::config::Config;
 use crate::limit::bill::Answered;
 use crate::limit::{Bill, Decision, Outcome, Source, Verdict};
 use crate::route::Route;
 use crate::telemetry::access_log::Line;
-use crate::upstream::Server;
+use crate::upstream::{Endpoint, Server, Upstream};
 
 /// The client left before there was an answer (nginx's number).
 const CLIENT_LEFT: u16 = 499;
@@ -46,6 +48,8 @@ pub(super) struct Record {
     upload: Option<Rc<Upload>>,
     /// Only with an access log.
     entry: Option<Box<Entry>>,
+    /// Only with tracing.
+    trace: Option<Trace>,
 }
 
 /// What only the access log wants to know.
@@ -77,10 +81,17 @@ struct Entry {
 impl Record {
     /// Begins with the head of a request.
     #[must_use]
-    pub(super) fn begin(proxy: &Rc<Proxy>, head: &Parts, client: &Client, config: &Config) -> Self {
+    pub(super) fn begin(
+        proxy: &Rc<Proxy>,
+        head: &Parts,
+        client: &Client,
+        downstream: &Downstream,
+        config: &Config,
+    ) -> Self {
+        let started = Instant::now();
         Self {
             proxy: Rc::clone(proxy),
-            started: Instant::now(),
+            started,
             method: head.method.clone(),
             // Until a route is found it counts as one that matched nothing.
             route: config.router.routes().last().map_or(0, |unmatched| unmatched.index),
@@ -93,6 +104,7 @@ impl Record {
             bill: None,
             upload: None,
             entry: proxy.access_log.is_some().then(|| Box::new(Entry::begin(head, client))),
+            trace: Trace::begin(proxy, head, client, downstream, started),
         }
     }
 
@@ -102,6 +114,9 @@ impl Record {
             entry.host = host.into();
             entry.path = path.into();
         }
+        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+            recording.canonical(host, path);
+        }
     }
 
     /// The route is known.
@@ -110,12 +125,16 @@ impl Record {
         if let Some(entry) = &mut self.entry {
             entry.route = Some(Arc::clone(&route.name));
         }
+        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+            recording.matched(route);
+        }
     }
 
-    /// When a measured step begins; only the access log tells its length.
+    /// When a measured step begins; only the access log and spans tell its length.
     #[must_use]
     pub(super) fn clock(&self) -> Option<Instant> {
-        self.entry.as_ref().map(|_| Instant::now())
+        let told = self.entry.is_some() || matches!(self.trace, Some(Trace::Recorded(_)));
+        told.then(Instant::now)
     }
 
     /// The limits were asked, beginning at `since`.
@@ -124,6 +143,9 @@ impl Record {
         if let Some(entry) = &mut self.entry {
             entry.limit_time = since.map(|since| since.elapsed()).unwrap_or_default();
             entry.decided(verdict);
+        }
+        if let (Some(recording), Some(since)) = (self.trace.as_mut().and_then(Trace::recording), since) {
+            recording.decided(verdict, since);
         }
     }
 
@@ -150,10 +172,36 @@ impl Record {
         self.upload = upload;
     }
 
+    /// Tells upstreams which trace the request belongs to, in the sanitised fields of its client.
+    pub(super) fn announce(&self, headers: &mut HeaderMap) {
+        if let Some(trace) = &self.trace {
+            trace.announce(headers);
+        }
+    }
+
     /// A server was chosen.
-    pub(super) fn sent_to(&mut self, server: &Server) {
+    pub(super) fn sent_to(&mut self, upstream: &Upstream, endpoint: &Endpoint, request: &mut Request<RequestBody>) {
         if let Some(entry) = &mut self.entry {
-            entry.server = Some(Arc::clone(&server.label));
+            entry.server = Some(Arc::clone(&endpoint.server.label));
+        }
+        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+            recording.attempt(upstream, endpoint, request);
+        }
+    }
+
+    /// What came of it.
+    pub(super) fn attempted(&mut self, attempted: &Result<Answer, Miss>) {
+        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+            recording.attempted(attempted);
+        }
+    }
+
+    /// The kept connection had ended: the request is sent to the same endpoint once more.
+    pub(super) fn resent(&mut self, upstream: &Upstream, endpoint: &Endpoint, request: &mut Request<RequestBody>) {
+        self.retried(&endpoint.server);
+        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+            recording.lost("connection_ended");
+            recording.attempt(upstream, endpoint, request);
         }
     }
 
@@ -219,6 +267,12 @@ impl Record {
         tracing::debug!(%error, "upstream response cut");
     }
 
+    /// How it ended, for its span.
+    fn ending(&self) -> Ending {
+        let left = self.status.as_u16() == CLIENT_LEFT && self.own_error.is_none();
+        Ending { status: (!left).then_some(self.status), error: self.own_error, limited: self.limited }
+    }
+
     fn route_name(&self) -> Option<&str> {
         self.entry.as_ref().and_then(|entry| entry.route.as_deref())
     }
@@ -236,7 +290,11 @@ impl Drop for Record {
         if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
             && log.wants(self.status, self.limited, self.own_error.is_some())
         {
-            log.write(&entry.line(self, total));
+            let trace_id = self.trace.as_ref().and_then(Trace::id).map(|id| id.to_string());
+            log.write(&Line { trace_id: trace_id.as_deref(), ..entry.line(self, total) });
+        }
+        if let Some(Trace::Recorded(recording)) = self.trace.take() {
+            recording.finish(self.ending(), total);
         }
     }
 }
@@ -270,25 +328,18 @@ impl Entry {
 
     fn decided(&mut self, verdict: &Verdict<'_>) {
         let deciding = verdict.deciding().or_else(|| verdict.tightest());
-        self.decision = match verdict.outcome {
-            _ if verdict.decisions.is_empty() => None,
-            Outcome::Allowed { wait } if wait.is_zero() => Some("allowed"),
-            Outcome::Allowed { .. } => Some("delayed"),
-            Outcome::Denied { .. } => Some("denied"),
-            Outcome::Unavailable | Outcome::Overflow => Some("unavailable"),
-            Outcome::AmbiguousKey => None,
-        };
+        self.decision = decision_word(verdict);
         self.limit = deciding.map(|decision| Arc::clone(&decision.policy.name));
         self.remaining = deciding.map(|decision| decision.remaining);
         self.decided_at_us = verdict.decided_at_us;
-        let by_store = |decision: &Decision<'_>| matches!(decision.source, Source::Store | Source::Remembered);
-        self.degraded = !verdict.decisions.iter().all(by_store);
+        self.degraded = is_degraded(verdict);
     }
 
     fn line<'a>(&'a self, record: &'a Record, total: Duration) -> Line<'a> {
         Line {
             at: self.at,
             request_id: self.request_id.to_str().unwrap_or_default(),
+            trace_id: None,
             client: self.client,
             method: &record.method,
             version: self.version,
@@ -317,4 +368,22 @@ impl Entry {
             error: record.own_error,
         }
     }
+}
+
+/// What the limits made of a request, in a word.
+pub(super) fn decision_word(verdict: &Verdict<'_>) -> Option<&'static str> {
+    match verdict.outcome {
+        _ if verdict.decisions.is_empty() => None,
+        Outcome::Allowed { wait } if wait.is_zero() => Some("allowed"),
+        Outcome::Allowed { .. } => Some("delayed"),
+        Outcome::Denied { .. } => Some("denied"),
+        Outcome::Unavailable | Outcome::Overflow => Some("unavailable"),
+        Outcome::AmbiguousKey => None,
+    }
+}
+
+/// Whether a limit was decided without its store.
+pub(super) fn is_degraded(verdict: &Verdict<'_>) -> bool {
+    let by_store = |decision: &Decision<'_>| matches!(decision.source, Source::Store | Source::Remembered);
+    !verdict.decisions.iter().all(by_store)
 }

@@ -9,6 +9,7 @@ mod raw;
 mod support;
 
 mod access;
+mod access_log;
 mod answers;
 mod balancing;
 mod blame;
@@ -86,6 +87,7 @@ mod tls_clients;
 mod tls_hello;
 mod tls_reload;
 mod tools;
+mod traces;
 mod trials;
 mod unix_sockets;
 mod upgrade;

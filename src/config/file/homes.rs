@@ -2,8 +2,8 @@
 
 use super::limit::{LimitMatch, Shadow};
 use super::{
-    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, Penalty, Redirect, Redis, Respond, Response, Rewrite,
-    Route, Sending, Store, Upstream,
+    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, Otlp, Penalty, Redirect, Redis, Respond, Response,
+    Rewrite, Route, Sending, Store, Tracing, Upstream,
 };
 
 /// A place, and the keys that exist there.
@@ -48,6 +48,8 @@ pub(in crate::config) fn home_of(shape: &str, key: &str) -> Option<&'static str>
         "Override" | "TierTerms" | "Schedule" => &[("in the limit itself", Limit::KNOWN)],
         "Redis" => &[("in `store`, beside `redis`", Store::KNOWN)],
         "Store" => &[("in `redis`", Redis::KNOWN)],
+        "Tracing" => &[("in `otlp`", Otlp::KNOWN)],
+        "Otlp" => &[("in `tracing`, beside `otlp`", Tracing::KNOWN)],
         "Trial" => &[("in `send`", Sending::KNOWN), ("in `expect`", Expectation::KNOWN)],
         _ => &[],
     };
