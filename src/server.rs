@@ -123,7 +123,7 @@ pub fn run(config: &Arc<Config>, started: impl FnOnce(&[(Arc<str>, ListenAddress
         descriptors::raise_limit(config);
         let moved = LogsMoved::listen().map_err(RunError::Signals)?;
         let mut server = Server::start(config)?;
-        tokio::task::spawn_local(logs::reopen(moved, server.access_log.clone()));
+        tokio::task::spawn_local(logs::reopen(moved, server.log_file(config)));
         started(&server.addresses);
         tokio::select! {
             signal = signals.end() => tracing::info!(signal, "draining"),
@@ -163,6 +163,12 @@ impl Server {
             tracing::info!(listener = &**listener, %address, "listening");
         }
         Ok(server)
+    }
+
+    /// The access log, where it is a file.
+    fn log_file(&self, config: &Config) -> Option<AccessLog> {
+        let file = config.access_log.as_ref().and_then(|settings| settings.file.as_ref());
+        file.and(self.access_log.clone())
     }
 
     /// The listeners' real addresses, by name; the admin listener's is called `admin`.

@@ -15,7 +15,7 @@ use super::body::BodyError;
 use super::client::Client;
 use super::rejection::Rejection;
 use super::request_body::{RequestBody, Upload};
-use super::trace::{Ending, Trace};
+use super::trace::{Ending, Recording, Trace};
 use super::{Body, Downstream, Proxy};
 use crate::config::Config;
 use crate::limit::bill::Answered;
@@ -49,7 +49,7 @@ pub(super) struct Record {
     /// Only with an access log.
     entry: Option<Box<Entry>>,
     /// Only with tracing.
-    trace: Option<Trace>,
+    trace: Option<Box<Trace>>,
 }
 
 /// What only the access log wants to know.
@@ -114,7 +114,7 @@ impl Record {
             entry.host = host.into();
             entry.path = path.into();
         }
-        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+        if let Some(recording) = self.recording() {
             recording.canonical(host, path);
         }
     }
@@ -125,7 +125,7 @@ impl Record {
         if let Some(entry) = &mut self.entry {
             entry.route = Some(Arc::clone(&route.name));
         }
-        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+        if let Some(recording) = self.recording() {
             recording.matched(route);
         }
     }
@@ -133,7 +133,7 @@ impl Record {
     /// When a measured step begins; only the access log and spans tell its length.
     #[must_use]
     pub(super) fn clock(&self) -> Option<Instant> {
-        let told = self.entry.is_some() || matches!(self.trace, Some(Trace::Recorded(_)));
+        let told = self.entry.is_some() || self.trace.as_deref().is_some_and(|trace| trace.id().is_some());
         told.then(Instant::now)
     }
 
@@ -144,7 +144,7 @@ impl Record {
             entry.limit_time = since.map(|since| since.elapsed()).unwrap_or_default();
             entry.decided(verdict);
         }
-        if let (Some(recording), Some(since)) = (self.trace.as_mut().and_then(Trace::recording), since) {
+        if let (Some(recording), Some(since)) = (self.recording(), since) {
             recording.decided(verdict, since);
         }
     }
@@ -184,14 +184,14 @@ impl Record {
         if let Some(entry) = &mut self.entry {
             entry.server = Some(Arc::clone(&endpoint.server.label));
         }
-        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+        if let Some(recording) = self.recording() {
             recording.attempt(upstream, endpoint, request);
         }
     }
 
     /// What came of it.
     pub(super) fn attempted(&mut self, attempted: &Result<Answer, Miss>) {
-        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+        if let Some(recording) = self.recording() {
             recording.attempted(attempted);
         }
     }
@@ -199,7 +199,7 @@ impl Record {
     /// The kept connection had ended: the request is sent to the same endpoint once more.
     pub(super) fn resent(&mut self, upstream: &Upstream, endpoint: &Endpoint, request: &mut Request<RequestBody>) {
         self.retried(&endpoint.server);
-        if let Some(recording) = self.trace.as_mut().and_then(Trace::recording) {
+        if let Some(recording) = self.recording() {
             recording.lost("connection_ended");
             recording.attempt(upstream, endpoint, request);
         }
@@ -267,6 +267,11 @@ impl Record {
         tracing::debug!(%error, "upstream response cut");
     }
 
+    /// Its spans, where it is traced.
+    fn recording(&mut self) -> Option<&mut Recording> {
+        self.trace.as_deref_mut().and_then(Trace::recording)
+    }
+
     /// How it ended, for its span.
     fn ending(&self) -> Ending {
         let left = self.status.as_u16() == CLIENT_LEFT && self.own_error.is_none();
@@ -290,10 +295,10 @@ impl Drop for Record {
         if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
             && log.wants(self.status, self.limited, self.own_error.is_some())
         {
-            let trace_id = self.trace.as_ref().and_then(Trace::id).map(|id| id.to_string());
+            let trace_id = self.trace.as_deref().and_then(Trace::id).map(|id| id.to_string());
             log.write(&Line { trace_id: trace_id.as_deref(), ..entry.line(self, total) });
         }
-        if let Some(Trace::Recorded(recording)) = self.trace.take() {
+        if let Some(Trace::Recorded(recording)) = self.trace.take().map(|trace| *trace) {
             recording.finish(self.ending(), total);
         }
     }

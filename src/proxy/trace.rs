@@ -30,8 +30,8 @@ const ATTEMPTS: usize = 16;
 /// What is said of a request's trace.
 #[derive(Debug)]
 pub(super) enum Trace {
-    /// The request is not recorded, and upstreams are told that; a trusted client's word goes on as it is.
-    Silent(Option<Context>),
+    /// The request is not recorded, and upstreams are told that.
+    Silent(Context),
     /// It is.
     Recorded(Box<Recording>),
 }
@@ -66,24 +66,25 @@ pub(super) struct Ending {
 }
 
 impl Trace {
-    /// Begins with the head of a request.
+    /// Begins with the head of a request. There is nothing to say without tracing, nor where a trusted client's own
+    /// word goes on as it is: that it records nothing.
     pub(super) fn begin(
         proxy: &Proxy,
         head: &Parts,
         client: &Client,
         downstream: &Downstream,
         started: Instant,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let tracer = proxy.tracer.as_ref()?;
         let told = Context::read(&head.headers);
         let (parent, link) = if downstream.trusted { (told, None) } else { (None, told) };
         let own = match parent {
-            Some(parent) if !parent.sampled => return Some(Self::Silent(None)),
+            Some(parent) if !parent.sampled => return None,
             Some(parent) => Context { span: SpanId::random(), ..parent },
             None => tracer.root(),
         };
         if !own.sampled {
-            return Some(Self::Silent(Some(own)));
+            return Some(Box::new(Self::Silent(own)));
         }
         let request = Span {
             trace: own.trace,
@@ -99,7 +100,7 @@ impl Trace {
             failed: false,
             link,
         };
-        Some(Self::Recorded(Box::new(Recording {
+        Some(Box::new(Self::Recorded(Box::new(Recording {
             tracer: tracer.clone(),
             request,
             started,
@@ -108,7 +109,7 @@ impl Trace {
             check: None,
             attempts: SmallVec::new(),
             resent: 0,
-        })))
+        }))))
     }
 
     /// The spans, if there are any.
@@ -131,8 +132,7 @@ impl Trace {
     /// request, unless the route has removed the field by then.
     pub(super) fn announce(&self, headers: &mut HeaderMap) {
         let (context, continued) = match self {
-            Self::Silent(None) => return,
-            Self::Silent(Some(context)) => (*context, false),
+            Self::Silent(context) => (*context, false),
             Self::Recorded(recording) => (recording.context(recording.request.id), recording.request.parent.is_some()),
         };
         headers.insert(TRACEPARENT.clone(), context.field());
@@ -185,7 +185,7 @@ impl Recording {
         attributes::of_route(&mut self.request.attributes, route);
         let place = attributes::template(route).unwrap_or(&route.name);
         self.request.name = attributes::name(&self.method, place);
-        self.route = Some(Arc::clone(&route.name));
+        self.route = Some(Arc::clone(&route.name)).filter(|name| !name.is_empty());
     }
 
     /// The limits were asked, beginning at `since`; where there are none, there is nothing to tell.

@@ -10,14 +10,17 @@ use crate::signal::LogsMoved;
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{AccessLog, access_log};
 
-/// Opens the access log anew at every signal.
+/// Opens the access log anew at every signal, where it is a file.
 pub(super) async fn reopen(mut moved: LogsMoved, access_log: Option<AccessLog>) {
     loop {
         moved.next().await;
-        if let Some(access_log) = &access_log {
-            access_log.reopen();
+        match &access_log {
+            Some(access_log) => {
+                access_log.reopen();
+                tracing::info!("SIGUSR1: the access log is opened anew");
+            }
+            None => tracing::info!("SIGUSR1 ignored: logs go to standard streams"),
         }
-        tracing::info!(signal = "SIGUSR1", "log files are opened anew");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Traces: which spans a request has and where they belong, who decides about them, and that a collector never
 //! holds requests up.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind::{Client, Internal, Server};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
@@ -10,6 +10,7 @@ use crate::support::client::Request;
 use crate::support::collector::{Behaviour, Collector, hex, told};
 use crate::support::eventually;
 use crate::support::grpc::{GrpcClient, GrpcServer};
+use crate::support::h2_upstream::{H2Upstream, Service};
 use crate::support::port::Port;
 use crate::support::tollgate::{Tollgate, tollgate};
 use crate::support::upstream::{SWITCHING, Upstream};
@@ -109,7 +110,7 @@ fn a_route_gives_its_name_or_its_path_to_the_span() {
         proxy.get(path);
         eventually("a span", || (collector.count() > before).then_some(()));
         let span = collector.spans().pop().expect("a span");
-        assert_eq!((span.name.trim_end(), told(&span, "http.route").as_str()), (name, template));
+        assert_eq!((span.name.as_str(), told(&span, "http.route").as_str()), (name, template));
     }
     proxy.client().send(&Request::new("BREW", "/b"));
     eventually("the last one", || (collector.count() == 4).then_some(()));
@@ -240,6 +241,63 @@ fn each_attempt_is_a_span_and_the_server_is_told_which() {
     assert_eq!(fields, attempts.iter().map(|span| Some(field(span))).collect::<Vec<_>>());
     assert!(!failed(server));
     assert_eq!(told(server, "http.response.status_code"), "200");
+}
+
+/// The second stream is refused unseen, so that its request is sent again on another connection.
+#[test]
+fn a_request_that_is_sent_again_on_another_connection_has_two_attempts() {
+    let refused = AtomicBool::new(false);
+    let upstream = H2Upstream::start(Service::clear(), move |mut exchange| {
+        let refuse = exchange.request.uri().path() == "/refuse" && !refused.swap(true, Ordering::SeqCst);
+        async move {
+            if refuse {
+                return exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+            exchange.respond.send_response(http::Response::new(()), true).expect("sent");
+        }
+    });
+    let collector = Collector::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstreams: {{ api: {{ servers: ['{}'], protocol: h2 }} }}\nupstream: api\n\
+         tracing: {{ otlp: '{}' }}\n",
+        upstream.url("http"),
+        collector.url()
+    ));
+    assert_eq!((proxy.get("/first").status, proxy.get("/refuse").status), (200, 200));
+    let spans = eventually("both requests", || Some(collector.spans()).filter(|spans| spans.len() == 5));
+    let server = spans.iter().find(|span| told(span, "url.path") == "/refuse").expect("a span");
+    let mut attempts: Vec<_> = spans.iter().filter(|span| span.parent_span_id == server.span_id).collect();
+    attempts.sort_by_key(|span| span.start_time_unix_nano);
+    let all = |name: &str| attempts.iter().map(|span| told(span, name)).collect::<Vec<_>>();
+    assert_eq!(all("error.type"), ["connection_ended", ""]);
+    assert_eq!(all("http.request.resend_count"), ["", "1"]);
+    assert_eq!(all("http.response.status_code"), ["", "200"]);
+    let seen = upstream.seen();
+    let refused = seen.iter().filter(|request| request.uri().path() == "/refuse");
+    let fields: Vec<_> = refused.map(|request| request.headers()["traceparent"].to_str().expect("text").to_owned()).collect();
+    assert_eq!(fields, attempts.iter().map(|span| field(span)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_client_that_leaves_is_no_failure_of_ours() {
+    let (go_on, told_to) = std::sync::mpsc::channel::<()>();
+    let told_to = std::sync::Mutex::new(told_to);
+    let upstream = Upstream::answering(move |_, _| {
+        let _ = told_to.lock().expect("one request").recv();
+        Ok(())
+    });
+    let collector = Collector::start();
+    let proxy = tracing(&collector, &upstream, "");
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("it arrived", || (!upstream.seen().is_empty()).then_some(()));
+    drop(client);
+    let trace = collector.trace(2);
+    for span in &trace.0 {
+        assert_eq!((told(span, "error.type").as_str(), told(span, "http.response.status_code").as_str()), ("client_left", ""));
+        assert!(!failed(span));
+    }
+    drop(go_on);
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub(super) fn of_request(head: &Parts, client: &Client, downstream: &Downstream)
     if !METHODS.contains(&head.method.as_str()) {
         told.push(("http.request.method_original", Value::of_client(head.method.as_str())));
     }
+    // As sent, until it is known to be valid.
+    told.push(("url.path", Value::of_client(head.uri.path())));
     told.push(("url.scheme", Value::Word(scheme(downstream, &head.headers))));
     told.push(("network.protocol.version", Value::Word(version(head.version))));
     told.push(("tollgate.request_id", of_field(&client.request_id)));
@@ -70,7 +72,11 @@ pub(super) fn canonical(told: &mut Attributes, host: &str, path: &str) {
     if !host.is_empty() {
         told.push(("server.address", Value::of_client(host)));
     }
-    told.push(("url.path", Value::of_client(path)));
+    let path = Value::of_client(path);
+    match told.iter_mut().find(|(name, _)| *name == "url.path") {
+        Some((_, sent)) => *sent = path,
+        None => told.push(("url.path", path)),
+    }
 }
 
 /// The path of a route that has only one.

@@ -1,6 +1,7 @@
 //! The way to the collector: one connection that is kept, HTTP/1.1, with TLS where its address says so.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
@@ -123,7 +125,7 @@ impl Collector {
 
     async fn connect(&self) -> Result<Connection, Failure> {
         let url = &self.settings.address;
-        let socket = TcpStream::connect((&*url.host, url.port)).await?;
+        let socket = TcpStream::connect(&*addresses(&url.host, url.port).await?).await?;
         socket.set_nodelay(true)?;
         let Some((config, name)) = &self.settings.tls else { return Connection::over(socket).await };
         let stream = TlsConnector::from(Arc::clone(config)).connect(name.clone(), socket).await?;
@@ -150,6 +152,21 @@ impl Collector {
         }
         Ok(request)
     }
+}
+
+/// The addresses of a host. The system's resolver blocks and cannot be interrupted: it has a thread of its own, which
+/// nobody waits for when the process ends.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (tell, told) = oneshot::channel();
+    let host = host.to_owned();
+    std::thread::Builder::new().name("traces-dns".to_owned()).spawn(move || {
+        // Whoever asked may have given up meanwhile.
+        let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    })?;
+    told.await.map_err(io::Error::other)?
 }
 
 impl Connection {
