@@ -14,12 +14,11 @@ use crate::telemetry::{AccessLog, access_log};
 pub(super) async fn reopen(mut moved: LogsMoved, access_log: Option<AccessLog>) {
     loop {
         moved.next().await;
-        match &access_log {
-            Some(access_log) => {
-                access_log.reopen();
-                tracing::info!("SIGUSR1: the access log is opened anew");
-            }
-            None => tracing::info!("SIGUSR1 ignored: logs go to standard streams"),
+        if let Some(access_log) = &access_log {
+            access_log.reopen();
+            tracing::info!("SIGUSR1: the access log is opened anew");
+        } else {
+            tracing::info!("SIGUSR1 ignored: logs go to standard streams");
         }
     }
 }

@@ -46,8 +46,12 @@ pub struct Lines {
 /// What handles and the thread both know.
 #[derive(Debug, Default)]
 struct Shared {
+    /// What the log is called.
+    log: String,
     /// Lines lost so far: the queue was full or the output failed.
     dropped: AtomicU64,
+    /// Whether losses were told: how many lines had been lost before, plus one; 0 when not.
+    told: AtomicU64,
     /// Whether the output is to be opened anew.
     reopen: AtomicBool,
 }
@@ -67,24 +71,16 @@ enum Item {
 struct Writer<O> {
     output: O,
     shared: Arc<Shared>,
-    losses: Losses,
+    /// Lines lost at the last look.
+    seen: u64,
+    /// When some were lost last.
+    last: Instant,
     /// To be written together.
     text: Vec<u8>,
     /// Where its lines end.
     ends: Vec<usize>,
     /// The output ends within a line.
     torn: bool,
-}
-
-/// What was told about lost lines.
-struct Losses {
-    log: String,
-    /// Lines lost at the last look.
-    seen: u64,
-    /// When some were lost last.
-    last: Instant,
-    /// How many had been lost before those that were told of.
-    told: Option<u64>,
 }
 
 impl Lines {
@@ -94,10 +90,16 @@ impl Lines {
     /// When the thread cannot be started.
     pub fn start(thread: &str, output: impl Output) -> io::Result<Self> {
         let (queue, items) = sync_channel(CAPACITY);
-        let shared = Arc::<Shared>::default();
-        let losses = Losses { log: thread.to_owned(), seen: 0, last: Instant::now(), told: None };
-        let mut writer =
-            Writer { output, shared: Arc::clone(&shared), losses, text: Vec::new(), ends: Vec::new(), torn: false };
+        let shared = Arc::new(Shared { log: thread.to_owned(), ..Shared::default() });
+        let mut writer = Writer {
+            output,
+            shared: Arc::clone(&shared),
+            seen: 0,
+            last: Instant::now(),
+            text: Vec::new(),
+            ends: Vec::new(),
+            torn: false,
+        };
         std::thread::Builder::new().name(thread.to_owned()).spawn(move || writer.run(&items))?;
         Ok(Self { queue, shared })
     }
@@ -105,7 +107,7 @@ impl Lines {
     /// Enqueues a whole line, its line feed included. Never blocks.
     pub fn send(&self, line: Vec<u8>) {
         if self.queue.try_send(Item::Line(line)).is_err() {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.lose(1, None);
         }
     }
 
@@ -178,7 +180,7 @@ impl<O: Output> Writer<O> {
         match self.output.reopen() {
             Ok(()) => self.torn = false,
             Err(error) => {
-                tracing::warn!(log = self.losses.log, %error, "a log cannot be opened anew, the file that is open is written on");
+                tracing::warn!(log = self.shared.log, %error, "a log cannot be opened anew, the file that is open is written on");
             }
         }
     }
@@ -187,13 +189,28 @@ impl<O: Output> Writer<O> {
     fn flush(&mut self) {
         let (written, error) = self.write();
         let lost = self.ends.iter().filter(|end| **end > written).count();
-        self.shared.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+        if lost > 0 {
+            self.shared.lose(lost as u64, error.as_ref());
+        }
         if written > 0 {
             self.torn = self.text.get(written - 1) != Some(&b'\n');
         }
         self.text.clear();
         self.ends.clear();
-        self.losses.look(self.shared.dropped.load(Ordering::Relaxed), error.as_ref());
+        self.look();
+    }
+
+    /// Tells when no more lines are lost.
+    fn look(&mut self) {
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        if dropped > std::mem::replace(&mut self.seen, dropped) {
+            self.last = Instant::now();
+        } else if self.last.elapsed() >= CALM {
+            let told = self.shared.told.swap(0, Ordering::Relaxed);
+            if let Some(before) = told.checked_sub(1) {
+                tracing::info!(log = self.shared.log, lost = dropped - before, "no more lines of a log are lost");
+            }
+        }
     }
 
     /// How much the output took, and why not all.
@@ -217,20 +234,13 @@ impl<O: Output> Writer<O> {
     }
 }
 
-impl Losses {
-    /// Tells when lines begin to be lost, and when no more are.
-    fn look(&mut self, dropped: u64, error: Option<&io::Error>) {
-        let before = std::mem::replace(&mut self.seen, dropped);
-        if dropped > before {
-            self.last = Instant::now();
-            if self.told.is_none() {
-                self.told = Some(before);
-                let cause = error.map_or_else(|| "the output is too slow".to_owned(), ToString::to_string);
-                tracing::warn!(log = self.log, cause, "lines of a log are lost, requests go on");
-            }
-        } else if let Some(begun) = self.told.filter(|_| self.last.elapsed() >= CALM) {
-            self.told = None;
-            tracing::info!(log = self.log, lost = dropped - begun, "no more lines of a log are lost");
+impl Shared {
+    /// Counts lost lines, and tells of the first: from a worker too, as the thread may be stuck in its output.
+    fn lose(&self, lines: u64, error: Option<&io::Error>) {
+        let before = self.dropped.fetch_add(lines, Ordering::Relaxed);
+        if self.told.compare_exchange(0, before + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let cause = error.map_or_else(|| "the output is too slow".to_owned(), ToString::to_string);
+            tracing::warn!(log = self.log, cause, "lines of a log are lost, requests go on");
         }
     }
 }

@@ -1,10 +1,14 @@
 //! The access log in a file: rotation, and outputs that take nothing.
 
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
-use crate::support::eventually;
 use crate::support::tollgate::{Tollgate, tollgate};
+use crate::support::{PATIENCE, eventually};
 
 fn logging_to(path: &Path, more: &str) -> Tollgate {
     Tollgate::start(&format!(
@@ -90,6 +94,38 @@ fn a_full_disk_stops_nothing_is_counted_and_told_once() {
     let told: Vec<_> = proxy.log().into_iter().filter(|line| line.contains("lines of a log are lost")).collect();
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].contains("access-log") && told[0].contains("No space left"), "{}", told[0]);
+}
+
+/// A pipe whose reader stands still: the thread that writes is stuck, and says nothing itself.
+#[test]
+fn an_output_that_is_stuck_stops_nothing_is_counted_and_told_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()), "mkfifo");
+    // Read and written, it can be opened before there is a writer.
+    let reader = OpenOptions::new().read(true).write(true).open(&pipe).expect("opened");
+    let proxy = logging_to(&pipe, "");
+    let (mut client, requests) = (proxy.client(), 10_000);
+    let batch = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(50);
+    for _ in 0..requests / 50 {
+        client.write(&batch).expect("sent");
+        for _ in 0..50 {
+            assert_eq!(client.answer_to("GET").expect("an answer").status, 204);
+        }
+    }
+    let lost = || proxy.metrics().count("tollgate_log_dropped_total", &[("log", "access")]);
+    assert!((1..requests - 8_192).contains(&lost()), "{}", lost());
+    let told = || proxy.log().into_iter().filter(|line| line.contains("lines of a log are lost")).count();
+    assert_eq!(told(), 1, "{:#?}", proxy.log());
+    let written = requests - lost();
+    let (tell, all_read) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(reader).lines().take(usize::try_from(written).expect("a number"));
+        let whole = |line: String| serde_json::from_str::<serde_json::Value>(&line).is_ok();
+        let _ = tell.send(lines.map(|line| line.expect("a line")).all(whole));
+    });
+    assert_eq!(all_read.recv_timeout(PATIENCE), Ok(true), "every other line comes, and comes whole");
+    assert_eq!((lost(), told()), (requests - written, 1));
 }
 
 #[test]

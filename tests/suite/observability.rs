@@ -333,6 +333,7 @@ fn every_metric_is_documented_and_every_documented_metric_exists() {
     let name = regex::Regex::new("`(tollgate_[a-z_]+)`").expect("an expression");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `tollgate_").map(|_| line.split('|').nth(1)));
     let cells: Vec<_> = rows.flatten().collect();
-    let documented: BTreeSet<_> = cells.iter().flat_map(|cell| name.captures_iter(cell)).map(|found| found[1].to_owned()).collect();
+    let documented: BTreeSet<_> =
+        cells.iter().flat_map(|cell| name.captures_iter(cell)).map(|found| found[1].to_owned()).collect();
     assert_eq!(announced, documented);
 }

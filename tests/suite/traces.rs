@@ -274,7 +274,8 @@ fn a_request_that_is_sent_again_on_another_connection_has_two_attempts() {
     assert_eq!(all("http.response.status_code"), ["", "200"]);
     let seen = upstream.seen();
     let refused = seen.iter().filter(|request| request.uri().path() == "/refuse");
-    let fields: Vec<_> = refused.map(|request| request.headers()["traceparent"].to_str().expect("text").to_owned()).collect();
+    let fields: Vec<_> =
+        refused.map(|request| request.headers()["traceparent"].to_str().expect("text").to_owned()).collect();
     assert_eq!(fields, attempts.iter().map(|span| field(span)).collect::<Vec<_>>());
 }
 
@@ -294,7 +295,10 @@ fn a_client_that_leaves_is_no_failure_of_ours() {
     drop(client);
     let trace = collector.trace(2);
     for span in &trace.0 {
-        assert_eq!((told(span, "error.type").as_str(), told(span, "http.response.status_code").as_str()), ("client_left", ""));
+        assert_eq!(
+            (told(span, "error.type").as_str(), told(span, "http.response.status_code").as_str()),
+            ("client_left", "")
+        );
         assert!(!failed(span));
     }
     drop(go_on);
@@ -472,7 +476,9 @@ fn a_collector_that_refuses_is_not_asked_again_and_one_that_is_busy_is() {
     );
     collector.become_(Behaviour::Status(503));
     proxy.get("/");
-    eventually("it was asked", || (collector.heads().len() >= 2).then_some(()));
+    eventually("it was asked again and again", || (collector.heads().len() >= 3).then_some(()));
+    let told = proxy.log().into_iter().filter(|line| line.contains("spans cannot be exported")).count();
+    assert_eq!(told, 1, "{:#?}", proxy.log());
     collector.become_(Behaviour::Take);
     eventually("they are there after all", || (spans("exported") == 2).then_some(()));
     collector.become_(Behaviour::TakeBut(1));
@@ -480,6 +486,19 @@ fn a_collector_that_refuses_is_not_asked_again_and_one_that_is_busy_is() {
     eventually("a part is refused", || (spans("refused") == 3 && spans("exported") == 3).then_some(()));
     assert_eq!(spans("dropped"), 0);
     assert_eq!(collector.connections(), 1, "the connection is kept");
+}
+
+#[test]
+fn spans_come_together_in_batches() {
+    let (collector, upstream) = (Collector::start(), answering());
+    let proxy = tracing(&collector, &upstream, "");
+    let mut client = proxy.client();
+    for _ in 0..200 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    eventually("every span", || (collector.count() == 400).then_some(()));
+    let batches = collector.heads().len();
+    assert!(batches <= 100, "{batches} batches of 200 requests");
 }
 
 #[test]

@@ -113,26 +113,31 @@ impl Exporter {
 
     /// Exports until nobody can enqueue any more.
     async fn export(&mut self) {
-        loop {
-            if self.waiting.is_none() {
-                let Some(first) = self.queue.recv().await else { return };
-                self.gathered = first;
-                sleep(GATHER).await;
-                self.gather();
-            }
-            self.deliver().await;
-            // As long as there are more, they are not waited for.
-            while self.gather() {
+        while let Some(first) = self.queue.recv().await {
+            self.gathered = first;
+            self.wait().await;
+            let mut batch = self.gather();
+            while batch > 0 {
                 self.deliver().await;
+                // Where there was more than that, it is not waited for.
+                batch = if batch < BATCH { 0 } else { self.gather() };
             }
             self.look();
+        }
+    }
+
+    /// Lets spans come together, but not so many that there is no more room.
+    async fn wait(&self) {
+        let end = Instant::now() + GATHER;
+        while Instant::now() < end && self.queue.len() < CAPACITY / 4 {
+            sleep(GATHER / 8).await;
         }
     }
 
     /// What is left: one attempt each.
     async fn rest(&mut self) {
         loop {
-            if self.waiting.is_none() && !self.gather() {
+            if self.waiting.is_none() && self.gather() == 0 {
                 return;
             }
             let Some((batch, spans)) = &self.waiting else { return };
@@ -154,19 +159,18 @@ impl Exporter {
         }
     }
 
-    /// Makes a batch of what is there, if there is anything.
-    fn gather(&mut self) -> bool {
+    /// Makes a batch of what is there; how many spans it has.
+    fn gather(&mut self) -> usize {
         let mut spans = std::mem::take(&mut self.gathered);
         while spans.len() < BATCH {
             let Ok(more) = self.queue.try_recv() else { break };
             spans.extend(more);
         }
-        if spans.is_empty() {
-            return false;
-        }
         let count = spans.len();
-        self.waiting = Some((self.resource.encode(spans).into(), count));
-        true
+        if count > 0 {
+            self.waiting = Some((self.resource.encode(spans).into(), count));
+        }
+        count
     }
 
     /// Delivers the waiting batch, however long that takes; meanwhile the queue fills.
