@@ -299,7 +299,10 @@ impl Drop for Record {
             log.write(&Line { trace_id: trace_id.as_deref(), ..entry.line(self, total) });
         }
         if let Some(Trace::Recorded(recording)) = self.trace.take().map(|trace| *trace) {
-            recording.finish(self.ending(), total);
+            let spans = recording.finish(self.ending(), total);
+            if let Some(tracer) = &self.proxy.tracer {
+                tracer.send(spans);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::limit::Verdict;
 use crate::route::Route;
 use crate::telemetry::traces::context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, state};
 use crate::telemetry::traces::span::{Entry, Kind, Value, nanos};
-use crate::telemetry::traces::{Context, Span, Tracer};
+use crate::telemetry::traces::{Context, Span};
 use crate::upstream::{Endpoint, Upstream};
 
 /// Most attempts of one request that become spans.
@@ -39,7 +39,6 @@ pub(super) enum Trace {
 /// The spans of a request so far.
 #[derive(Debug)]
 pub(super) struct Recording {
-    tracer: Tracer,
     /// The request's own, as far as it is known.
     request: Span,
     /// When that began.
@@ -101,7 +100,6 @@ impl Trace {
             link,
         };
         Some(Box::new(Self::Recorded(Box::new(Recording {
-            tracer: tracer.clone(),
             request,
             started,
             method: attributes::method(&head.method),
@@ -251,8 +249,8 @@ impl Recording {
         }
     }
 
-    /// The request is over, so long after its beginning: its spans are exported.
-    pub(super) fn finish(mut self, ending: Ending, total: Duration) {
+    /// The request is over, so long after its beginning: its spans.
+    pub(super) fn finish(mut self, ending: Ending, total: Duration) -> Vec<Span> {
         let end = self.at(self.started + total);
         if let Some(span) = self.open_attempt() {
             attributes::cut_short(span, ending);
@@ -270,6 +268,6 @@ impl Recording {
         spans.push(request);
         spans.extend(self.check);
         spans.extend(self.attempts);
-        self.tracer.send(spans);
+        spans
     }
 }

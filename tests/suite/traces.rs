@@ -513,6 +513,24 @@ fn the_last_spans_are_exported_before_the_process_ends() {
 }
 
 #[test]
+fn the_spans_of_a_request_that_the_end_cuts_are_exported_too() {
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let upstream = Upstream::answering(move |_, _| {
+        let _ = waits.lock().expect("one request").recv();
+        Ok(())
+    });
+    let collector = Collector::start();
+    let proxy = tracing(&collector, &upstream, "shutdown: { grace: 100ms }");
+    let mut client = proxy.client();
+    client.write(&Request::get("/").bytes()).expect("sent");
+    eventually("it arrived", || (!upstream.seen().is_empty()).then_some(()));
+    assert_eq!(proxy.stop(), Some(0));
+    assert_eq!(collector.count(), 2);
+    drop(go_on);
+}
+
+#[test]
 fn a_collector_that_hangs_does_not_keep_the_process_from_ending() {
     let (collector, upstream) = (Collector::behaving(Behaviour::Hang), answering());
     let proxy = tracing(&collector, &upstream, "");

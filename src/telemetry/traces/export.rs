@@ -134,11 +134,13 @@ impl Exporter {
         }
     }
 
-    /// What is left: one attempt each.
+    /// What is left, and what the workers' last requests leave: one attempt each.
     async fn rest(&mut self) {
         loop {
             if self.waiting.is_none() && self.gather() == 0 {
-                return;
+                let Some(first) = self.queue.recv().await else { return };
+                self.gathered = first;
+                self.gather();
             }
             let Some((batch, spans)) = &self.waiting else { return };
             let spans = *spans;
@@ -196,7 +198,8 @@ impl Exporter {
                 if refused == 0 {
                     self.delivered();
                 } else {
-                    self.begins(Kind::Refused, &reason);
+                    let reason = if reason.is_empty() { "it gives no reason" } else { &reason };
+                    self.begins(Kind::Refused, reason);
                 }
             }
             Err(failure @ Failure::Refused(_)) => {
