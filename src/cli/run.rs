@@ -27,7 +27,8 @@ Examples:
   tollgate run --from :8080 --to echo --limit 'header:x-api-key 10/s' --limit 'global 1000/s'
   tollgate run --to echo --limit 'client_ip 5/m' --print-config > proxy.yaml
 
-Signals: TERM and INT let the requests in flight finish; a second one stops at once.")]
+Signals: TERM and INT let the requests in flight finish; a second one stops at once. USR1 opens
+the access log's file anew.")]
 pub struct Args {
     /// Where to listen, such as :8080 or 127.0.0.1:8080
     #[arg(

@@ -210,3 +210,30 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_may_ask_for_a_pause_of_at_most_a_minute() {
+        let asked = |text: &'static str| pause(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]));
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("86400"), Some(LONGEST_PAUSE));
+        assert_eq!((asked("Wed, 21 Oct 2026 07:28:00 GMT"), asked("-1"), pause(&HeaderMap::new())), (None, None, None));
+    }
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again() {
+        for (status, temporary) in [(429, true), (502, true), (503, true), (504, true), (500, false), (400, false)] {
+            assert_eq!(is_temporary(StatusCode::from_u16(status).unwrap()), temporary, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_resolver_and_a_name_has_one() {
+        assert_eq!(addresses("::1", 4318).await.unwrap(), ["[::1]:4318".parse().unwrap()]);
+        assert!(addresses("localhost", 4318).await.unwrap().iter().all(|address| address.ip().is_loopback()));
+        assert!(addresses("no such name", 4318).await.is_err());
+    }
+}
