@@ -2,11 +2,13 @@
 
 mod descriptors;
 mod inherited;
+mod logs;
 mod reloading;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -17,15 +19,13 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{
-    AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, Listener, Loaded, Origin, Report,
-    ShutdownSettings,
-};
+use crate::config::{Config, ListenAddress, Listener, Loaded, Origin, Report, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
 use crate::proxy::listener;
 use crate::reload::{self, Handle, Source};
-use crate::signal::{Asked, Signals};
-use crate::telemetry::{AccessLog, access_log};
+use crate::signal::{Asked, LogsMoved, Signals};
+use crate::telemetry::AccessLog;
+use crate::telemetry::traces::Exporter;
 use crate::upstream::keeper;
 use crate::worker::{self, Bound, Order, Phase, Shared, Worker};
 use inherited::Inherited;
@@ -80,6 +80,14 @@ pub enum StartError {
         address: ListenAddress,
         /// Which listener.
         what: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The access log's file could not be opened.
+    #[error("cannot write the access log {}: {cause}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
         /// Why.
         cause: std::io::Error,
     },
@@ -146,7 +154,9 @@ pub fn run(
         let config = Arc::new(loaded.config);
         descriptors::raise_limit(&config);
         let (handle, mut requests) = Handle::new();
+        let moved = LogsMoved::listen().map_err(RunError::Signals)?;
         let mut server = Server::start(&config, Some(handle))?;
+        tokio::task::spawn_local(logs::reopen(moved, server.log_file(&config)));
         started(&config, &server.addresses);
         drop(config);
         notify(NotifyState::Ready);
@@ -196,7 +206,8 @@ impl Server {
         let sockets = Sockets::bind(config)?;
         let addresses = sockets.addresses(config)?;
         let (alive, workers) = mpsc::channel(1);
-        let access_log = config.access_log.as_ref().map(start_access_log).transpose()?;
+        let access_log = config.access_log.as_ref().map(logs::start).transpose()?;
+        let (tracer, exporter) = config.tracing.as_ref().map(Exporter::new).unzip();
         let mut server = Self {
             addresses,
             phase: watch::Sender::new(Phase::Running),
@@ -204,18 +215,27 @@ impl Server {
             workers,
             shutdown: config.shutdown,
             threads: Vec::new(),
-            shared: Arc::new(Shared::new(config, access_log.clone())),
+            shared: Arc::new(Shared::new(config, access_log.clone()).tracing(tracer)),
             access_log,
             orders: Vec::new(),
             open: config.listeners.clone(),
             running: Running::default(),
             reloads: Arc::new(ArcSwap::from_pointee(reload::State { loaded: SystemTime::now(), failure: None })),
         };
+        if let Some(exporter) = exporter {
+            server.export(exporter)?;
+        }
         server.spawn(config, sockets, (&alive, handle))?;
         for (listener, address) in &server.addresses {
             tracing::info!(listener = &**listener, %address, "listening");
         }
         Ok(server)
+    }
+
+    /// The access log, where it is a file.
+    fn log_file(&self, config: &Config) -> Option<AccessLog> {
+        let file = config.access_log.as_ref().and_then(|settings| settings.file.as_ref());
+        file.and(self.access_log.clone())
     }
 
     /// The listeners' real addresses, by name; the admin listener's is called `admin`.
@@ -271,6 +291,9 @@ impl Server {
         let (running, fallback) = (Arc::clone(&shared.config), Arc::clone(&shared.fallback));
         let mut sources = Sources::new(running, fallback, self.access_log.clone());
         sources.show_pressure(Arc::clone(&shared.pressure));
+        if let Some(tracer) = &shared.tracer {
+            sources.show_traces(tracer.counts());
+        }
         sources.show_reloads(Arc::clone(&self.reloads));
         if config.max_memory.is_some() {
             let shared = Arc::clone(&shared);
@@ -302,6 +325,19 @@ impl Server {
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())
+    }
+
+    /// Starts what exports spans. It ends last: it has the last ones to send.
+    fn export(&mut self, exporter: Exporter) -> io::Result<()> {
+        let mut phase = self.phase.subscribe();
+        self.thread("traces", None, || async move {
+            let stopped = async {
+                // A dropped server ends its threads too.
+                let _ = phase.wait_for(|phase| *phase >= Phase::Stopped).await;
+            };
+            exporter.run(stopped).await;
+            Ok(())
+        })
     }
 
     /// Starts what looks after certificates and servers, where that does not run yet.
@@ -435,15 +471,4 @@ fn by_worker(listeners: Vec<(Arc<Listener>, Vec<Bound>)>, workers: usize) -> Vec
         }
     }
     shares
-}
-
-/// The access log on standard output. Without classes it holds every request unless sampled.
-fn start_access_log(settings: &AccessLogSettings) -> io::Result<AccessLog> {
-    let logs = |class| settings.only.contains(&class);
-    let format = match settings.format {
-        AccessLogFormat::Json => access_log::Format::Json,
-        AccessLogFormat::Combined => access_log::Format::Combined,
-    };
-    let (limited, errors) = (logs(AccessLogClass::Limited), logs(AccessLogClass::Errors));
-    AccessLog::start(access_log::Settings { format, limited, errors, sample: settings.sample }, io::stdout())
 }

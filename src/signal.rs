@@ -1,4 +1,4 @@
-//! Signals: the first TERM or INT drains, the second ends at once; HUP reloads.
+//! Signals: the first TERM or INT drains, the second ends at once; HUP reloads; USR1 opens log files anew.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -26,8 +26,27 @@ pub struct Signals {
     interrupt: Signal,
     /// From somebody who wants a reload, or a terminal that went away.
     hangup: Signal,
-    /// Reopening of log files; all logs go to standard streams.
-    user1: Signal,
+}
+
+/// USR1: log files have been moved away. Needs a runtime with I/O.
+#[derive(Debug)]
+pub struct LogsMoved(Signal);
+
+impl LogsMoved {
+    /// Takes over the signal from its default action, which ends the process.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        signal(SignalKind::user_defined1()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Signals {
@@ -40,7 +59,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -59,13 +77,10 @@ impl Signals {
 
     /// Waits for the next one.
     pub async fn next(&mut self) -> Asked {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Asked::End("SIGTERM"),
-                _ = self.interrupt.recv() => return Asked::End("SIGINT"),
-                _ = self.hangup.recv() => return Asked::Reload,
-                _ = self.user1.recv() => tracing::info!("SIGUSR1 ignored: logs go to standard streams"),
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::End("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::proxy::pressure::Pressure;
 use crate::proxy::proxy_protocol::{self, Expected, Refused};
 use crate::proxy::socket::{Peer, Socket};
 use crate::proxy::{Proxy, connection, listener};
+use crate::telemetry::traces::Tracer;
 use crate::telemetry::{AccessLog, WorkerStats};
 use crate::upstream::{Address, echo, keeper};
 use caps::{Caps, Permit};
@@ -70,6 +71,8 @@ pub struct Shared {
     pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
+    /// Where spans go, when requests are traced.
+    pub tracer: Option<Tracer>,
     /// Where the built-in echo server listens, when it runs.
     pub echo: Arc<OnceLock<SocketAddr>>,
     /// How often the configuration was replaced.
@@ -167,9 +170,16 @@ impl Shared {
             keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
             overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
             access_log,
+            tracer: None,
             echo: Arc::default(),
             reloads: watch::Sender::new(0),
         }
+    }
+
+    /// The same with requests traced, if there is a tracer.
+    #[must_use]
+    pub fn tracing(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 }
 
@@ -260,6 +270,7 @@ impl Worker {
             stats: Arc::clone(&self.stats),
             overrides: shared.overrides.clone(),
             access_log: shared.access_log.clone(),
+            tracer: shared.tracer.clone(),
         });
         Acceptor { proxy, caps: Arc::clone(&shared.caps), open: Rc::default() }
     }

@@ -1,6 +1,7 @@
 //! A scrape: the workers' counters, summed, under the names and labels of the configuration.
 
 mod listeners;
+mod traces;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,7 @@ use crate::reload::State;
 use crate::route::Route;
 use crate::telemetry::exposition::{Exposition, Format, Kind};
 use crate::telemetry::histogram::{Distribution, seconds};
+use crate::telemetry::traces::Counts;
 use crate::telemetry::{AccessLog, WorkerStats, logging};
 
 /// Everything that is read at a scrape.
@@ -33,6 +35,8 @@ pub struct Sources {
     access_log: Option<AccessLog>,
     /// The keys of tokens, when there are any.
     keys: Option<Arc<Keys>>,
+    /// Spans are counted, when requests are traced.
+    traces: Option<Arc<Counts>>,
     /// Whether memory is scarce.
     pressure: Arc<Pressure>,
     /// What is known of reloads.
@@ -46,12 +50,17 @@ impl Sources {
     #[must_use]
     pub fn new(config: Arc<ArcSwap<Config>>, fallback: Arc<Fallback>, access_log: Option<AccessLog>) -> Self {
         let pressure = Arc::new(Pressure::new(None));
-        Self { config, fallback, access_log, keys: None, pressure, reloads: None, workers: Vec::new() }
+        Self { config, fallback, access_log, keys: None, traces: None, pressure, reloads: None, workers: Vec::new() }
     }
 
     /// Shows these keys too.
     pub fn show_keys(&mut self, keys: Arc<Keys>) {
         self.keys = Some(keys);
+    }
+
+    /// Shows these spans too.
+    pub fn show_traces(&mut self, counts: Arc<Counts>) {
+        self.traces = Some(counts);
     }
 
     /// Shows this pressure.
@@ -88,6 +97,7 @@ impl Sources {
         self.tls(&config, &mut out);
         self.memory(&mut out);
         self.reloads(&mut out);
+        self.spans(&mut out);
         self.process(&mut out);
         out.finish()
     }
@@ -321,6 +331,7 @@ pub(super) mod tests {
         let mut sources =
             Sources::new(Arc::new(ArcSwap::new(config)), Arc::new(Fallback::new(Arc::new(MemoryStore::new(10)))), None);
         sources.show_keys(keys);
+        sources.show_traces(Arc::default());
         for _ in 0..2 {
             let (requests, limits) = (WorkerStats::new(), LimitStats::new());
             requests.opened(0);
@@ -347,6 +358,9 @@ pub(super) mod tests {
             "tollgate_limit_check_seconds_count{store=\"memory\"} 2",
             "tollgate_overhead_seconds_bucket{le=\"0.00005\"} 2",
             "tollgate_jwks_up 0",
+            "tollgate_upstream_healthy{upstream=\"127.0.0.1:3000\",server=\"127.0.0.1:3000\"} 1",
+            "tollgate_trace_spans_total{result=\"dropped\"} 0",
+            "tollgate_trace_exporter_up 1",
             "tollgate_jwt_tokens_total{result=\"valid\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

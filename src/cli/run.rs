@@ -27,7 +27,7 @@ Examples:
   tollgate run --to echo --limit 'client_ip 5/m' --print-config > proxy.yaml
 
 Signals: HUP reads the configuration again; TERM and INT let the requests in flight finish, a second one
-stops at once.")]
+stops at once. USR1 opens the access log's file anew.")]
 pub struct Args {
     /// Where to listen, such as :8080 or 127.0.0.1:8080
     #[arg(

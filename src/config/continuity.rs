@@ -21,6 +21,7 @@ impl Config {
             ("jwt", jwt),
             ("log", self.log == next.log),
             ("access_log", self.access_log == next.access_log),
+            ("tracing", self.tracing == next.tracing),
             ("max_memory", self.max_memory == next.max_memory),
             ("dynamic_overrides", self.dynamic_rules() == next.dynamic_rules()),
         ];

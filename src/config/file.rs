@@ -25,7 +25,8 @@ pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use matching::{Condition, Match, PathKeys};
 pub(in crate::config) use process::{
-    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Memory, Metrics, Shutdown,
+    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Memory, Metrics, Otlp, Shutdown,
+    Tracing,
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{
@@ -72,8 +73,10 @@ keys! {
         jwt: Jwt,
         /// The process log, on standard error.
         log: Log,
-        /// The access log, on standard output. Default: off.
+        /// The access log, on standard output or in a file. Default: off.
         access_log: AccessLog,
+        /// Traces of requests, for OpenTelemetry. Default: off.
+        tracing: Tracing,
         /// Prometheus metrics, on the admin listener.
         metrics: Metrics,
         /// The admin listener: health, metrics. Default: 127.0.0.1:9901.

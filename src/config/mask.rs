@@ -1,5 +1,9 @@
 //! Secrets written in the file are covered before any of it is shown in a frame.
 
+use std::sync::Arc;
+
+use super::frames::Span;
+
 /// The text with the same places and lengths, secrets covered by stars: what follows `password:` or
 /// `authorization:`, and what stands between `://user:` and `@`. What comes from the environment is no secret here.
 pub(super) fn mask(text: &str) -> String {
@@ -23,6 +27,15 @@ pub(super) fn mask(text: &str) -> String {
         }
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The same text with these places covered as well.
+pub(super) fn hide(text: &Arc<str>, places: &[Span]) -> Arc<str> {
+    let mut bytes = text.as_bytes().to_vec();
+    for place in places {
+        cover(&mut bytes, text, place.start, place.end);
+    }
+    String::from_utf8(bytes).map_or_else(|_| Arc::clone(text), Arc::from)
 }
 
 /// Where the value of a key ends that ended here, if it was one.

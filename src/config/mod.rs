@@ -12,6 +12,7 @@ mod print;
 pub mod schema;
 pub mod sentences;
 mod shape;
+mod traces;
 pub mod trial;
 mod validate;
 mod values;
@@ -37,6 +38,7 @@ use frames::{Diagnostic, Severity};
 pub use ordinals::Ordinals;
 pub use print::expanded;
 use shape::{Reader, Shape};
+pub use traces::{Collector, CollectorTls, TracingSettings, WebAddress};
 pub use trial::Trial;
 
 /// A whole, valid configuration: what the workers run on. Immutable; a reload replaces it.
@@ -73,6 +75,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Access log; off by default.
     pub access_log: Option<AccessLogSettings>,
+    /// Traces; off by default.
+    pub tracing: Option<TracingSettings>,
     /// Path of the metrics on the admin listener.
     pub metrics_path: Box<str>,
     /// The admin listener, if any.
@@ -204,7 +208,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Access log, on standard output.
+/// Access log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessLogSettings {
     /// JSON or the combined format.
@@ -213,6 +217,8 @@ pub struct AccessLogSettings {
     pub only: Vec<AccessLogClass>,
     /// Share of all other requests that is logged, 0 to 1; 1 when `only` is empty, else 0, unless given.
     pub sample: f64,
+    /// Where lines are appended; standard output when `None`.
+    pub file: Option<PathBuf>,
 }
 
 /// How access log lines look.
@@ -415,8 +421,12 @@ fn parse_after(
     };
     let mut reader = Reader::default();
     environment::fill(&mut document, env, &mut reader.diagnostics);
-    let config = file::File::read(&document, &mut reader)
-        .and_then(|file| validate::validate(&file, text, (&origin.directory(), previous), &mut reader));
+    let file = file::File::read(&document, &mut reader);
+    if let Some(file) = &file {
+        report.text = mask::hide(&report.text, &validate::secrets_of(file));
+    }
+    let place = (&*origin.directory(), previous);
+    let config = file.and_then(|file| validate::validate(&file, text, place, &mut reader));
     report.diagnostics = reader.diagnostics;
     report.diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
     match config {

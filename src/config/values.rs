@@ -16,6 +16,7 @@ mod transform;
 mod trial;
 mod upstream;
 mod url;
+mod web;
 
 use std::path::PathBuf;
 
@@ -38,6 +39,7 @@ pub(super) use transform::{AnnouncedField, CorsField, CorsMethod, FixedPath, Ori
 pub(super) use trial::{AnswerStatus, RequestUrl, RetryAfter};
 pub(super) use upstream::{CookieName, NameServer, Nothing, RequestPath};
 pub(super) use url::{RedisNode, RedisUrl};
+pub(super) use web::OtlpAddress;
 
 impl Word for String {
     fn parse(text: &str) -> Result<Self, Problem> {

@@ -106,7 +106,7 @@ impl Pool {
             if !taken.reused() {
                 return Err(Miss::Unsent(Unsent::GivenBack, Box::new(request)));
             }
-            record.retried(&call.endpoint.server);
+            record.resent(call.upstream, call.endpoint, &mut request);
             lease = self.connect(call).await;
         }
     }

@@ -87,10 +87,11 @@ impl Proxy {
             if std::mem::replace(&mut sent, true) {
                 record.retried(&slot.endpoint.server);
             }
-            record.sent_to(&slot.endpoint.server);
+            record.sent_to(upstream, &slot.endpoint, &mut request);
             let call = Call { upstream, endpoint: &slot.endpoint, wanted, origin: journey.origin };
             let attempted = self.pool.attempt(&call, request, again.patience(), record).await;
             self.note(upstream, &slot.endpoint, &attempted);
+            record.attempted(&attempted);
             let copy = match attempted {
                 Ok(answer) => match again.after_answer(&answer) {
                     None => return Ok(answer.holding(slot)),

@@ -82,7 +82,7 @@ impl Proxy {
         let mut exchange = Exchange {
             config: &config,
             downstream: &downstream,
-            record: Record::begin(&self, &head, &client, (&config, &downstream.phase)),
+            record: Record::begin(&self, &head, &client, &downstream, &config),
             client: &client,
             method: head.method.clone(),
             version: head.version,

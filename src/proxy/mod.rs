@@ -26,6 +26,7 @@ pub mod request_body;
 pub mod response_body;
 pub mod socket;
 mod target;
+mod trace;
 pub mod transport;
 pub mod upgrade;
 
@@ -42,6 +43,7 @@ use crate::config::{Config, Listener};
 use crate::jwt::Tokens;
 use crate::limit::Limiter;
 use crate::limit::dynamic::DynamicOverrides;
+use crate::telemetry::traces::Tracer;
 use crate::telemetry::{AccessLog, WorkerStats};
 pub use body::Body;
 use connection::Phase;
@@ -71,6 +73,8 @@ pub struct Proxy {
     pub overrides: Option<Arc<DynamicOverrides>>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
+    /// Where spans go, when requests are traced.
+    pub tracer: Option<Tracer>,
 }
 
 /// One client connection, as its requests see it.

@@ -2,29 +2,34 @@
 //! A record completes itself when dropped, which is when the response body or the tunnel ends, the
 //! client leaves, or the process cuts it. What must last as long as the request does belongs in here.
 
-use std::net::IpAddr;
+mod entry;
+
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::sync::watch;
 
+use super::attempt::{Answer, Miss};
 use super::body::BodyError;
 use super::client::Client;
 use super::connection::Phase;
 use super::cut::Cut;
 use super::rejection::Rejection;
-use super::request_body::Upload;
-use super::{Body, Proxy};
+use super::request_body::{RequestBody, Upload};
+use super::trace::{Ending, Recording, Trace};
+use super::{Body, Downstream, Proxy};
 use crate::config::Config;
 use crate::limit::bill::Answered;
-use crate::limit::{Bill, Decision, Outcome, Source, Verdict};
+use crate::limit::{Bill, Outcome, Verdict};
 use crate::route::Route;
 use crate::telemetry::access_log::Line;
-use crate::upstream::Server;
+use crate::upstream::{Endpoint, Server, Upstream};
+use entry::Entry;
+pub(super) use entry::{decision_word, is_degraded};
 
 /// The client left before there was an answer (nginx's number).
 const CLIENT_LEFT: u16 = 499;
@@ -53,6 +58,8 @@ pub(super) struct Record {
     upload: Option<Rc<Upload>>,
     /// Only with an access log.
     entry: Option<Box<Entry>>,
+    /// Only with tracing.
+    trace: Option<Box<Trace>>,
 }
 
 /// How far the answer is.
@@ -66,32 +73,6 @@ enum Stage {
     Complete,
 }
 
-/// What only the access log wants to know.
-#[derive(Debug)]
-struct Entry {
-    at: SystemTime,
-    request_id: HeaderValue,
-    client: Option<IpAddr>,
-    version: Version,
-    host: Box<str>,
-    path: Box<str>,
-    query: bool,
-    user_agent: Option<HeaderValue>,
-    referer: Option<HeaderValue>,
-    route: Option<Arc<str>>,
-    upload: Option<Rc<Upload>>,
-    forwarded: Option<Instant>,
-    upstream_time: Option<Duration>,
-    limit_time: Duration,
-    server: Option<Arc<str>>,
-    retries: u32,
-    limit: Option<Arc<str>>,
-    decision: Option<&'static str>,
-    remaining: Option<u64>,
-    decided_at_us: Option<i64>,
-    degraded: bool,
-}
-
 impl Record {
     /// Begins with the head of a request.
     #[must_use]
@@ -99,12 +80,14 @@ impl Record {
         proxy: &Rc<Proxy>,
         head: &Parts,
         client: &Client,
-        (config, phase): (&Config, &Rc<watch::Receiver<Phase>>),
+        downstream: &Downstream,
+        config: &Config,
     ) -> Self {
+        let started = Instant::now();
         Self {
             proxy: Rc::clone(proxy),
-            phase: Rc::clone(phase),
-            started: Instant::now(),
+            phase: Rc::clone(&downstream.phase),
+            started,
             method: head.method.clone(),
             // Until a route is found it counts as one that matched nothing.
             route: config.router.routes().last().map_or(0, |unmatched| unmatched.ordinal),
@@ -118,6 +101,7 @@ impl Record {
             bill: None,
             upload: None,
             entry: proxy.access_log.is_some().then(|| Box::new(Entry::begin(head, client))),
+            trace: Trace::begin(proxy, head, client, downstream, started),
         }
     }
 
@@ -127,6 +111,9 @@ impl Record {
             entry.host = host.into();
             entry.path = path.into();
         }
+        if let Some(recording) = self.recording() {
+            recording.canonical(host, path);
+        }
     }
 
     /// The route is known.
@@ -135,12 +122,16 @@ impl Record {
         if let Some(entry) = &mut self.entry {
             entry.route = Some(Arc::clone(&route.name));
         }
+        if let Some(recording) = self.recording() {
+            recording.matched(route);
+        }
     }
 
-    /// When a measured step begins; only the access log tells its length.
+    /// When a measured step begins; only the access log and spans tell its length.
     #[must_use]
     pub(super) fn clock(&self) -> Option<Instant> {
-        self.entry.as_ref().map(|_| Instant::now())
+        let told = self.entry.is_some() || self.trace.as_deref().is_some_and(|trace| trace.id().is_some());
+        told.then(Instant::now)
     }
 
     /// The limits were asked, beginning at `since`.
@@ -149,6 +140,9 @@ impl Record {
         if let Some(entry) = &mut self.entry {
             entry.limit_time = since.map(|since| since.elapsed()).unwrap_or_default();
             entry.decided(verdict);
+        }
+        if let (Some(recording), Some(since)) = (self.recording(), since) {
+            recording.decided(verdict, since);
         }
     }
 
@@ -175,10 +169,36 @@ impl Record {
         self.upload = upload;
     }
 
+    /// Tells upstreams which trace the request belongs to, in the sanitised fields of its client.
+    pub(super) fn announce(&self, headers: &mut HeaderMap) {
+        if let Some(trace) = &self.trace {
+            trace.announce(headers);
+        }
+    }
+
     /// A server was chosen.
-    pub(super) fn sent_to(&mut self, server: &Server) {
+    pub(super) fn sent_to(&mut self, upstream: &Upstream, endpoint: &Endpoint, request: &mut Request<RequestBody>) {
         if let Some(entry) = &mut self.entry {
-            entry.server = Some(Arc::clone(&server.label));
+            entry.server = Some(Arc::clone(&endpoint.server.label));
+        }
+        if let Some(recording) = self.recording() {
+            recording.attempt(upstream, endpoint, request);
+        }
+    }
+
+    /// What came of it.
+    pub(super) fn attempted(&mut self, attempted: &Result<Answer, Miss>) {
+        if let Some(recording) = self.recording() {
+            recording.attempted(attempted);
+        }
+    }
+
+    /// The kept connection had ended: the request is sent to the same endpoint once more.
+    pub(super) fn resent(&mut self, upstream: &Upstream, endpoint: &Endpoint, request: &mut Request<RequestBody>) {
+        self.retried(&endpoint.server);
+        if let Some(recording) = self.recording() {
+            recording.lost("connection_ended");
+            recording.attempt(upstream, endpoint, request);
         }
     }
 
@@ -269,6 +289,17 @@ impl Record {
         }
     }
 
+    /// Its spans, where it is traced.
+    fn recording(&mut self) -> Option<&mut Recording> {
+        self.trace.as_deref_mut().and_then(Trace::recording)
+    }
+
+    /// How it ended, for its span.
+    fn ending(&self) -> Ending {
+        let left = self.status.as_u16() == CLIENT_LEFT && self.own_error.is_none();
+        Ending { status: (!left).then_some(self.status), error: self.own_error, limited: self.limited }
+    }
+
     fn route_name(&self) -> Option<&str> {
         self.entry.as_ref().and_then(|entry| entry.route.as_deref())
     }
@@ -287,85 +318,14 @@ impl Drop for Record {
         if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
             && log.wants(self.status, self.limited, self.own_error.is_some())
         {
-            log.write(&entry.line(self, total));
+            let trace_id = self.trace.as_deref().and_then(Trace::id).map(|id| id.to_string());
+            log.write(&Line { trace_id: trace_id.as_deref(), ..entry.line(self, total) });
         }
-    }
-}
-
-impl Entry {
-    fn begin(head: &Parts, client: &Client) -> Self {
-        Self {
-            at: SystemTime::now(),
-            request_id: client.request_id.clone(),
-            client: client.address,
-            version: head.version,
-            host: Box::default(),
-            path: head.uri.path().into(),
-            query: head.uri.query().is_some(),
-            user_agent: head.headers.get(header::USER_AGENT).cloned(),
-            referer: head.headers.get(header::REFERER).cloned(),
-            route: None,
-            upload: None,
-            forwarded: None,
-            upstream_time: None,
-            limit_time: Duration::ZERO,
-            server: None,
-            retries: 0,
-            limit: None,
-            decision: None,
-            remaining: None,
-            decided_at_us: None,
-            degraded: false,
-        }
-    }
-
-    fn decided(&mut self, verdict: &Verdict<'_>) {
-        let deciding = verdict.deciding().or_else(|| verdict.tightest());
-        self.decision = match verdict.outcome {
-            _ if verdict.decisions.is_empty() => None,
-            Outcome::Allowed { wait } if wait.is_zero() => Some("allowed"),
-            Outcome::Allowed { .. } => Some("delayed"),
-            Outcome::Denied { .. } => Some("denied"),
-            Outcome::Unavailable | Outcome::Overflow => Some("unavailable"),
-            Outcome::AmbiguousKey => None,
-        };
-        self.limit = deciding.map(|decision| Arc::clone(&decision.policy.name));
-        self.remaining = deciding.map(|decision| decision.remaining);
-        self.decided_at_us = verdict.decided_at_us;
-        let by_store = |decision: &Decision<'_>| matches!(decision.source, Source::Store | Source::Remembered);
-        self.degraded = !verdict.decisions.iter().all(by_store);
-    }
-
-    fn line<'a>(&'a self, record: &'a Record, total: Duration) -> Line<'a> {
-        Line {
-            at: self.at,
-            request_id: self.request_id.to_str().unwrap_or_default(),
-            client: self.client,
-            method: &record.method,
-            version: self.version,
-            host: &self.host,
-            path: &self.path,
-            query: self.query,
-            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-            referer: self
-                .referer
-                .as_ref()
-                .and_then(|referer| referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next()),
-            route: self.route.as_deref().unwrap_or_default(),
-            status: record.status,
-            bytes_in: record.tunnel_in + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
-            bytes_out: record.bytes_out,
-            total,
-            upstream_time: self.upstream_time,
-            limit_time: self.limit_time,
-            server: self.server.as_deref(),
-            retries: self.retries,
-            limit: self.limit.as_deref(),
-            decision: self.decision,
-            remaining: self.remaining,
-            decided_at_us: self.decided_at_us,
-            degraded: self.degraded,
-            error: record.own_error,
+        if let Some(Trace::Recorded(recording)) = self.trace.take().map(|trace| *trace) {
+            let spans = recording.finish(self.ending(), total);
+            if let Some(tracer) = &self.proxy.tracer {
+                tracer.send(spans);
+            }
         }
     }
 }

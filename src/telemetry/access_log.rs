@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode, Version};
 
-use super::lines::Lines;
+use super::lines::{Lines, Output};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Line<'a> {
     pub at: SystemTime,
     /// The request's id.
     pub request_id: &'a str,
+    /// Of the trace that its spans belong to, when they are exported.
+    pub trace_id: Option<&'a str>,
     /// The client's address; none of one behind a Unix socket.
     pub client: Option<IpAddr>,
     /// The method as sent.
@@ -101,7 +103,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(settings: Settings, output: impl io::Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(settings: Settings, output: impl Output) -> io::Result<Self> {
         Ok(Self { settings, lines: Lines::start("access-log", output)? })
     }
 
@@ -121,6 +123,11 @@ impl AccessLog {
             Format::Combined => format::combined(line, &mut text),
         }
         self.lines.send(text);
+    }
+
+    /// Has its file opened anew, which may have been moved away.
+    pub fn reopen(&self) {
+        self.lines.reopen();
     }
 
     /// Waits (at most a second) until every line is written.

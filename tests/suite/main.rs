@@ -9,6 +9,7 @@ mod raw;
 mod support;
 
 mod access;
+mod access_log;
 mod answers;
 mod balancing;
 mod blame;
@@ -91,6 +92,7 @@ mod tls_hello;
 mod tls_reload;
 mod told;
 mod tools;
+mod traces;
 mod trials;
 mod unix_sockets;
 mod upgrade;

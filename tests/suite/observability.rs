@@ -1,10 +1,12 @@
 //! Logs, metrics, health: what an operator sees.
 
+use std::collections::BTreeSet;
+
 use crate::support::client::{self, Request};
 use crate::support::eventually;
 use crate::support::port::Port;
 use crate::support::redis_server::RedisServer;
-use crate::support::tollgate::Tollgate;
+use crate::support::tollgate::{self, Tollgate};
 use crate::support::upstream::Upstream;
 
 fn limited(more: &str) -> Tollgate {
@@ -307,4 +309,31 @@ fn a_warning_about_the_configuration_is_a_line_of_the_json_log() {
     for line in proxy.log() {
         assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "not JSON: {line}");
     }
+}
+
+/// What the sources announce and what the page lists are the same metrics, by the names that a scrape has.
+#[test]
+fn every_metric_is_documented_and_every_documented_metric_exists() {
+    let root = tollgate::repository();
+    let mut sources = vec![root.join("src/admin/metrics.rs")];
+    let parts = std::fs::read_dir(root.join("src/admin/metrics")).expect("a directory");
+    sources.extend(parts.map(|entry| entry.expect("an entry").path()));
+    let family = regex::Regex::new(r#""(tollgate_[a-z_]+)",\s*Kind::(\w+)"#).expect("an expression");
+    let mut announced = BTreeSet::new();
+    for source in sources {
+        let text = std::fs::read_to_string(source).expect("a source");
+        let found = family.captures_iter(&text).map(|found| match &found[2] {
+            "Counter" => format!("{}_total", &found[1]),
+            _ => found[1].to_owned(),
+        });
+        announced.extend(found);
+    }
+    assert!(announced.len() > 40, "only {announced:?}: the reading of the sources is broken");
+    let page = std::fs::read_to_string(root.join("docs/observability.md")).expect("the page");
+    let name = regex::Regex::new("`(tollgate_[a-z_]+)`").expect("an expression");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `tollgate_").map(|_| line.split('|').nth(1)));
+    let cells: Vec<_> = rows.flatten().collect();
+    let documented: BTreeSet<_> =
+        cells.iter().flat_map(|cell| name.captures_iter(cell)).map(|found| found[1].to_owned()).collect();
+    assert_eq!(announced, documented);
 }

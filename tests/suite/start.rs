@@ -316,7 +316,7 @@ fn sockets_that_were_opened_before_are_used_by_their_name_or_address() {
     );
     std::fs::write(&config, yaml).expect("written");
     // A connection that came before the program did.
-    let early = std::thread::spawn(move || client::get(first, "/early").status);
+    let early = std::thread::spawn(move || crate::support::client::get(first, "/early").status);
     let mut command = std::process::Command::new("sh");
     let program = crate::support::tollgate::program();
     command
@@ -333,7 +333,7 @@ fn sockets_that_were_opened_before_are_used_by_their_name_or_address() {
     assert_eq!(proxy.address("web"), first);
     assert_eq!(early.join().expect("an answer"), 200);
     for address in [first, second] {
-        (0..20).for_each(|_| assert_eq!(client::get(address, "/").status, 200));
+        (0..20).for_each(|_| assert_eq!(crate::support::client::get(address, "/").status, 200));
     }
     assert!(!proxy.log().iter().any(|line| line.contains("systemd has opened")), "both were taken");
 }

@@ -153,7 +153,7 @@ fn respond(stream: &mut impl Write, status: u16, body: &str) -> std::io::Result<
     stream.flush()
 }
 
-fn server_config(directory: &Path) -> Arc<ServerConfig> {
+pub(crate) fn server_config(directory: &Path) -> Arc<ServerConfig> {
     let certificate = CertificateDer::from_pem_file(directory.join("server.pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_file(directory.join("server.key")).expect("a key");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -3,6 +3,7 @@
 pub(crate) mod bystander;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod dns;
 pub(crate) mod fault_proxy;
 pub(crate) mod fuzz;

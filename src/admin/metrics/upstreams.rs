@@ -44,6 +44,13 @@ fn endpoints(config: &Config, out: &mut Exposition) {
             out.value(&[("upstream", &upstream.name), ("server", &server.label), ("state", state)], count as u64);
         }
     }
+    out.family("tollgate_upstream_healthy", Kind::Gauge, "1 while a server has an address that may be asked.");
+    for (upstream, server) in servers(config) {
+        let endpoints = upstream.endpoints();
+        let mut of_server = endpoints.iter().filter(|endpoint| endpoint.server.ordinal == server.ordinal);
+        let healthy = of_server.any(|endpoint| state_of(endpoint) == "healthy");
+        out.value(&[("upstream", &upstream.name), ("server", &server.label)], u64::from(healthy));
+    }
     out.family("tollgate_upstream_requests_in_flight", Kind::Gauge, "Requests that servers have at present.");
     for (upstream, server) in servers(config) {
         let endpoints = upstream.endpoints();

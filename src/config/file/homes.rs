@@ -3,8 +3,8 @@
 use super::foreign::instead_of;
 use super::limit::{LimitMatch, Shadow};
 use super::{
-    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, PassiveHealth, Penalty, Redirect, Redis, Respond,
-    Response, Rewrite, Route, Sending, Store, Upstream, UpstreamTls,
+    Cors, Expectation, FieldEdits, File, Limit, Listener, Match, Otlp, PassiveHealth, Penalty, Redirect, Redis,
+    Respond, Response, Rewrite, Route, Sending, Store, Tracing, Upstream, UpstreamTls,
 };
 
 /// A place, and the keys that exist there.
@@ -55,6 +55,8 @@ fn home_of(shape: &str, key: &str) -> Option<&'static str> {
         "Override" | "TierTerms" | "Schedule" => &[("in the limit itself", Limit::KNOWN)],
         "Redis" => &[("in `store`, beside `redis`", Store::KNOWN)],
         "Store" => &[("in `redis`", Redis::KNOWN)],
+        "Tracing" => &[("in `otlp`", Otlp::KNOWN)],
+        "Otlp" => &[("in `tracing`, beside `otlp`", Tracing::KNOWN)],
         "Trial" => &[("in `send`", Sending::KNOWN), ("in `expect`", Expectation::KNOWN)],
         _ => &[],
     };

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::shape::{OneOrMany, keys, words};
-use crate::config::values::{Address, Share};
+use crate::config::shape::{Named, OneOrMany, Short, keys, words};
+use crate::config::values::{Address, OtlpAddress, PlainText, Share};
 use crate::limit::policy::PathPattern;
 use crate::units::Size;
 
@@ -55,6 +55,8 @@ keys! {
         only: OneOrMany<AccessLogClass>,
         /// Share of the other requests that is logged, such as `1%`. Default: 100%, or 0% with `only`.
         sample: Share,
+        /// A file that lines are appended to; USR1 has it opened anew. Default: standard output.
+        file: PathBuf,
     }
 }
 
@@ -75,6 +77,34 @@ words! {
         Limited = "limited",
         /// Failed.
         Errors = "errors",
+    }
+}
+
+keys! {
+    /// Traces.
+    Tracing {
+        /// Where spans go, by OTLP over HTTP: an address such as `http://otel-collector:4318`, or keys. Required.
+        otlp: Short<OtlpAddress, Otlp>,
+        /// Share of the requests that are traced, such as `5%`, where no trusted client has decided. Default: 100%.
+        sample: Share,
+        /// What this proxy is called in traces. Default: tollgate.
+        service_name: PlainText,
+    }
+}
+
+keys! {
+    /// An OpenTelemetry collector, or who else takes OTLP over HTTP.
+    Otlp {
+        /// Its address; without a path, `/v1/traces` is asked. Required.
+        endpoint: OtlpAddress,
+        /// Fields sent with every batch, such as an API key.
+        headers: Named<PlainText>,
+        /// A file that holds a token, sent as `Authorization: Bearer …`.
+        token_file: PathBuf,
+        /// PEM file of the authorities whose certificates are believed, instead of the system's.
+        ca: PathBuf,
+        /// How long a batch may take. Default: 10s.
+        timeout: Duration,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Logs, metrics, the admin listener and the end of the process, expanded.
 
 use super::{Lines, quoted};
-use crate::config::{AccessLogClass, AccessLogFormat, Config, LogFormat};
+use crate::config::{AccessLogClass, AccessLogFormat, Config, LogFormat, TracingSettings};
 use crate::units::{DurationText, Size};
 
 pub(super) fn process(out: &mut Lines, config: &Config) {
@@ -30,7 +30,13 @@ pub(super) fn process(out: &mut Lines, config: &Config) {
                 AccessLogClass::Errors => "errors".to_owned(),
             }),
         );
-        out.pair(2, "sample", quoted(&format!("{}%", log.sample * 100.0)));
+        out.pair(2, "sample", percent(log.sample));
+        if let Some(file) = &log.file {
+            out.pair(2, "file", quoted(&file.to_string_lossy()));
+        }
+    }
+    if let Some(settings) = &config.tracing {
+        tracing(out, settings);
     }
     out.pair(0, "metrics", format_args!("{{ path: {} }}", quoted(&config.metrics_path)));
     match &config.admin {
@@ -50,4 +56,28 @@ pub(super) fn process(out: &mut Lines, config: &Config) {
     let (delay, grace) = (DurationText(shutdown.delay), DurationText(shutdown.grace));
     out.pair(0, "shutdown", format_args!("{{ delay: {delay}, grace: {grace} }}"));
     out.pair(0, "workers", config.workers);
+}
+
+/// A share as it is written.
+fn percent(share: f64) -> String {
+    quoted(&format!("{}%", (share * 1e8).round() / 1e6))
+}
+
+fn tracing(out: &mut Lines, settings: &TracingSettings) {
+    let collector = &settings.collector;
+    out.line(0, "tracing:");
+    out.line(2, "otlp:");
+    out.pair(4, "endpoint", quoted(&collector.text));
+    if !collector.headers.is_empty() {
+        out.line(4, "headers:");
+        for (name, _) in &collector.headers {
+            out.pair(6, name.as_str(), quoted("***"));
+        }
+    }
+    if let Some(ca) = &collector.ca {
+        out.pair(4, "ca", quoted(&ca.to_string_lossy()));
+    }
+    out.pair(4, "timeout", DurationText(collector.timeout));
+    out.pair(2, "sample", percent(settings.sample));
+    out.pair(2, "service_name", quoted(&settings.service_name));
 }

@@ -26,11 +26,13 @@ mod store;
 mod terms;
 mod tiers;
 mod tls;
+mod tracing;
 mod trials;
 mod upstreams;
 mod warnings;
 
 pub(super) use secrets::sentence;
+pub(super) use tracing::secrets_of;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,7 +118,8 @@ pub(super) fn validate(
         store,
         jwt,
         log: process::log(file),
-        access_log: process::access_log(file),
+        access_log: check.access_log(file),
+        tracing: check.tracing(file),
         metrics_path: check.metrics_path(file),
         admin,
         max_memory: check.max_memory(file),

@@ -1,13 +1,10 @@
 //! The values of `jwt`: where keys are, and signatures.
 
-use std::net::IpAddr;
-
-use http::uri::PathAndQuery;
 use serde_json::{Value as Json, json};
 
+use super::web::take_apart;
 use crate::config::shape::{Problem, Word, not_a_word};
 use crate::jwt::settings::{ALGORITHMS, Algorithm, JwksUrl};
-use crate::route::target::canonical_host;
 
 /// An algorithm of signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,42 +39,21 @@ const ADDRESS: &str = "write https://host/path, such as https://login.example.co
 
 impl Word for JwksAddress {
     fn parse(text: &str) -> Result<Self, Problem> {
-        let wrong = |what: &str| Problem::new(format!("`{text}` {what}"), ADDRESS);
-        let (tls, rest) = match text.split_once("://") {
-            Some(("https", rest)) => (true, rest),
-            Some(("http", rest)) => (false, rest),
-            _ => return Err(wrong("does not begin with https://")),
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
-        if authority.contains('@') {
-            return Err(Problem::new("this address carries credentials, which keys do not need", ADDRESS));
-        }
-        let host = canonical_host(authority).map_err(|_| wrong("has no valid host and port"))?;
-        if host.name.is_empty() || host.port == Some(0) || authority.ends_with(':') {
-            return Err(wrong("has no valid host and port"));
-        }
-        if target.contains('#') {
-            return Err(wrong("has a fragment, which no server sees"));
-        }
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        PathAndQuery::try_from(target.as_str()).map_err(|_| wrong("has no valid path"))?;
-        let name = host.name.trim_matches(['[', ']']);
-        if !tls && !is_this_machine(name) {
+        let address = take_apart(text, ADDRESS)?;
+        if !address.tls && !address.is_this_machine() {
+            let rest = text.trim_start_matches("http://");
             return Err(Problem::new(
                 format!("`{text}`: whoever sits on the way can replace keys that are fetched without TLS"),
                 format!("write https://{rest}; http:// is for this machine only"),
             ));
         }
-        let port = host.port.unwrap_or(if tls { 443 } else { 80 });
-        let authority = host.port.map_or_else(|| host.name.to_string(), |port| format!("{}:{port}", host.name));
         Ok(Self(JwksUrl {
             text: text.into(),
-            tls,
-            host: name.into(),
-            port,
-            authority: authority.into(),
-            target: target.into(),
+            tls: address.tls,
+            host: address.host,
+            port: address.port,
+            authority: address.authority,
+            target: address.target,
             ca: None,
         }))
     }
@@ -85,11 +61,6 @@ impl Word for JwksAddress {
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^(https?://.*|.*\\$\\{.*)$" })
     }
-}
-
-/// Whether a connection to this host never leaves the machine.
-fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

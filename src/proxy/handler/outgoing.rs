@@ -61,6 +61,7 @@ impl Exchange<'_> {
         if let Some(protocol) = self.upgrade {
             protocol.write(headers);
         }
+        self.record.announce(headers);
     }
 
     /// How long the head of the response may take. A gRPC stream may answer late: only what its route or

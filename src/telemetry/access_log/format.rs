@@ -47,6 +47,7 @@ pub(super) fn json(line: &Line<'_>, out: &mut Vec<u8>) {
         }
     };
     text("request_id", Some(line.request_id.as_bytes()), TOKEN);
+    text("trace_id", line.trace_id.map(str::as_bytes), TOKEN);
     text("method", Some(line.method.as_str().as_bytes()), TOKEN);
     text("version", Some(version(line.version).as_bytes()), NAME);
     text("host", Some(line.host.as_bytes()), NAME);
@@ -117,6 +118,7 @@ mod tests {
         Line {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             request_id: "018f",
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             client: "192.0.2.7".parse().ok(),
             method: &Method::GET,
             version: Version::HTTP_11,
@@ -152,6 +154,7 @@ mod tests {
         assert_eq!(read["time"], "2023-11-14T22:13:20.123000Z");
         assert_eq!(read["decided_at"], "2023-11-14T22:13:20.123456Z");
         assert_eq!(read["path"], "/a\"b");
+        assert_eq!(read["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!((&read["status"], &read["limit"]), (&429.into(), &"per-ip".into()));
         assert_eq!((&read["duration_ms"], &read["limit_ms"]), (&1.5.into(), &0.02.into()));
         assert!(read.get("upstream_ms").is_none());
