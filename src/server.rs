@@ -12,7 +12,9 @@ use std::thread::{Builder, JoinHandle};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{AccessLogClass, AccessLogFormat, AccessLogSettings, Config, ListenAddress, ShutdownSettings};
+use crate::config::{
+    AccessLogClass, AccessLogFormat, AccessLogSettings, AdminSettings, Config, ListenAddress, ShutdownSettings,
+};
 use crate::jwt::keeper as jwt_keeper;
 use crate::proxy::listener;
 use crate::signal::Signals;
@@ -22,7 +24,7 @@ use crate::worker::{self, Bound, Phase, Shared, Worker};
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
+const DEFAULT_ADMIN: SocketAddr = AdminSettings::DEFAULT_ADDRESS;
 
 /// A running proxy. The tests' entrance too. Dropping it ends its threads without a drain.
 #[derive(Debug)]
