@@ -21,6 +21,10 @@ mod contract;
 mod cors;
 mod defaults;
 mod denials;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod deploy;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod deploy_metrics;
 mod differential;
 mod examples;
 mod flood;
@@ -75,6 +79,7 @@ mod simulate;
 mod slow;
 mod smuggling;
 mod start;
+mod status;
 mod store_failure;
 mod store_links;
 mod store_shares;
