@@ -98,19 +98,22 @@ def run_as_the_image_says(container, root, directory):
     finally:
         end(running)
     # buildah makes mount points beside it.
-    written = {path for path in contents(root) - before if pathlib.Path(path).parts[0] not in ("dev", "proc", "sys", "run")}
+    beside = ("dev", "proc", "sys", "run")
+    written = {path for path in contents(root) - before if pathlib.Path(path).parts[0] not in beside}
     check(not written, f"nothing was written: {written}")
 
 
 def run_on_a_read_only_root(root):
     """In a chroot to the image's root, mounted read-only; how long the first answer takes."""
     inside = ["unshare", "--mount", "sh", "-c", READ_ONLY, root]
-    as_root = subprocess.run([*inside, "chroot", root, "/usr/bin/tollgate", "init", "-o", "/x.yaml"], stderr=subprocess.PIPE, text=True)
+    writing = [*inside, "chroot", root, "/usr/bin/tollgate", "init", "-o", "/x.yaml"]
+    as_root = subprocess.run(writing, stderr=subprocess.PIPE, text=True)
     check(as_root.returncode == 1 and "Read-only file system" in as_root.stderr, f"read-only: {as_root.stderr}")
     times = []
     for _ in range(STARTS):
         port = free_port()
-        command = ["chroot", f"--userspec={USER}:{USER}", root, "/usr/bin/tollgate", "run", "--from", f"127.0.0.1:{port}", "--to", "echo"]
+        command = ["chroot", f"--userspec={USER}:{USER}", root, "/usr/bin/tollgate", "run"]
+        command += ["--from", f"127.0.0.1:{port}", "--to", "echo"]
         begun = time.monotonic()
         running = subprocess.Popen([*inside, *command], stderr=subprocess.DEVNULL)
         try:
@@ -122,7 +125,8 @@ def run_on_a_read_only_root(root):
             check(running.wait(PATIENCE) == 0, "TERM ends it in order")
         finally:
             end(running)
-    print(f"from start to first answer: {statistics.median(times):.0f} ms (median of {STARTS}; all: {[round(t) for t in times]})")
+    each = ", ".join(f"{taken:.0f}" for taken in times)
+    print(f"from start to first answer: {statistics.median(times):.0f} ms (median of {each})")
 
 
 def first_answer(port, running):
