@@ -354,4 +354,9 @@ fn the_package_has_what_its_metadata_names() {
     }
     let folder = repository().join(deb["systemd-units"]["unit-scripts"].as_str().unwrap());
     assert!(folder.join("tollgate.service").exists() && folder.join("tollgate.socket").exists());
+    let scripts = repository().join(deb["maintainer-scripts"].as_str().unwrap());
+    for script in ["postinst", "prerm", "postrm"] {
+        let text = std::fs::read_to_string(scripts.join(script)).unwrap();
+        assert!(text.contains("\n#DEBHELPER#\n"), "{script} has a place for what reloads systemd");
+    }
 }
