@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::judge::{accepts, copy, deploy, documents, judge, resource, text, tool};
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, repository, tollgate};
@@ -30,6 +32,13 @@ fn is_valid(yaml: &str) {
     std::fs::write(&path, yaml).unwrap();
     let checked = tollgate(&["check", "--strict", "-c", &path.display().to_string()]);
     assert_eq!(checked.code, Some(0), "{}{}\n{yaml}", checked.output, checked.errors);
+}
+
+/// Waits until it counts in Redis.
+#[track_caller]
+fn counts_in_redis(proxy: &Tollgate, token: &str) {
+    let up = || proxy.scrape(token).contains("\ntollgate_store_up 1\n").then_some(());
+    eventually("every worker is connected to Redis", up);
 }
 
 /// A file with a secret, as a mount brings it.
@@ -85,11 +94,16 @@ fn the_two_proxies_of_compose_share_their_limit() {
             ("\":9901\"", "127.0.0.1:0"),
             ("http://upstream:8080", &upstream.url()),
             ("/run/secrets/tollgate-admin-token", &deploy("compose/admin-token").display().to_string()),
+            // This machine may be busy.
+            ("redis: { url: ", "redis: { timeout: 2s, url: "),
         ],
     );
     is_valid(&yaml);
     let proxies = [0, 1].map(|_| Tollgate::start_with(&yaml, &[("REDIS_URL", &redis.url())]));
-    let mut clients = proxies.each_ref().map(|proxy| crate::support::client::Client::connect(proxy.address("web")));
+    for proxy in &proxies {
+        counts_in_redis(proxy, text("compose/admin-token").trim());
+    }
+    let mut clients = proxies.each_ref().map(|proxy| Client::connect(proxy.address("web")));
     let begun = Instant::now();
     let (mut allowed, mut denied) = ([0_u64; 2], [0_u64; 2]);
     for turn in 0..80 {
@@ -232,10 +246,13 @@ fn the_redis_of_kubernetes_lets_its_proxies_decide_and_nobody_else_in() {
             ("/run/secrets/tollgate-redis/password", &secret(directory.path(), "password", "open-sesame\n")),
             ("/run/secrets/tollgate-admin/token", &secret(directory.path(), "token", "a-token")),
             ("rate: 100/s\n    burst: 200", "rate: 2/h"),
+            // This machine may be busy.
+            ("username: tollgate\n", "username: tollgate\n    timeout: 2s\n"),
         ],
     );
     let proxy = Tollgate::start_with(&yaml, &[("TOLLGATE_REDIS_URL", &redis.url())]);
-    let mut client = crate::support::client::Client::connect(proxy.address("web"));
+    counts_in_redis(&proxy, "a-token");
+    let mut client = Client::connect(proxy.address("web"));
     let statuses = [(); 3].map(|()| client.get("/").status);
     assert_eq!(statuses, [200, 200, 429], "counted in Redis, whose answer is no error: {:?}", proxy.log());
     let degraded = proxy.log().iter().any(|line| line.contains("noperm") || line.contains("redis is away"));
