@@ -82,7 +82,7 @@ def run_as_the_image_says(container, root, directory):
     (directory / "proxy.yaml").chmod(0o644)
     run = [*BUILDAH, "run", "--isolation", "chroot", "--volume", f"{directory}:/etc/tollgate:ro", container, "--"]
     health = [*run, "/usr/bin/tollgate", "status"]
-    check(subprocess.run(health, stdout=subprocess.PIPE).returncode == 1, "the health check fails before the start")
+    check(subprocess.run(health, capture_output=True).returncode == 1, "the health check fails before the start")
     before = contents(root)
     running = subprocess.Popen([*run, "/usr/bin/tollgate", "run"], stdout=subprocess.DEVNULL)
     try:
