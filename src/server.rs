@@ -332,7 +332,7 @@ fn bind_echo() -> Result<TcpListener, StartError> {
 /// One ordinary listening socket.
 fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
     let failed = |cause| StartError::Bind { address: ListenAddress::Tcp(address), what: what.to_owned(), cause };
-    TcpListener::bind(address).map_err(failed)
+    TcpListener::bind(listener::usable(address)).map_err(failed)
 }
 
 /// From sockets by listener to sockets by worker.

@@ -2,7 +2,7 @@
 //! code, people by the line.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -104,11 +104,8 @@ fn address_of(config: &Config) -> anyhow::Result<SocketAddr> {
     if admin.address.port() == 0 {
         anyhow::bail!("`admin` has port 0, so only its log tells which one it got; name it with --admin");
     }
-    let ip = match admin.address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    // `[::]` takes IPv4 connections too, and is 0.0.0.0 on a machine without IPv6.
+    let ip = if admin.address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { admin.address.ip() };
     Ok(SocketAddr::new(ip, admin.address.port()))
 }
 
@@ -215,6 +212,25 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(admin_url(given).ok().as_ref().map(Authority::as_str), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn an_admin_listener_on_every_address_is_asked_on_this_machine() {
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "a-token").unwrap();
+        for (address, expected) in [
+            (":9902", "127.0.0.1:9902"),
+            ("0.0.0.0:9902", "127.0.0.1:9902"),
+            ("[::1]:9902", "[::1]:9902"),
+            ("192.0.2.7:9902", "192.0.2.7:9902"),
+        ] {
+            let yaml = format!(
+                "listen: 127.0.0.1:0\nupstream: echo\nadmin: {{ address: '{address}', token_file: '{}' }}\n",
+                token.path().display()
+            );
+            let loaded = config::parse(&yaml, &config::Origin::Arguments, &|_| None).unwrap();
+            assert_eq!(address_of(&loaded.config).unwrap().to_string(), expected);
         }
     }
 
