@@ -38,6 +38,7 @@ def main():
             container = buildah("from", image)
             root = buildah("mount", container)
             inspect(image, root)
+            believes_public_certificates(root)
             run_as_the_image_says(container, root, directory)
             run_on_a_read_only_root(root)
         finally:
@@ -70,6 +71,14 @@ def inspect(image, root):
     size = sum((pathlib.Path(root) / name).stat().st_size for name in files)
     print(f"size: {size} bytes")
     check(size < MAX_BYTES, f"less than {MAX_BYTES} bytes")
+
+
+def believes_public_certificates(root):
+    """A configuration that needs the system's authorities is valid: they are found where they lie."""
+    yaml = "listen: 127.0.0.1:0\nupstream: https://localhost:1\nadmin: none\n"
+    command = ["chroot", root, "/usr/bin/tollgate", "check", "-c", "-"]
+    checked = subprocess.run(command, input=yaml, capture_output=True, text=True)
+    check(checked.returncode == 0, f"the authorities are found: {checked.stdout}{checked.stderr}")
 
 
 def run_as_the_image_says(container, root, directory):
