@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{Config, ListenAddress, Listener, Loaded, Origin, Report, ShutdownSettings};
+use crate::config::{AdminSettings, Config, ListenAddress, Listener, Loaded, Origin, Report, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
 use crate::proxy::listener;
 use crate::reload::{self, Handle, Source};
@@ -32,7 +32,7 @@ use inherited::Inherited;
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
+const DEFAULT_ADMIN: SocketAddr = AdminSettings::DEFAULT_ADDRESS;
 
 /// A running proxy. The tests' entrance too. Dropping it ends its threads without a drain.
 #[derive(Debug)]
@@ -459,7 +459,7 @@ fn bind_echo() -> Result<TcpListener, StartError> {
 /// One ordinary listening socket.
 fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
     let failed = |cause| StartError::Bind { address: ListenAddress::Tcp(address), what: what.to_owned(), cause };
-    TcpListener::bind(address).map_err(failed)
+    TcpListener::bind(listener::usable(address)).map_err(failed)
 }
 
 /// From sockets by listener to sockets by worker.

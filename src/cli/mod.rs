@@ -11,6 +11,7 @@ mod request;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod status;
 mod table;
 pub mod test;
 mod text;
@@ -132,6 +133,8 @@ enum Command {
     Init(init::Args),
     /// Print the JSON Schema of the configuration file
     Schema(schema::Args),
+    /// Ask a running proxy whether it takes requests
+    Status(status::Args),
     /// Print shell completions
     Completions(completions::Args),
 }
@@ -169,6 +172,7 @@ impl Cli {
             Some(Command::Advise(args)) => advise::run(args, global),
             Some(Command::Init(args)) => init::run(args, global),
             Some(Command::Schema(args)) => schema::run(args, global),
+            Some(Command::Status(args)) => status::run(args, global),
             Some(Command::Completions(args)) => completions::run(args, global),
         }
     }
@@ -182,7 +186,9 @@ impl Command {
             Self::Init(_) => Some("init"),
             Self::Schema(_) => Some("schema"),
             Self::Completions(_) => Some("completions"),
-            Self::Run(_) | Self::Check(_) | Self::Explain(_) | Self::Test(_) | Self::Simulate(_) => None,
+            Self::Run(_) | Self::Check(_) | Self::Explain(_) | Self::Test(_) | Self::Simulate(_) | Self::Status(_) => {
+                None
+            }
         }
     }
 }

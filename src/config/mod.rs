@@ -17,7 +17,7 @@ pub mod trial;
 mod validate;
 mod values;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,6 +246,11 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Bearer token for everything but `/healthz` and `/readyz`.
     pub token: Option<Secret>,
+}
+
+impl AdminSettings {
+    /// Where it listens unless configured.
+    pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 }
 
 /// How the process ends.

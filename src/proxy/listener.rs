@@ -57,15 +57,22 @@ pub fn open(listener: &Listener, workers: usize) -> io::Result<Vec<Bound>> {
     }
 }
 
-/// Opens one socket per worker on `address`; with port 0 all share the port of the first.
-/// `[::]` takes IPv4 connections too, and is `0.0.0.0` on a machine without IPv6.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn bind(mut address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+/// What stands for this address here: `0.0.0.0` for `[::]` on a machine without IPv6.
+#[must_use]
+pub fn usable(mut address: SocketAddr) -> SocketAddr {
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() {
         address.set_ip(Ipv4Addr::UNSPECIFIED.into());
     }
+    address
+}
+
+/// Opens one socket per worker on the [`usable`] address; with port 0 all share the port of the first.
+/// `[::]` takes IPv4 connections too.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+    let mut address = usable(address);
     if address.port() != 0 {
         // Sockets that share ports would not notice another process on the same one.
         socket(address)?.bind(&address.into())?;

@@ -188,7 +188,7 @@ fn without_a_file_to_run_the_help_says_so() {
 
 #[test]
 fn every_subcommand_has_a_help_text() {
-    for command in ["run", "check", "explain", "schema", "init", "completions"] {
+    for command in ["run", "check", "explain", "schema", "init", "completions", "status"] {
         let help = tollgate(&[command, "--help"]);
         assert_eq!(help.code, Some(0), "{command}");
         assert!(help.output.lines().count() > 4 && help.output.contains("Usage"), "{command}: {}", help.output);

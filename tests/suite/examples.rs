@@ -149,7 +149,10 @@ fn what_the_documents_show_loads_and_what_they_point_to_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let in_docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<_> = in_docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
-    pages.extend(["README.md", "SECURITY.md", "CONTRIBUTING.md", "examples/README.md"].map(|page| root.join(page)));
+    pages.extend(
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "examples/README.md", "deploy/README.md"]
+            .map(|page| root.join(page)),
+    );
     let mut shown = 0;
     for page in &pages {
         let text = std::fs::read_to_string(page).unwrap();

@@ -24,6 +24,10 @@ mod cut;
 mod defaults;
 mod denials;
 mod departed;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod deploy;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod deploy_metrics;
 mod differential;
 mod examples;
 mod flood;
@@ -80,6 +84,7 @@ mod simulate;
 mod slow;
 mod smuggling;
 mod start;
+mod status;
 mod store_failure;
 mod store_links;
 mod store_shares;

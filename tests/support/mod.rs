@@ -10,6 +10,8 @@ pub(crate) mod fuzz;
 pub(crate) mod grpc;
 pub(crate) mod h2_upstream;
 pub(crate) mod http2;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) mod judge;
 pub(crate) mod key_server;
 pub(crate) mod load;
 pub(crate) mod metrics;

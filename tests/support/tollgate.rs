@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::client::{self, Answer, Client};
+use super::client::{self, Answer, Client, Request};
 use super::metrics::Metrics;
 use super::{PATIENCE, eventually};
 
@@ -166,6 +166,15 @@ impl Tollgate {
         let answer = client::get(self.admin(), "/metrics");
         assert_eq!(answer.status, 200, "{}", answer.text());
         Metrics::parse(&answer.text())
+    }
+
+    /// A scrape by somebody who has the token, as text.
+    #[track_caller]
+    pub(crate) fn scrape(&self, token: &str) -> String {
+        let request = Request::get("/metrics").header("authorization", &format!("Bearer {token}"));
+        let answer = Client::connect(self.admin()).send(&request);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
     }
 
     /// The process log so far.

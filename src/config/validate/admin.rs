@@ -1,7 +1,5 @@
 //! Where the process is watched.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use super::Check;
 use super::listeners::overlap;
 use crate::config::file::{self, File};
@@ -12,13 +10,12 @@ use crate::limit::policy::PathPattern;
 
 impl Check<'_> {
     pub(super) fn admin(&mut self, file: &File, listeners: &[Listener]) -> Option<AdminSettings> {
-        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
         let admin = match file.admin.get() {
             Some(Short::Short(Off)) => return None,
             Some(Short::Long(admin)) => admin.clone(),
             None => file::Admin::default(),
         };
-        let address = admin.address.get().map_or(default, |address| address.0);
+        let address = admin.address.get().map_or(AdminSettings::DEFAULT_ADDRESS, |address| address.0);
         let token = self.secret_file(&admin.token_file);
         if let Some(given) = admin.address.spanned() {
             if !address.ip().is_loopback() && admin.token_file.is_absent() {
