@@ -22,7 +22,7 @@ impl Config {
             ("log", self.log == next.log),
             ("access_log", self.access_log == next.access_log),
             ("tracing", self.tracing == next.tracing),
-            ("max_memory", self.max_memory == next.max_memory),
+            ("memory", self.max_memory == next.max_memory),
             ("dynamic_overrides", self.dynamic_rules() == next.dynamic_rules()),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
