@@ -21,12 +21,14 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ProxyProtocol};
 use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
+use crate::limit::control::Control;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
 use crate::limit::store::settings::Backend;
+use crate::limit::top::TopKeys;
 pub use crate::proxy::connection::Phase;
 use crate::proxy::handshake::Turns;
 use crate::proxy::listener::Listening;
@@ -66,6 +68,8 @@ pub struct Shared {
     pub keys: Option<Arc<Keys>>,
     /// Overrides that are set while the process runs, where a limit allows any.
     pub overrides: Option<Arc<DynamicOverrides>>,
+    /// What else is changed about limits while the process runs.
+    pub control: Arc<Control>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where the built-in echo server listens, when it runs.
@@ -162,6 +166,7 @@ impl Shared {
             store_log: Arc::default(),
             keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
             overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
+            control: Arc::default(),
             access_log,
             echo,
         }
@@ -203,7 +208,8 @@ impl Worker {
         let config = shared.config.load();
         let endpoints = config.upstreams.iter().map(|upstream| upstream.servers.len()).sum();
         let store_log = Arc::clone(&shared.store_log);
-        let limit_stats = LimitStats { store_log, ..LimitStats::new(config.policies.len()) };
+        let top = if config.admin.is_some() { TopKeys::of(config.policies.len()) } else { TopKeys::default() };
+        let limit_stats = LimitStats { store_log, top, ..LimitStats::new(config.policies.len()) };
         let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
         Self {
             shared: Arc::clone(shared),
@@ -243,7 +249,12 @@ impl Worker {
             config.listeners.iter().map(|listener| listener.tls.as_ref().map_or(1, |tls| tls.max_handshakes));
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
-            limiter: Limiter::start(&config.store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
+            limiter: Limiter::start(
+                &config.store,
+                Arc::clone(&shared.fallback),
+                Arc::clone(&self.limit_stats),
+                Arc::clone(&shared.control),
+            ),
             tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
             pool: Pool::new(shared.echo),
             pressure: Arc::clone(&shared.pressure),

@@ -1,7 +1,8 @@
 //! A scrape: the workers' counters, summed, under the names and labels of the configuration.
 
 mod listeners;
-mod upstreams;
+pub(super) mod reading;
+pub(super) mod upstreams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::config::Config;
 use crate::jwt::{Keys, TokenKind};
 use crate::limit::fallback::Fallback;
+use crate::limit::inspect::Inspector;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::settings::{Backend, Servers};
 use crate::proxy::pressure::Pressure;
@@ -55,6 +57,44 @@ impl Sources {
     /// Adds a worker.
     pub fn add(&mut self, requests: Arc<WorkerStats>, limits: Arc<LimitStats>) {
         self.workers.push((requests, limits));
+    }
+
+    /// The running configuration. A request takes it once and keeps it to its end.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+
+    /// Looks at states of limits; for the thread that asks.
+    #[must_use]
+    pub fn inspector(&self) -> Inspector {
+        let store_log = self.workers.first().map(|(_, stats)| Arc::clone(&stats.store_log)).unwrap_or_default();
+        let stats = LimitStats { store_log, ..LimitStats::new(0) };
+        Inspector::new(Arc::clone(&self.fallback), Arc::new(stats))
+    }
+
+    /// States kept in this process.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.fallback.memory.len()
+    }
+
+    /// Proxies last seen at the store.
+    #[must_use]
+    pub fn proxies(&self) -> u64 {
+        self.fallback.proxies()
+    }
+
+    /// Whether memory is so scarce that connections and requests are refused.
+    #[must_use]
+    pub fn sheds(&self) -> bool {
+        self.pressure.sheds()
+    }
+
+    /// Whether whoever reads the metrics needs the token.
+    #[must_use]
+    pub fn metrics_need_token(&self) -> bool {
+        self.config.metrics_need_token
     }
 
     /// Where the configuration wants the metrics.

@@ -1,14 +1,22 @@
-//! The admin listener: health, readiness, metrics, overrides. Its own thread and runtime, so that it answers
-//! when the workers are busy.
+//! The admin listener: health, readiness, metrics, the API and the page. Its own thread and runtime, so that it
+//! answers when the workers are busy.
 
 mod access;
 mod answer;
+pub mod api;
+mod body;
+mod dashboard;
+mod history;
 pub mod metrics;
-mod overrides;
+mod problems;
 mod stalling;
+mod stream;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +29,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::AdminSettings;
+use crate::limit::control::Control;
 use crate::limit::dynamic::DynamicOverrides;
+use crate::limit::inspect::Inspector;
 use crate::telemetry::exposition::Format;
 use access::Access;
 use answer::Answer;
+use history::History;
 use metrics::Sources;
 use stalling::Stalling;
+use stream::Streams;
 
 /// Connections open at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -38,15 +51,28 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 /// Pause after a failed accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two readings of the counters.
+const READING: Duration = Duration::from_secs(1);
 
 /// Everything the admin listener answers from.
 #[derive(Debug)]
 pub struct Admin {
     access: Access,
     metrics_path: Box<str>,
+    has_page: bool,
     sources: Sources,
     ready: Arc<AtomicBool>,
     overrides: Option<Arc<DynamicOverrides>>,
+    control: Arc<Control>,
+}
+
+/// The same at work, on its thread.
+#[derive(Debug)]
+struct Service {
+    admin: Admin,
+    inspector: Inspector,
+    history: RefCell<History>,
+    streams: Streams,
 }
 
 impl Admin {
@@ -54,13 +80,14 @@ impl Admin {
     #[must_use]
     pub fn new(settings: &AdminSettings, sources: Sources, ready: Arc<AtomicBool>) -> Self {
         let metrics_path = sources.metrics_path().into();
-        Self { access: Access::new(settings), metrics_path, sources, ready, overrides: None }
+        let (access, has_page) = (Access::new(settings), settings.dashboard);
+        Self { access, metrics_path, has_page, sources, ready, overrides: None, control: Arc::default() }
     }
 
-    /// The same with overrides that can be set.
+    /// The same with what can be changed while the process runs.
     #[must_use]
-    pub fn with(self, overrides: Option<Arc<DynamicOverrides>>) -> Self {
-        Self { overrides, ..self }
+    pub fn with(self, overrides: Option<Arc<DynamicOverrides>>, control: Arc<Control>) -> Self {
+        Self { overrides, control, ..self }
     }
 
     /// Serves until dropped. Needs a local runtime.
@@ -70,27 +97,109 @@ impl Admin {
     pub async fn serve(self, socket: std::net::TcpListener) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from_std(socket)?;
-        let admin = Rc::new(self);
+        let service = Rc::new(Service::new(self));
+        tokio::task::spawn_local(Rc::clone(&service).keep_history());
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, peer)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let admin = Rc::clone(&admin);
+            let service = Rc::clone(&service);
             tokio::task::spawn_local(async move {
                 let _permit = permit;
-                admin.connection(stream).await;
+                service.connection(stream, peer).await;
             });
         }
         Ok(())
     }
 
+    /// Whether the process takes requests.
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// The answer to a request that is not for the API. Health and the page are for everybody, the rest for those
+    /// with access.
+    fn answer<B>(&self, request: &Request<B>) -> Answer {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Answer::method_not_allowed();
+        }
+        let path = request.uri().path();
+        match path {
+            "/healthz" => return Answer::text("ok\n".to_owned()),
+            "/readyz" if self.is_ready() => return Answer::text("ready\n".to_owned()),
+            "/readyz" => return Answer::problem(503, "Not ready", "The proxy is shutting down."),
+            path if path == &*self.metrics_path => return self.metrics(request),
+            // Browsers ask for HTML; who does not is told what there is.
+            "/" if !accept(request.headers()).is_some_and(|accept| accept.contains("text/html")) => {}
+            path if self.has_page => {
+                if let Some(file) = dashboard::file(path) {
+                    return file;
+                }
+            }
+            _ => {}
+        }
+        match (self.access.check(request), path) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), "/") => Answer::text(self.index()),
+            (Ok(()), _) => Answer::not_found("GET / lists what there is."),
+        }
+    }
+
+    /// A scrape.
+    fn metrics<B>(&self, request: &Request<B>) -> Answer {
+        let checked = if self.sources.metrics_need_token() {
+            self.access.check(request)
+        } else {
+            self.access.check_site(request.headers())
+        };
+        if let Err(refusal) = checked {
+            return refusal;
+        }
+        let format = Format::accepted(accept(request.headers()));
+        Answer::metrics(format, self.sources.scrape(format))
+    }
+
+    /// What there is.
+    fn index(&self) -> String {
+        let mut text = format!(
+            "tollgate {}\n\n/healthz  the process lives\n/readyz   it takes requests (503 while it drains)\n\
+             {:<9} for Prometheus\n",
+            env!("CARGO_PKG_VERSION"),
+            self.metrics_path
+        );
+        if self.has_page {
+            text.push_str("/         in a browser: the dashboard\n");
+        }
+        for (_, path, methods) in api::ENDPOINTS {
+            let _ = writeln!(text, "{path}  {methods}");
+        }
+        text
+    }
+}
+
+impl Service {
+    fn new(admin: Admin) -> Self {
+        let inspector = admin.sources.inspector();
+        Self { admin, inspector, history: RefCell::new(History::new()), streams: Streams::default() }
+    }
+
+    /// Reads the counters once a second, for ever.
+    async fn keep_history(self: Rc<Self>) {
+        let mut clock = tokio::time::interval(READING);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            self.history.borrow_mut().tick(&self.admin.sources);
+        }
+    }
+
     /// Serves one connection. Its errors are the client's affair.
-    async fn connection(self: Rc<Self>, stream: TcpStream) {
+    async fn connection(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let service = service_fn(move |request: Request<Incoming>| {
-            let admin = Rc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer_any(request).await.into_response()) }
+            let service = Rc::clone(&self);
+            async move { Ok::<_, Infallible>(service.answer(request, peer).await.into_response()) }
         });
         let ended = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -104,51 +213,11 @@ impl Admin {
     }
 
     /// The answer to a request of any kind: the API changes things, the rest only tells.
-    async fn answer_any(&self, request: Request<Incoming>) -> Answer {
-        let (target, overrides) = match (overrides::Target::of(request.uri().path()), &self.overrides) {
-            (Some(target), Some(overrides)) => (target, overrides),
-            (Some(_), None) => return self.access.check(&request).err().unwrap_or_else(Answer::no_overrides),
-            (None, _) => return self.answer(&request),
-        };
-        if let Err(refusal) = self.access.check(&request) {
-            return refusal;
+    async fn answer(self: &Rc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        match api::Target::of(request.uri().path()) {
+            Some(target) => self.call(target, request, peer).await,
+            None => self.admin.answer(&request),
         }
-        let (head, body) = request.into_parts();
-        target.answer(overrides, &head.method, &head.headers, body).await
-    }
-
-    /// The answer to a request that changes nothing. Health is for everybody, the rest for those with access.
-    fn answer<B>(&self, request: &Request<B>) -> Answer {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Answer::method_not_allowed();
-        }
-        match request.uri().path() {
-            "/healthz" => return Answer::text("ok\n".to_owned()),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => return Answer::text("ready\n".to_owned()),
-            "/readyz" => return Answer::problem(503, "Not ready", "The proxy is shutting down."),
-            _ => {}
-        }
-        if let Err(refusal) = self.access.check(request) {
-            return refusal;
-        }
-        match request.uri().path() {
-            "/" => Answer::text(self.index()),
-            path if path == &*self.metrics_path => {
-                let format = Format::accepted(accept(request.headers()));
-                Answer::metrics(format, self.sources.scrape(format))
-            }
-            _ => Answer::problem(404, "Not found", "GET / lists what there is."),
-        }
-    }
-
-    /// What there is.
-    fn index(&self) -> String {
-        format!(
-            "tollgate {}\n\n/healthz  the process lives\n/readyz   it takes requests (503 while it drains)\n\
-             {:<9} for Prometheus\n/api/v1/limits/NAME/overrides[/KEY]  GET; PUT and DELETE of one key\n",
-            env!("CARGO_PKG_VERSION"),
-            self.metrics_path
-        )
     }
 }
 
@@ -163,7 +232,7 @@ mod tests {
     use crate::limit::store::settings::Secret;
 
     fn admin(token: Option<&str>) -> Admin {
-        let settings = AdminSettings { address: "127.0.0.1:9901".parse().unwrap(), token: token.map(Secret::new) };
+        let settings = AdminSettings { address: "127.0.0.1:9901".parse().unwrap(), token: token.map(Secret::new), dashboard: true };
         Admin::new(&settings, metrics::tests::sources(), Arc::new(AtomicBool::new(true)))
     }
 

@@ -1,8 +1,6 @@
 //! `tollgate explain METHOD URL`: what would happen to one request, and why. Offline; nothing is
 //! asked of a store, nothing is counted.
 
-mod account;
-mod effects;
 mod words;
 
 use std::net::IpAddr;
@@ -10,11 +8,11 @@ use std::process::ExitCode;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::request::Imagined;
 use super::{Format, Global};
+use crate::explain::request::Imagined;
+use crate::explain::{Account, Changed};
 use crate::jwt::ClaimSet;
 use crate::limit::plan::Clock;
-use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
 #[derive(Debug, clap::Args)]
@@ -63,7 +61,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let request = Imagined::new(args.method.clone(), args.url.clone(), headers, args.ip)
         .verified(args.tls_subject.clone(), args.jwt_claims.clone().unwrap_or_default())
         .at(args.at.map_or(Clock::Wall, |at| Clock::At(at.as_microsecond())));
-    let account = Account::of(&loaded.config, &request.asked());
+    let account = Account::of(&loaded.config, &request.asked(), &Changed::default());
     super::check::print(&match args.format {
         Format::Text => words::text(&account),
         Format::Json => format!("{:#}\n", serde_json::to_value(&account)?),

@@ -7,14 +7,12 @@ pub mod completions;
 pub mod explain;
 pub mod init;
 mod logs;
-mod request;
 pub mod run;
 pub mod schema;
 pub mod simulate;
 mod table;
 pub mod test;
 mod text;
-mod token;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@
 mod claims;
 mod named;
 mod network;
+mod shown;
 mod subject;
 mod text;
 mod value;
@@ -133,6 +134,7 @@ pub use named::{CLIENT_IP, part_of, spellings};
 pub(in crate::limit) use network::enter;
 pub use network::{Network, network_of, own};
 pub(in crate::limit) use subject::{write as write_part, write_address};
+pub use shown::{counted, shown};
 pub use text::{KeyError, MAX_NAME};
 pub use value::{is_parameter, parameter};
 

@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod bill;
 pub mod books;
+pub mod control;
 mod coalesce;
 pub mod cost;
 pub mod decision;
@@ -15,6 +16,7 @@ pub mod fallback;
 pub mod fingerprint;
 pub mod headers;
 pub mod hold;
+pub mod inspect;
 pub mod key;
 mod lease;
 pub mod limiter;
@@ -28,6 +30,7 @@ mod spread;
 pub mod stats;
 pub mod store;
 mod store_clock;
+pub mod top;
 
 pub use bill::Bill;
 pub use decision::{Decision, Outcome, Source, Verdict};

@@ -19,11 +19,12 @@ pub mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use http::HeaderValue;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -106,6 +107,21 @@ pub struct Server {
     pub weight: u32,
     /// Whether it is asked only while no other server can be.
     pub backup: bool,
+    /// Whether whoever runs the proxy takes requests from it.
+    pub draining: Draining,
+}
+
+/// Whether a server gets no new requests, whatever its health: set while the proxy runs.
+#[derive(Debug, Default)]
+pub struct Draining(AtomicBool);
+
+/// What the last check of an endpoint found.
+#[derive(Debug, Clone)]
+pub struct LastCheck {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Why it was not well; `None` when it was.
+    pub error: Option<Box<str>>,
 }
 
 /// One address of a server, and how it is.
@@ -133,6 +149,8 @@ pub struct Endpoint {
     pub health: Health,
     /// Whether it fails at present, for the log.
     pub outage: Outage,
+    /// What its last check found, for people.
+    pub last_check: Mutex<Option<LastCheck>>,
 }
 
 /// What is spoken with the servers of an upstream.
@@ -213,11 +231,27 @@ impl Upstream {
         }
     }
 
+    /// From now on this server gets no new requests, or gets them again. What it has already it answers. False
+    /// when that was so before.
+    pub fn drain(&self, server: &Server, draining: bool) -> bool {
+        let before = server.draining.0.swap(draining, Ordering::Relaxed);
+        self.settings.queue.wake_all();
+        before != draining
+    }
+
     /// From now on these are its endpoints. Those that were there before keep what is known of them only if
     /// they are among these.
     pub fn set_endpoints(&self, endpoints: Endpoints) {
         self.endpoints.store(Arc::new(endpoints));
         self.settings.queue.wake_all();
+    }
+}
+
+impl Draining {
+    /// Whether it is.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -238,13 +272,14 @@ impl Endpoint {
             connections: Load::default(),
             health: Health::default(),
             outage: Outage::default(),
+            last_check: Mutex::default(),
         }
     }
 
     /// Whether it is to be asked.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.health.is_well() && !self.is_unresolved()
+        self.health.is_well() && !self.server.draining.is_on() && !self.is_unresolved()
     }
 
     /// Whether it is a name that has no address.

@@ -7,7 +7,7 @@ use crate::telemetry::exposition::{Exposition, Kind};
 use crate::upstream::{Endpoint, Server, Upstream};
 
 /// What an endpoint may be found to be.
-const STATES: [&str; 3] = ["healthy", "down", "ejected"];
+pub(in crate::admin) const STATES: [&str; 4] = ["healthy", "down", "ejected", "draining"];
 
 impl Sources {
     /// Everything about upstreams.
@@ -74,7 +74,10 @@ impl Sources {
     }
 }
 
-fn state_of(endpoint: &Endpoint) -> &'static str {
+pub(in crate::admin) fn state_of(endpoint: &Endpoint) -> &'static str {
+    if endpoint.server.draining.is_on() {
+        return "draining";
+    }
     match (endpoint.health.is_down() || endpoint.is_unresolved(), endpoint.health.is_ejected()) {
         (true, _) => "down",
         (false, true) => "ejected",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::account::{Account, LimitAccount};
+use crate::explain::account::{Account, LimitAccount};
 
 /// Routes passed over that are listed; the rest are counted.
 const SHOWN: usize = 20;

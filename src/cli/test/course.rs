@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::request::{Imagined, Refused};
+use crate::explain::request::{Imagined, Refused};
 use crate::cli::text;
-use crate::cli::token::Token;
+use crate::explain::token::Token;
 use crate::config::Config;
 use crate::config::trial::{Answer, Expectation, RetryAfter, Sending, Trial};
 use crate::jwt::ClaimSet;

@@ -96,6 +96,7 @@ pub(super) fn validate(file: &File, text: &str, directory: &Path, reader: &mut R
         log: process::log(file),
         access_log: process::access_log(file),
         metrics_path: check.metrics_path(file),
+        metrics_need_token: admin::metrics_need_token(file),
         admin,
         max_memory: check.max_memory(file),
         shutdown: process::shutdown(file),

@@ -14,7 +14,7 @@ use crate::config::values::Server;
 use crate::limit::store::settings::StoreSettings;
 use crate::upstream::lookup::Lookup;
 use crate::upstream::resolve::DnsSettings;
-use crate::upstream::{self, Protocol, Settings, Upstream, announce};
+use crate::upstream::{self, Draining, Protocol, Settings, Upstream, announce};
 
 /// How long a response head may take unless the file says otherwise.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -201,6 +201,7 @@ impl Upstreams {
             host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),
             weight,
             backup,
+            draining: Draining::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::super::health::HealthPolicy;
 use super::super::load::{Bounds, Queue};
 use super::super::lookup::Lookup;
 use super::super::selection::{Nobody, Selection, Wish};
-use super::super::{Address, Protocol, Server, Settings, Upstream};
+use super::super::{Address, Draining, Protocol, Server, Settings, Upstream};
 use super::*;
 
 fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
@@ -24,6 +24,7 @@ fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
             host: HeaderValue::from_static("server"),
             weight,
             backup: weight == 7,
+            draining: Draining::default(),
         })
     };
     let settings = Settings {
