@@ -223,7 +223,8 @@ impl Server {
             self.thread(&format!("worker-{index}"), None, || worker.serve())?;
         }
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
-            let admin = Admin::new(settings, sources, Arc::clone(&self.ready)).with(shared.overrides.clone(), Arc::clone(&shared.control));
+            let admin = Admin::new(settings, sources, Arc::clone(&self.ready))
+                .with(shared.overrides.clone(), Arc::clone(&shared.control));
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())

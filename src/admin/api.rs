@@ -97,9 +97,9 @@ impl Target {
     pub(super) fn of(path: &str) -> Option<Self> {
         // A list may be asked for with a slash behind it.
         let path = path.strip_suffix("/overrides/").map_or_else(|| path.to_owned(), |list| format!("{list}/overrides"));
-        ENDPOINTS.into_iter().find_map(|(endpoint, pattern, methods)| {
-            Some(Self { endpoint, methods, names: names(pattern, &path)? })
-        })
+        ENDPOINTS
+            .into_iter()
+            .find_map(|(endpoint, pattern, methods)| Some(Self { endpoint, methods, names: names(pattern, &path)? }))
     }
 
     /// A name in the path; empty when it is no text.

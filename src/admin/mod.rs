@@ -232,7 +232,11 @@ mod tests {
     use crate::limit::store::settings::Secret;
 
     fn admin(token: Option<&str>) -> Admin {
-        let settings = AdminSettings { address: "127.0.0.1:9901".parse().unwrap(), token: token.map(Secret::new), dashboard: true };
+        let settings = AdminSettings {
+            address: "127.0.0.1:9901".parse().unwrap(),
+            token: token.map(Secret::new),
+            dashboard: true,
+        };
         Admin::new(&settings, metrics::tests::sources(), Arc::new(AtomicBool::new(true)))
     }
 

@@ -43,9 +43,7 @@ impl Service {
         }
         let urgency = |problem: &Problem| ["error", "warning"].iter().position(|known| *known == problem.severity);
         problems.sort_by_key(|problem| urgency(problem).unwrap_or(2));
-        let told = |problem: &Problem| {
-            json!({ "severity": problem.severity, "kind": problem.kind, "message": problem.message })
-        };
+        let told = |problem: &Problem| json!({ "severity": problem.severity, "kind": problem.kind, "message": problem.message });
         problems.iter().map(told).collect()
     }
 

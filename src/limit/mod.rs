@@ -6,8 +6,8 @@
 pub mod algorithm;
 pub mod bill;
 pub mod books;
-pub mod control;
 mod coalesce;
+pub mod control;
 pub mod cost;
 pub mod decision;
 pub mod denials;

@@ -153,7 +153,8 @@ mod tests {
             *truth.entry(subject.clone()).or_default() += 1;
             sketch.count(hasher.hash_one(&subject), &subject, turn % 8 == 0);
         }
-        let kept: HashMap<_, _> = sketch.sets.iter().flatten().map(|entry| (entry.subject.clone(), entry.met)).collect();
+        let kept: HashMap<_, _> =
+            sketch.sets.iter().flatten().map(|entry| (entry.subject.clone(), entry.met)).collect();
         assert!(kept.len() <= SETS * WAYS);
         for (subject, met) in &kept {
             let count = truth[subject];

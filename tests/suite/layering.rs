@@ -18,7 +18,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Readiness ends when draining begins; memory is told. Routes are shown, and requests explained.
     (
         "admin",
-        &["config", "explain", "jwt", "limit", "route", "upstream", "telemetry", "proxy::connection", "proxy::pressure"],
+        &[
+            "config",
+            "explain",
+            "jwt",
+            "limit",
+            "route",
+            "upstream",
+            "telemetry",
+            "proxy::connection",
+            "proxy::pressure",
+        ],
     ),
     // The way of a request that nobody sends.
     ("explain", &["config", "jwt", "limit", "route"]),

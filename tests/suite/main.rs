@@ -9,6 +9,8 @@ mod raw;
 mod support;
 
 mod access;
+mod admin_api;
+mod admin_commands;
 mod answers;
 mod balancing;
 mod blame;
@@ -19,6 +21,7 @@ mod command_line;
 mod configuration;
 mod contract;
 mod cors;
+mod dashboard;
 mod defaults;
 mod denials;
 mod differential;

@@ -18,7 +18,8 @@ use crate::explain::{Account, Changed, Left};
 use crate::jwt::ClaimSet;
 use crate::limit::plan::Clock;
 
-const EXAMPLE: &str = r#"{"method": "GET", "url": "http://localhost/", "headers": ["x-api-key: abc"], "ip": "192.0.2.7"}"#;
+const EXAMPLE: &str =
+    r#"{"method": "GET", "url": "http://localhost/", "headers": ["x-api-key: abc"], "ip": "192.0.2.7"}"#;
 
 /// The request that is imagined.
 #[derive(Debug, Deserialize)]
@@ -42,7 +43,8 @@ impl Question {
         let url: Uri = self.url.parse().map_err(|_| format!("`{}` is no URL", self.url))?;
         let mut headers = HeaderMap::new();
         for line in &self.headers {
-            let (name, value) = line.split_once(':').ok_or_else(|| format!("`{line}` is no field: write `name: value`"))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| format!("`{line}` is no field: write `name: value`"))?;
             let name: HeaderName = name.trim().parse().map_err(|_| format!("`{name}` is not a field name"))?;
             let value: HeaderValue = value.trim().parse().map_err(|_| format!("the value of {name} is none"))?;
             headers.append(name, value);
@@ -73,7 +75,8 @@ impl Service {
         let mut account = Account::of(&config, &imagined.asked(), &changed);
         for limit in account.limits.iter_mut().filter(|_| question.live) {
             let Some(counted) = &limit.counted else { continue };
-            let held = self.inspector.look(&config.store, &counted.limits, &counted.subject).await.map_err(unanswered)?;
+            let held =
+                self.inspector.look(&config.store, &counted.limits, &counted.subject).await.map_err(unanswered)?;
             limit.now = held
                 .iter()
                 .map(|held| Left {

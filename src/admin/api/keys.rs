@@ -90,9 +90,9 @@ impl Service {
             None => subjects(policy, text, &hashing).map_err(|error| Answer::bad_request(&error.to_string()))?,
         };
         let overrides = self.admin.overrides.as_ref().map(|overrides| overrides.snapshot());
-        let dynamic = overrides.as_deref().and_then(|overrides| {
-            subjects.iter().find_map(|subject| overrides.terms_of(&policy.name, subject))
-        });
+        let dynamic = overrides
+            .as_deref()
+            .and_then(|overrides| subjects.iter().find_map(|subject| overrides.terms_of(&policy.name, subject)));
         let limits = limits_of(policy, dynamic);
         Ok(Asked { config, subjects, limits })
     }

@@ -199,7 +199,8 @@ fn server_now(upstream: &Upstream, server: &Server, span: &Span<'_>) -> Value {
     let endpoints = upstream.endpoints();
     let own: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.server.index == server.index).collect();
     let well = own.iter().find(|endpoint| endpoint.is_well()).or(own.first());
-    let of = |reading: &Reading| reading.servers.get(server.index).map_or((0, 0), |server| (server.count, server.errors));
+    let of =
+        |reading: &Reading| reading.servers.get(server.index).map_or((0, 0), |server| (server.count, server.errors));
     json!({
         "name": &*server.label,
         "state": well.map_or("down", |endpoint| state_of(endpoint)),

@@ -21,7 +21,8 @@ impl Service {
             in_flight += of_server.map(|endpoint| endpoint.load.requests()).sum::<usize>();
         }
         let Some(changed) = changed else {
-            let detail = format!("The upstream `{upstream}` has no server `{server}`; GET /api/v1/upstreams lists them.");
+            let detail =
+                format!("The upstream `{upstream}` has no server `{server}`; GET /api/v1/upstreams lists them.");
             return Err(Answer::not_found(&detail));
         };
         Ok(Answer::json(&json!({

@@ -128,12 +128,24 @@ const num = (value, kind = "") => td(rate(value), `n ${value === 0 ? "zero" : ki
 // A button whose cell is replaced only when its label changes.
 const button = (label, name, onclick) => { const cell = td(el("button", { type: "button", "aria-label": name, onclick }, label)); cell.sign = name; return cell; };
 
+// A key of several parts is told part by part: `4:ab=c5:de=fg` is ab=c and de=fg.
+function keyText(key) {
+  const parts = [];
+  for (let rest = key; rest;) {
+    const head = /^(\d+):/.exec(rest);
+    if (!head || rest.length < head[0].length + Number(head[1])) return el("span", { class: "mono" }, key);
+    parts.push(rest.slice(head[0].length, head[0].length + Number(head[1])));
+    rest = rest.slice(head[0].length + Number(head[1]));
+  }
+  return el("span", { class: "mono", title: key }, ...parts.map((part) => el("span", { class: "part" }, part)));
+}
+
 // ---- Charts ----
 function chart(where, label, series, seconds, steps) {
-  const [width, height, left] = [600, 132, 34];
+  const [width, height, left] = [Math.max(200, $(where).clientWidth), 132, 34];
   const top = Math.max(1, ...series.flatMap((one) => one.values)) ;
   const power = 10 ** Math.floor(Math.log10(top));
-  const most = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((bound) => bound >= top);
+  const most = [1, 2, 4, 6, 8, 10].map((factor) => factor * power).find((bound) => bound >= top);
   const x = (position, length) => left + (width - left) * (1 - (length - 1 - position) / (steps - 1));
   const y = (value) => 8 + (height - 26) * (1 - value / most);
   const parts = [0, 0.5, 1].map((share) => svg("g", {},
@@ -174,7 +186,7 @@ function show(overview) {
   state(worst || "ok", worst === "error" ? "needs attention" : worst === "warning" ? "degraded" : "all well");
   document.title = `${worst === "error" ? "✖ " : ""}Tollgate · ${rate(overview.traffic.requests_per_second)} req/s`;
   $("facts").textContent = `${overview.version} · up ${span(overview.uptime_seconds)} · ${overview.workers} workers`;
-  $("foot").textContent = `Rates and percentiles are of the last ${overview.window_seconds} s; percentiles are interpolated. Read at ${overview.time.slice(11, 19)} UTC.`;
+  $("foot").textContent = `Rates and percentiles are of the last ${Math.round(overview.window_seconds)} s; percentiles are interpolated. Read at ${overview.time.slice(11, 19)} UTC.`;
   problems(overview); figures(overview.traffic); limits(overview); flow(overview); servers(overview); storeFacts(overview.store);
 }
 function problems({ problems: list }) {
@@ -217,7 +229,7 @@ function limits({ limits: list }) {
     const top = limit.top_key;
     return [
       td(limit.name), mode, num(limit.decisions_per_second), num(limit.denied_per_second, "hotcell"), num(limit.shadow_per_second), td(shareBar(limit)),
-      td(top ? el("span", { class: "mono" }, top.key, " ", el("span", { class: "quiet" }, `×${count(top.denied)}`)) : "–", top ? "" : "zero"),
+      td(top ? el("span", {}, keyText(top.key), " ", el("span", { class: "quiet" }, `×${count(top.denied)}`)) : "–", top ? "" : "zero"),
       button(other === "shadow" ? "Only watch" : "Enforce", `${other === "shadow" ? "Only watch" : "Enforce"}: ${limit.name}`, () => switchMode(limit.name, other)),
     ];
   });
@@ -238,7 +250,7 @@ function flow({ routes, limits: all, upstreams }) {
     const of = (what) => route.limits.reduce((sum, name) => sum + (named.get(name)?.[what] ?? 0), 0);
     const chain = route.limits.length ? el("span", { class: "chain" }, ...route.limits.map((name) => el("span", {}, name))) : "none";
     return [
-      td(route.name), td(chain, route.limits.length ? "" : "zero"), td(route.upstream ?? "answers itself", route.upstream ? "" : "zero"),
+      td(route.name || "no route", route.name ? "" : "zero"), td(chain, route.limits.length ? "" : "zero"), td(route.upstream ?? "answers itself", route.upstream ? "" : "zero"),
       num(route.requests_per_second), num(of("denied_per_second"), "hotcell"), num(of("shadow_per_second")), num(route.errors_per_second, "redcell"),
       td(ms(route.total_ms.p50), "n"), td(ms(route.total_ms.p99), "n"), td(route.upstream ? count(inFlight.get(route.upstream) ?? 0) : "–", "n"),
     ];
@@ -283,14 +295,14 @@ async function topKeys() {
   rows("keys-table", keys, (key) => `${limit}\n${key.key}`, (key) => {
     const look = el("button", { type: "button", "aria-label": `Look at ${key.key}`, onclick: () => lookAt(limit, key.key) }, "Look");
     const reset = el("button", { type: "button", "aria-label": `Reset ${key.key}`, onclick: () => resetKey(limit, key.key) }, "Reset");
-    return [td(key.key, "mono"), td(count(key.requests), "n"), td(count(key.denied), `n ${key.denied ? "hotcell" : "zero"}`), Object.assign(td(el("span", {}, look, " ", reset)), { sign: key.key })];
+    return [td(keyText(key.key)), td(count(key.requests), "n"), td(count(key.denied), `n ${key.denied ? "hotcell" : "zero"}`), Object.assign(td(el("span", {}, look, " ", reset)), { sign: key.key })];
   });
   if (!keys.length) rows("keys-table", [0], () => "none", () => [el("td", { colspan: 4, class: "zero" }, "No request met this limit lately.")]);
 }
 async function lookAt(limit, key) {
   const answer = await act(() => api(`limits/${encodeURIComponent(limit)}/keys/${encodeURIComponent(key)}`), "");
   if (!answer) return;
-  $("key-state").replaceChildren(el("p", {}, el("span", { class: "mono" }, answer.key), ` under ${answer.limit}:`), ...answer.states.map((one) =>
+  $("key-state").replaceChildren(el("p", {}, keyText(answer.key), ` under ${answer.limit}:`), ...answer.states.map((one) =>
     el("p", {}, `${one.rate ?? one.state}: ${count(one.remaining)} of ${count(one.burst)} left`, one.reset_ms ? `, full again in ${span(Math.ceil(one.reset_ms / 1000))}` : ", nothing used")));
 }
 async function resetKey(limit, key) {
@@ -333,7 +345,7 @@ function account(it) {
   if (it.route?.upstream) lines.push(line("Upstream", `${it.route.upstream}: ${it.route.servers.join(", ")}`));
   for (const limit of it.limits) {
     const left = (limit.now ?? []).map((one) => `${count(one.remaining)} of ${count(one.burst)} left`).join(", ");
-    lines.push(line("Limit", el("strong", {}, limit.name), ` ${limit.meaning}. `, limit.effect, limit.key ? " under " : "", limit.key ? el("span", { class: "mono" }, limit.key) : "",
+    lines.push(line("Limit", el("strong", {}, limit.name), ` ${limit.meaning}; `, limit.effect, limit.key ? " under " : "", limit.key ? keyText(limit.key) : "",
       limit.cost === undefined ? "" : ` at cost ${limit.cost}`, limit.because ? `; ${limit.because}` : "", left ? `. Now ${left}.` : "."));
   }
   for (const other of it.others.slice(0, 8)) lines.push(line("Not", `${other.name}: ${other.reason}`));
@@ -351,5 +363,6 @@ function theme(name) {
 $("theme").addEventListener("click", () => theme(themes[(themes.indexOf(store("theme") ?? "system") + 1) % 3]));
 theme(themes.includes(store("theme")) ? store("theme") : "system");
 
+addEventListener("resize", drawPast);
 setInterval(() => { if (!document.hidden && now) slow(); }, 5000);
 begin();

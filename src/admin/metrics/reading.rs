@@ -82,7 +82,8 @@ impl Sources {
         let config = self.config();
         let workers = || self.workers.iter();
         let kinds = |limit: usize, kind: DecisionKind| {
-            let decided = |stats: &LimitStats| stats.decisions.get(limit).map_or(0, |kinds| kinds[kind as usize].value());
+            let decided =
+                |stats: &LimitStats| stats.decisions.get(limit).map_or(0, |kinds| kinds[kind as usize].value());
             self.limit_sum(decided)
         };
         let limits = config.policies.iter();

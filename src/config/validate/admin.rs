@@ -41,7 +41,9 @@ impl Check<'_> {
         let given = file.metrics.get().and_then(|metrics| metrics.path.spanned());
         let Some(given) = given else { return "/metrics".into() };
         match &given.value {
-            PathPattern::Exact(path) if !matches!(&**path, "/healthz" | "/readyz" | "/") && !is_taken(path) => path.clone(),
+            PathPattern::Exact(path) if !matches!(&**path, "/healthz" | "/readyz" | "/") && !is_taken(path) => {
+                path.clone()
+            }
             _ => {
                 self.error(given.span, "the metrics cannot stand here", "write a path of its own, such as /metrics");
                 "/metrics".into()

@@ -113,7 +113,12 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 fn limiter(backend: Backend) -> Rc<Limiter> {
     let settings = StoreSettings { backend, max_keys: 1000 };
-    Limiter::start(&settings, Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))), Arc::new(LimitStats::new(4)), Arc::default())
+    Limiter::start(
+        &settings,
+        Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))),
+        Arc::new(LimitStats::new(4)),
+        Arc::default(),
+    )
 }
 
 /// A Redis that is not there.
