@@ -209,7 +209,7 @@ impl Worker {
         let endpoints = config.upstreams.iter().map(|upstream| upstream.servers.len()).sum();
         let store_log = Arc::clone(&shared.store_log);
         let top = if config.admin.is_some() { TopKeys::of(config.policies.len()) } else { TopKeys::default() };
-        let limit_stats = LimitStats { store_log, top, ..LimitStats::new(config.policies.len()) };
+        let limit_stats = LimitStats { top, store_log, ..LimitStats::new(config.policies.len()) };
         let stats = WorkerStats::new(config.listeners.len(), config.router.routes().count(), endpoints);
         Self {
             shared: Arc::clone(shared),

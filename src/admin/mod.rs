@@ -9,6 +9,7 @@ mod dashboard;
 mod history;
 pub mod metrics;
 mod problems;
+pub mod reloads;
 mod stalling;
 mod stream;
 
@@ -40,6 +41,7 @@ use access::Access;
 use answer::Answer;
 use history::History;
 use metrics::Sources;
+use reloads::Reloads;
 use stalling::Stalling;
 use stream::Streams;
 
@@ -64,6 +66,7 @@ pub struct Admin {
     ready: Arc<AtomicBool>,
     overrides: Option<Arc<DynamicOverrides>>,
     control: Arc<Control>,
+    reloads: Arc<Reloads>,
 }
 
 /// The same at work, on its thread.
@@ -81,13 +84,20 @@ impl Admin {
     pub fn new(settings: &AdminSettings, sources: Sources, ready: Arc<AtomicBool>) -> Self {
         let metrics_path = sources.metrics_path().into();
         let (access, has_page) = (Access::new(settings), settings.dashboard);
-        Self { access, metrics_path, has_page, sources, ready, overrides: None, control: Arc::default() }
+        let (control, reloads) = (Arc::default(), Arc::default());
+        Self { access, metrics_path, has_page, sources, ready, overrides: None, control, reloads }
     }
 
     /// The same with what can be changed while the process runs.
     #[must_use]
     pub fn with(self, overrides: Option<Arc<DynamicOverrides>>, control: Arc<Control>) -> Self {
         Self { overrides, control, ..self }
+    }
+
+    /// The same with what reloads come to.
+    #[must_use]
+    pub fn show_reloads(self, reloads: Arc<Reloads>) -> Self {
+        Self { reloads, ..self }
     }
 
     /// Serves until dropped. Needs a local runtime.
@@ -297,5 +307,26 @@ mod tests {
         assert_eq!(status(&admin, "GET", "/nothing", &[LOCAL]), 404);
         assert_eq!(status(&admin, "POST", "/metrics", &[LOCAL]), 405);
         assert_eq!(status(&admin, "HEAD", "/", &[LOCAL]), 200);
+    }
+
+    #[test]
+    fn a_refused_reload_is_told_until_one_succeeds() {
+        let reloads = Arc::new(Reloads::default());
+        let service = Service::new(admin(None).show_reloads(Arc::clone(&reloads)));
+        assert!(service.overview()["reload"].is_null());
+        reloads.refused("error: `limits` is no list".to_owned());
+        let overview = service.overview();
+        assert_eq!(overview["problems"][0]["kind"], "reload_failed");
+        assert_eq!(
+            (&overview["reload"]["ok"], overview["reload"]["report"].as_str()),
+            (&false.into(), Some("error: `limits` is no list"))
+        );
+        reloads.succeeded();
+        assert_eq!(service.overview()["reload"]["ok"], true);
+        assert!(
+            service.overview()["problems"]
+                .as_array()
+                .is_some_and(|problems| problems.iter().all(|one| one["kind"] != "reload_failed"))
+        );
     }
 }

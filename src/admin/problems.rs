@@ -24,6 +24,10 @@ impl Service {
     pub(super) fn problems(&self, now: &Reading) -> Vec<Value> {
         let mut problems = Vec::new();
         self.store(now, &mut problems);
+        if self.admin.reloads.is_refused() {
+            let message = "The configuration file has errors and was not loaded: the one before it goes on.";
+            problems.push(error("reload_failed", message.to_owned()));
+        }
         for upstream in &now.config.upstreams {
             problems.extend(servers(upstream));
         }

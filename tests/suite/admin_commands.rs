@@ -51,6 +51,36 @@ fn a_key_is_listed_looked_at_and_reset() {
     assert_eq!(ask(&proxy, &["keys", "per-ip", "--reset"]).code, Some(2), "of whom?");
 }
 
+/// What `tollgate top` draws on a terminal until q is pressed, and how it ends.
+fn on_a_terminal(proxy: &Tollgate) -> String {
+    const TERMINAL: &str = r#"
+import os, pty, select, struct, sys, fcntl, termios, time
+child, terminal = pty.fork()
+if child == 0:
+    os.environ["TERM"] = "xterm-256color"
+    os.execv(sys.argv[1], sys.argv[1:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 130, 0, 0))
+drawn, until, pressed = b"", time.time() + 20, False
+while time.time() < until:
+    if not select.select([terminal], [], [], 0.2)[0]:
+        continue
+    try:
+        drawn += os.read(terminal, 65536)
+    except OSError:
+        break
+    if b"ip=192.0.2.7" in drawn and not pressed:
+        pressed = os.write(terminal, b"q") > 0
+else:
+    os.kill(child, 9)
+print(drawn.decode(errors="replace"), "exit", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", TERMINAL, env!("CARGO_BIN_EXE_tollgate"), "top", "--admin", &proxy.admin().to_string()]);
+    python.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let finished = finish(&mut python, "");
+    finished.output + &finished.errors
+}
+
 #[test]
 fn top_prints_once_for_people_and_for_programs() {
     let proxy = proxy("");
@@ -61,6 +91,10 @@ fn top_prints_once_for_people_and_for_programs() {
     }
     let json: Value = serde_json::from_str(&told(&proxy, &["top", "--once", "--format", "json"])).unwrap();
     assert_eq!(json["traffic"]["requests"], 3);
+    let seen = on_a_terminal(&proxy);
+    for part in ["requests", "per-ip", "ip=192.0.2.7", "exit 0"] {
+        assert!(seen.contains(part), "{part} in\n{seen}");
+    }
     let blind = finish(program().args(["top", "--admin", &proxy.admin().to_string()]), "");
     assert_eq!(blind.code, Some(1), "{}", blind.output);
     assert!(blind.errors.contains("try --once"), "{}", blind.errors);
@@ -96,6 +130,9 @@ fn the_token_comes_from_the_environment_or_from_the_configuration() {
     let path = proxy.config_path().display().to_string();
     let configured = finish(program().args(["top", "--once", "-c", &path]), "");
     assert_eq!(configured.code, Some(0), "{}", configured.errors);
+    let kept = directory.path().join("proxy.yaml");
+    std::fs::copy(proxy.config_path(), &kept).unwrap();
+    let path = kept.display().to_string();
     drop(proxy);
     let nobody = finish(program().args(["top", "--once", "-c", &path]), "");
     assert_eq!(nobody.code, Some(1));

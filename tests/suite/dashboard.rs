@@ -122,7 +122,7 @@ fn buttons_do_what_they_say_once_it_is_confirmed() {
     );
     // The request that met no server was charged too.
     browser.wait("one key is told", "document.querySelector('#key-state').textContent.includes('1 of 3 left')");
-    browser.run("document.querySelector('#explain-form').requestSubmit()");
+    browser.run("document.querySelector('#ex-ip').value = '192.0.2.55'; document.querySelector('#explain-form').requestSubmit()");
     browser.wait("a request is explained", "document.querySelector('#explained').textContent.includes('3 of 3 left')");
     browser.click("#config summary");
     browser.wait("the configuration is shown", "document.querySelector('#yaml').textContent.includes('per-ip')");

@@ -1,4 +1,4 @@
-//! Headless Chromium, steered over the WebDriver protocol (W3C), which is JSON over HTTP.
+//! Headless Chromium, steered over the `WebDriver` protocol (W3C), which is JSON over HTTP.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::eventually;
 use super::tollgate::repository;
 
 /// How long the driver may take for one command: a browser starts slowly on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The version of axe-core that pages are held against.
 const AXE: &str = "4.14.1";
 
@@ -72,10 +72,14 @@ impl Browser {
             "goog:chromeOptions": { "args": arguments },
         } } });
         let made = browser.command("POST", "/session", &wanted);
-        browser.session = made["sessionId"].as_str().expect("a session").to_owned();
+        made["sessionId"].as_str().expect("a session").clone_into(&mut browser.session);
         let size = json!({ "width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": false });
         browser.devtools("Emulation.setDeviceMetricsOverride", &size);
-        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": look.theme }] });
+        // Pages that scroll smoothly would move away under a click.
+        let features = json!({ "features": [
+            { "name": "prefers-color-scheme", "value": look.theme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ] });
         browser.devtools("Emulation.setEmulatedMedia", &features);
         browser
     }

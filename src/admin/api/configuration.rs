@@ -8,6 +8,6 @@ use crate::config;
 impl Service {
     pub(super) fn configuration(&self) -> Value {
         let config = self.admin.sources.config();
-        json!({ "yaml": config::expanded(&config), "reload": Value::Null })
+        json!({ "yaml": config::expanded(&config), "reload": self.admin.reloads.told() })
     }
 }

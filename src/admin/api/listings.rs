@@ -37,7 +37,7 @@ impl Service {
             "routes": routes(&span),
             "upstreams": config.upstreams.iter().map(|upstream| upstream_now(upstream, &span)).collect::<Vec<_>>(),
             "store": self.store_now(&span),
-            "reload": Value::Null,
+            "reload": self.admin.reloads.told(),
         })
     }
 

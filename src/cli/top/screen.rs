@@ -14,7 +14,7 @@ use super::tables::{self, Rows};
 
 /// Seconds that are drawn.
 const DRAWN: usize = 300;
-/// Rows that PgUp and PgDn scroll.
+/// Rows that the page keys scroll.
 const PAGE: usize = 10;
 
 /// What is shown.
@@ -119,11 +119,11 @@ impl Screen {
     /// The tables one below the other, as one list that scrolls.
     fn tables(&mut self, frame: &mut Frame<'_>, area: Rect, overview: &Value) {
         let all = [tables::limits(overview), tables::routes(overview), tables::servers(overview)];
-        let rows: usize = all.iter().map(|rows| rows.rows.len() + 2).sum();
+        let rows: usize = all.iter().map(|rows| rows.list.len() + 2).sum();
         self.scrolled = self.scrolled.min(rows.saturating_sub(usize::from(area.height)));
         let (mut skip, mut top) = (self.scrolled, area.y);
         for rows in all {
-            let height = rows.rows.len() + 2;
+            let height = rows.list.len() + 2;
             let left = area.bottom().saturating_sub(top);
             if skip >= height || left == 0 {
                 skip = skip.saturating_sub(height);
@@ -139,7 +139,7 @@ impl Screen {
 /// One table without its first rows.
 fn drawn(rows: &Rows, skip: usize) -> Table<'static> {
     let width = |column: usize| {
-        let cells = rows.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let cells = rows.list.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         let widest = cells.chain([rows.head[column].chars().count()]).max().unwrap_or(0);
         Constraint::Length(u16::try_from(widest).unwrap_or(u16::MAX).min(48))
     };
@@ -149,7 +149,7 @@ fn drawn(rows: &Rows, skip: usize) -> Table<'static> {
         Cell::from(if is_text(column) { line } else { line.right_aligned() })
     };
     let head = Row::new(rows.head.iter().enumerate().map(|(column, text)| cell(column, text)));
-    let listed = rows.rows.iter().map(|row| {
+    let listed = rows.list.iter().map(|row| {
         let alarming = row.iter().enumerate().any(|(column, text)| is_alarming(rows, column, text));
         let row = Row::new(row.iter().enumerate().map(|(column, text)| cell(column, text)));
         if alarming { row.style(Style::new().light_red()) } else { row }
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    fn overview(problems: Value) -> Value {
+    fn overview(problems: &Value) -> Value {
         json!({
             "version": "1.2.3", "uptime_seconds": 90, "workers": 2, "problems": problems,
             "traffic": { "requests_per_second": 12.0, "limited_per_second": 3.5, "added_ms": { "p50": 0.2, "p99": null } },
@@ -199,7 +199,7 @@ mod tests {
     fn what_is_wrong_stands_above_everything_else() {
         let mut screen = Screen::default();
         assert!(drawn(&mut screen, 30).contains("waiting for the proxy"));
-        screen.tell(overview(json!([{ "severity": "error", "kind": "store_down", "message": "The store is away." }])));
+        screen.tell(overview(&json!([{ "severity": "error", "kind": "store_down", "message": "The store is away." }])));
         let text = drawn(&mut screen, 30);
         let order = [
             "tollgate 1.2.3",
@@ -220,13 +220,13 @@ mod tests {
     #[test]
     fn a_small_terminal_scrolls_and_a_pause_holds() {
         let mut screen = Screen::default();
-        screen.tell(overview(json!([])));
+        screen.tell(overview(&json!([])));
         assert!(!drawn(&mut screen, 13).contains("draining"));
         (0..50).for_each(|_| screen.press(KeyCode::Down));
         assert!(drawn(&mut screen, 13).contains("draining"));
         screen.press(KeyCode::Home);
         screen.press(KeyCode::Char('p'));
-        screen.tell(overview(json!([{ "severity": "error", "message": "unseen" }])));
+        screen.tell(overview(&json!([{ "severity": "error", "message": "unseen" }])));
         assert!(!drawn(&mut screen, 30).contains("unseen"));
         for size in [1, 2, 5] {
             drawn(&mut screen, size);

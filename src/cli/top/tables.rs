@@ -13,7 +13,7 @@ pub(super) struct Rows {
     pub(super) head: &'static [&'static str],
     /// Columns of text beside the first; the others are numbers.
     pub(super) left: &'static [usize],
-    pub(super) rows: Vec<Vec<String>>,
+    pub(super) list: Vec<Vec<String>>,
 }
 
 /// The whole overview for people.
@@ -24,7 +24,9 @@ pub(super) fn text(overview: &Value) -> String {
     }
     for rows in [limits(overview), routes(overview), servers(overview)] {
         let mut drawn = table(rows.head, rows.left);
-        rows.rows.iter().for_each(|row| drop(drawn.add_row(row)));
+        for row in &rows.list {
+            drawn.add_row(row);
+        }
         let _ = write!(all, "\n{}\n", trimmed(&drawn));
     }
     let _ = writeln!(all, "\n{}", store(overview));
@@ -89,7 +91,7 @@ pub(super) fn limits(overview: &Value) -> Rows {
         ]
     };
     let head = &["limit", "mode", "decided/s", "denied/s", "shadow/s", "most denied key"];
-    Rows { title: "Limits", head, left: &[1, 5], rows: each(&overview["limits"], row) }
+    Rows { title: "Limits", head, left: &[1, 5], list: each(&overview["limits"], row) }
 }
 
 pub(super) fn routes(overview: &Value) -> Rows {
@@ -106,7 +108,7 @@ pub(super) fn routes(overview: &Value) -> Rows {
         ]
     };
     let head = &["route", "limits", "upstream", "req/s", "errors/s", "p50/p99 ms"];
-    Rows { title: "Flow", head, left: &[1, 2], rows: each(&overview["routes"], row) }
+    Rows { title: "Flow", head, left: &[1, 2], list: each(&overview["routes"], row) }
 }
 
 pub(super) fn servers(overview: &Value) -> Rows {
@@ -124,7 +126,7 @@ pub(super) fn servers(overview: &Value) -> Rows {
         each(&upstream["servers"], row)
     });
     let head = &["upstream", "server", "state", "req/s", "errors/s", "in flight"];
-    Rows { title: "Servers", head, left: &[1, 2], rows: rows.collect() }
+    Rows { title: "Servers", head, left: &[1, 2], list: rows.collect() }
 }
 
 fn each(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
