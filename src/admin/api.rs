@@ -162,6 +162,7 @@ impl Service {
                 let (upstream, server) = (target.name(0), target.name(1));
                 tracing::info!(%client, upstream, server, status, "{deed}");
             } else {
+                let detail = Some(detail).filter(|detail| !detail.is_empty());
                 tracing::info!(%client, limit = target.name(0), detail, status, "{deed}");
             }
         }

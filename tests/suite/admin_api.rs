@@ -181,6 +181,8 @@ fn the_keys_that_are_denied_most_come_first() {
     assert_eq!(numbers, [(&json!(20), &json!(17)), (&json!(8), &json!(5)), (&json!(2), &json!(0))]);
     let limit = &api.done("GET", "overview", "")["limits"][1];
     assert_eq!((&limit["name"], &limit["top_key"]["denied"]), (&json!("per/key"), &json!(17)));
+    let route = &api.done("GET", "routes", "")["routes"][0];
+    assert_eq!((&route["requests"], &route["limited"]), (&json!(30), &json!(22)), "{route}");
     let pair = api.done("GET", "limits/pair/keys", "");
     assert_eq!(pair["keys"][0]["key"], "12:ip=127.0.0.111:route=calls", "{pair}");
 }

@@ -39,20 +39,8 @@ impl Browser {
     /// Opens a window.
     #[track_caller]
     pub(crate) fn start(look: Look) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is missing: tests/run installs it");
-        let lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
-        let said = lines.map_while(Result::ok).find_map(|line| {
-            line.contains("started successfully on port").then(|| {
-                let digits = line.trim_end_matches('.').rsplit(' ').next().unwrap_or_default().to_owned();
-                digits.parse::<u16>().expect("a port")
-            })
-        });
-        let address = SocketAddr::from(([127, 0, 0, 1], said.expect("chromedriver says its port")));
+        let started = (0..5).find_map(|_| driver());
+        let (driver, address) = started.expect("chromedriver does not start; tests/run installs it");
         let mut browser = Self { driver, address, session: String::new() };
         let arguments = [
             "--headless=new",
@@ -171,6 +159,29 @@ impl Drop for Browser {
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+    }
+}
+
+/// The driver, on a port that it finds by itself; now and then somebody else takes that in between.
+fn driver() -> Option<(Child, SocketAddr)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver is missing: tests/run installs it");
+    let lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+    let port = lines.map_while(Result::ok).find_map(|line| {
+        let told = line.contains("started successfully on port");
+        told.then(|| line.trim_end_matches('.').rsplit(' ').next()?.parse::<u16>().ok()).flatten()
+    });
+    match port {
+        Some(port) => Some((driver, SocketAddr::from(([127, 0, 0, 1], port)))),
+        None => {
+            let _ = driver.kill();
+            let _ = driver.wait();
+            None
+        }
     }
 }
 

@@ -173,6 +173,7 @@ fn routes(span: &Span<'_>) -> Vec<Value> {
 
 fn route_now(route: &Route, span: &Span<'_>) -> Value {
     let of = |reading: &Reading| reading.routes.get(route.index).map_or((0, 0), |route| (route.count, route.errors));
+    let denied = |reading: &Reading| reading.routes.get(route.index).map_or((0, 0), |route| route.denied);
     let durations = |reading: &Reading| reading.routes.get(route.index).and_then(|route| route.durations.clone());
     json!({
         "name": &*route.name,
@@ -180,7 +181,10 @@ fn route_now(route: &Route, span: &Span<'_>) -> Value {
         "upstream": route.upstream.as_ref().map(|upstream| &*upstream.name),
         "requests": of(span.now).0,
         "errors": of(span.now).1,
+        "limited": denied(span.now).0,
         "requests_per_second": span.rate(|reading| of(reading).0),
+        "limited_per_second": span.rate(|reading| denied(reading).0),
+        "shadow_per_second": span.rate(|reading| denied(reading).1),
         "errors_per_second": span.rate(|reading| of(reading).1),
         "total_ms": span.percentiles(durations),
     })

@@ -243,15 +243,13 @@ function limits({ limits: list }) {
     topKeys();
   }
 }
-function flow({ routes, limits: all, upstreams }) {
-  const named = new Map(all.map((limit) => [limit.name, limit]));
+function flow({ routes, upstreams }) {
   const inFlight = new Map(upstreams.map((upstream) => [upstream.name, upstream.servers.reduce((sum, server) => sum + server.in_flight, 0)]));
   rows("flow-table", routes, (route) => route.name, (route) => {
-    const of = (what) => route.limits.reduce((sum, name) => sum + (named.get(name)?.[what] ?? 0), 0);
     const chain = route.limits.length ? el("span", { class: "chain" }, ...route.limits.map((name) => el("span", {}, name))) : "none";
     return [
       td(route.name || "no route", route.name ? "" : "zero"), td(chain, route.limits.length ? "" : "zero"), td(route.upstream ?? "answers itself", route.upstream ? "" : "zero"),
-      num(route.requests_per_second), num(of("denied_per_second"), "hotcell"), num(of("shadow_per_second")), num(route.errors_per_second, "redcell"),
+      num(route.requests_per_second), num(route.limited_per_second, "hotcell"), num(route.shadow_per_second), num(route.errors_per_second, "redcell"),
       td(ms(route.total_ms.p50), "n"), td(ms(route.total_ms.p99), "n"), td(route.upstream ? count(inFlight.get(route.upstream) ?? 0) : "–", "n"),
     ];
   });

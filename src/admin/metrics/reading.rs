@@ -40,6 +40,8 @@ pub(in crate::admin) struct Requests {
     pub(in crate::admin) count: u64,
     /// Answered with 500 or more, or not at all.
     pub(in crate::admin) errors: u64,
+    /// Of a route: denied by a limit, and such that a shadow limit would deny.
+    pub(in crate::admin) denied: (u64, u64),
     pub(in crate::admin) durations: Option<Distribution>,
 }
 
@@ -91,17 +93,14 @@ impl Sources {
         let listeners = 0..config.listeners.len();
         let connections = listeners.flat_map(|index| workers().map(move |(stats, _)| stats.connections(index)));
         let (active, idle) = connections.fold((0, 0), |(active, idle), now| (active + now.active, idle + now.idle));
-        let limited = workers().map(|(stats, _)| {
-            let rejected = stats.rejected_by_error();
-            ["limited", "blocked"].into_iter().filter_map(|error| rejected.get(error)).sum::<u64>()
-        });
         let away = workers().filter(|(_, stats)| stats.store_up.load(Ordering::Relaxed) == 0).count();
+        let routes = self.by_route(config.router.routes().count());
         Reading {
             at: Instant::now(),
-            routes: self.by_route(config.router.routes().count()),
+            limited: routes.iter().map(|route| route.denied.0).sum(),
+            routes,
             servers: self.by_server(config.upstreams.iter().map(|upstream| upstream.servers.len()).sum()),
             limits,
-            limited: limited.sum(),
             overhead: workers().map(|(stats, _)| stats.overhead()).reduce(Distribution::merge),
             checks: workers().map(|(_, stats)| checks(stats)).reduce(Distribution::merge),
             store: Store {
@@ -146,6 +145,8 @@ impl Sources {
         for (index, route) in routes.iter_mut().enumerate() {
             let durations = self.workers.iter().filter_map(|(stats, _)| stats.durations(index));
             route.durations = durations.reduce(Distribution::merge);
+            let denied = self.workers.iter().map(|(stats, _)| stats.denials(index));
+            route.denied = denied.fold((0, 0), |(limited, shadow), more| (limited + more.0, shadow + more.1));
         }
         routes
     }

@@ -163,7 +163,7 @@ fn drawn(rows: &Rows, skip: usize) -> Table<'static> {
 /// Whether a cell is what people look for: denials, errors, servers that are away.
 fn is_alarming(rows: &Rows, column: usize, text: &str) -> bool {
     match rows.head[column] {
-        "denied/s" | "errors/s" => text != "0",
+        "denied/s" | "limited/s" | "errors/s" => text != "0",
         "state" => text != "healthy",
         _ => false,
     }

@@ -103,11 +103,12 @@ pub(super) fn routes(overview: &Value) -> Rows {
             limits,
             word(&route["upstream"]).to_owned(),
             rate(&route["requests_per_second"]),
+            rate(&route["limited_per_second"]),
             rate(&route["errors_per_second"]),
             percentiles(&route["total_ms"]),
         ]
     };
-    let head = &["route", "limits", "upstream", "req/s", "errors/s", "p50/p99 ms"];
+    let head = &["route", "limits", "upstream", "req/s", "limited/s", "errors/s", "p50/p99 ms"];
     Rows { title: "Flow", head, left: &[1, 2], list: each(&overview["routes"], row) }
 }
 
