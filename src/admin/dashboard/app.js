@@ -187,7 +187,7 @@ function show(overview) {
   document.title = `${worst === "error" ? "✖ " : ""}Tollgate · ${rate(overview.traffic.requests_per_second)} req/s`;
   $("facts").textContent = `${overview.version} · up ${span(overview.uptime_seconds)} · ${overview.workers} workers`;
   $("foot").textContent = `Rates and percentiles are of the last ${Math.round(overview.window_seconds)} s; percentiles are interpolated. Read at ${overview.time.slice(11, 19)} UTC.`;
-  problems(overview); figures(overview.traffic); limits(overview); flow(overview); servers(overview); storeFacts(overview.store);
+  reloaded(overview.reload); problems(overview); figures(overview.traffic); limits(overview); flow(overview); servers(overview); storeFacts(overview.store);
 }
 function problems({ problems: list }) {
   const items = list.length ? list : [{ severity: "ok", message: "Nothing is wrong: the store answers, servers are well, certificates last." }];
@@ -201,7 +201,7 @@ function figures(traffic) {
   const share = traffic.requests_per_second ? (100 * traffic.limited_per_second) / traffic.requests_per_second : 0;
   const all = [
     ["Requests", rate(traffic.requests_per_second), "/s", ""],
-    ["Limited", rate(traffic.limited_per_second), `/s · ${share < 9.95 ? share.toFixed(1) : Math.round(share)} %`, traffic.limited_per_second ? "hot" : ""],
+    ["Limited", rate(traffic.limited_per_second), `/s · ${rate(share)} %`, traffic.limited_per_second ? "hot" : ""],
     ["Shadow", rate(traffic.shadow_per_second), "/s", ""],
     ["Errors", rate(traffic.errors_per_second), "/s", traffic.errors_per_second ? "red" : ""],
     ["Added p50 / p99", `${ms(traffic.added_ms.p50)} / ${ms(traffic.added_ms.p99)}`, "ms", ""],
@@ -323,11 +323,15 @@ $("key-form").addEventListener("submit", (event) => { event.preventDefault(); lo
 $("config").querySelector("details").addEventListener("toggle", async (event) => {
   if (!event.target.open) return;
   const answer = await act(() => api("config"), "");
-  if (answer) { $("yaml").textContent = answer.yaml; $("reload").replaceChildren(reloadNote(answer.reload)); }
+  if (answer) $("yaml").textContent = answer.yaml;
 });
-function reloadNote(last) {
-  if (!last) return "";
-  return el("div", {}, el("p", { class: last.ok ? "quiet" : "bad" }, last.message), last.report ? el("pre", { tabindex: 0 }, last.report) : null);
+// What the last reload came to, with the places in the file where it was refused.
+function reloaded(last) {
+  if (!last || $("reload").dataset.time === last.time) return;
+  $("reload").dataset.time = last.time;
+  const at = ` (${last.time.slice(0, 19).replace("T", " ")} UTC)`;
+  $("reload").replaceChildren(el("p", { class: last.ok ? "quiet" : "bad" }, last.message, at), ...(last.report ? [el("pre", { tabindex: 0, "aria-label": "Why the reload was refused" }, last.report)] : []));
+  if (last.ok && $("config").querySelector("details").open) api("config").then((answer) => { $("yaml").textContent = answer.yaml; }, () => { });
 }
 $("explain-form").addEventListener("submit", async (event) => {
   event.preventDefault();
