@@ -11,13 +11,15 @@
 //!    Limits keyed by a claim make [`jwt`] verify the request's token.
 //! 4. The limiter decides all limits of the request at once, in the memory store or in Redis
 //!    through one atomic script ([`limit::store`]).
-//! 5. [`telemetry`] counts and logs what happened; [`admin`] shows it.
+//! 5. [`telemetry`] counts and logs what happened; [`admin`] shows it. [`explain`] tells the same story of a
+//!    request that nobody sends.
 //!
 //! Who may depend on whom is stated in `tests/suite/layering.rs` and checked there.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod jwt;
 pub mod limit;
 pub mod proxy;

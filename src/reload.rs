@@ -39,6 +39,8 @@ pub enum Failure {
 pub struct State {
     /// When the running configuration was loaded.
     pub loaded: SystemTime,
+    /// When somebody tried last to replace it, if anybody did.
+    pub at: Option<SystemTime>,
     /// Why the last attempt to replace it failed, if it did.
     pub failure: Option<Arc<Failure>>,
 }

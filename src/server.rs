@@ -220,7 +220,11 @@ impl Server {
             orders: Vec::new(),
             open: config.listeners.clone(),
             running: Running::default(),
-            reloads: Arc::new(ArcSwap::from_pointee(reload::State { loaded: SystemTime::now(), failure: None })),
+            reloads: Arc::new(ArcSwap::from_pointee(reload::State {
+                loaded: SystemTime::now(),
+                at: None,
+                failure: None,
+            })),
         };
         if let Some(exporter) = exporter {
             server.export(exporter)?;
@@ -320,8 +324,9 @@ impl Server {
             self.thread(&format!("worker-{index}"), None, || worker.serve())?;
         }
         if let (Some(socket), Some(settings)) = (sockets.admin, &config.admin) {
-            let admin = Admin::new(settings, sources, Arc::clone(&self.ready));
-            let admin = admin.with(shared.overrides.clone()).reloading(handle);
+            let admin = Admin::new(settings, sources, Arc::clone(&self.ready))
+                .with(shared.overrides.clone(), Arc::clone(&shared.control))
+                .reloading(handle);
             self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
         }
         Ok(())

@@ -21,12 +21,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::config::{Config, Listener, ProxyProtocol};
 use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
+use crate::limit::control::Control;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::limit::fallback::Fallback;
 use crate::limit::stats::LimitStats;
 use crate::limit::store::memory::MemoryStore;
 use crate::limit::store::redis::log::StoreLog;
 use crate::limit::store::settings::Backend;
+use crate::limit::top::TopKeys;
 pub use crate::proxy::connection::Phase;
 use crate::proxy::handshake::Handshakes;
 use crate::proxy::listener::Listening;
@@ -69,6 +71,8 @@ pub struct Shared {
     pub keys: Option<Arc<Keys>>,
     /// Overrides that are set while the process runs, where a limit allows any.
     pub overrides: Option<Arc<DynamicOverrides>>,
+    /// What else is changed about limits while the process runs.
+    pub control: Arc<Control>,
     /// The access log, when it is on.
     pub access_log: Option<AccessLog>,
     /// Where spans go, when requests are traced.
@@ -169,6 +173,7 @@ impl Shared {
             store_log: Arc::default(),
             keys: config.jwt.as_ref().map(|settings| Arc::new(Keys::new(Arc::clone(settings)))),
             overrides: DynamicOverrides::new(&config.policies, &config.store.backend),
+            control: Arc::default(),
             access_log,
             tracer: None,
             echo: Arc::default(),
@@ -225,7 +230,8 @@ impl Worker {
         alive: &mpsc::Sender<Infallible>,
     ) -> (Self, mpsc::UnboundedSender<Order>) {
         let store_log = Arc::clone(&shared.store_log);
-        let limit_stats = LimitStats { store_log, ..LimitStats::new() };
+        let top = if shared.config.load().admin.is_some() { TopKeys::on() } else { TopKeys::default() };
+        let limit_stats = LimitStats { top, store_log, ..LimitStats::new() };
         let (give, orders) = mpsc::unbounded_channel();
         let worker = Self {
             shared: Arc::clone(shared),
@@ -262,7 +268,12 @@ impl Worker {
         let config = shared.config.load();
         let proxy = Rc::new(Proxy {
             config: Arc::clone(&shared.config),
-            limiter: Limiter::start(&config.store, Arc::clone(&shared.fallback), Arc::clone(&self.limit_stats)),
+            limiter: Limiter::start(
+                &config.store,
+                Arc::clone(&shared.fallback),
+                Arc::clone(&self.limit_stats),
+                Arc::clone(&shared.control),
+            ),
             tokens: shared.keys.as_ref().map(|keys| Tokens::new(Arc::clone(keys))),
             pool: Pool::new(Arc::clone(&shared.echo)),
             pressure: Arc::clone(&shared.pressure),

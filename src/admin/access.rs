@@ -1,5 +1,5 @@
-//! Who may read the admin listener: with a token, its holder; without one, this machine, and no
-//! page of another site in its browser.
+//! Who may use the admin listener: with a token, its holder; without one, this machine. No page of another site
+//! may, in anybody's browser.
 
 use std::net::IpAddr;
 
@@ -7,6 +7,10 @@ use http::{HeaderMap, HeaderName, Request, header};
 
 use super::answer::Answer;
 use crate::config::AdminSettings;
+
+/// What a browser says of the page that sends a request (W3C Fetch Metadata).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The rules of one listener.
 #[derive(Debug)]
@@ -28,11 +32,7 @@ impl Access {
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Answer> {
         let headers = request.headers();
         let host = only(headers, header::HOST);
-        if headers.contains_key(header::ORIGIN)
-            && only(headers, header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, at)| at) != host
-        {
-            return Err(Answer::problem(403, "Forbidden", "Requests from pages of other sites are refused."));
-        }
+        self.check_site(headers)?;
         match &self.token {
             Some(token) if bearer(headers).is_some_and(|given| blake3::hash(given.as_bytes()) == *token) => Ok(()),
             Some(_) => Err(Answer::unauthorized()),
@@ -40,6 +40,23 @@ impl Access {
             None if host.is_some_and(|host| self.is_own(host)) => Ok(()),
             None => Err(Answer::problem(403, "Forbidden", "Host must be localhost or the admin address.")),
         }
+    }
+
+    /// Lets a request pass that no page of another site has sent: by Origin, and by what browsers say themselves
+    /// (Fetch Metadata). A link on another page may lead here.
+    #[expect(clippy::unused_self, reason = "a rule of the listener like the others")]
+    pub(super) fn check_site(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        let origin = only(headers, header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, at)| at);
+        let is_foreign_origin = headers.contains_key(header::ORIGIN) && origin != only(headers, header::HOST);
+        let is_foreign_fetch = match only(headers, FETCH_SITE) {
+            None => headers.contains_key(FETCH_SITE),
+            Some("same-origin" | "none") => false,
+            Some(_) => only(headers, FETCH_MODE) != Some("navigate"),
+        };
+        if is_foreign_origin || is_foreign_fetch {
+            return Err(Answer::problem(403, "Forbidden", "Requests from pages of other sites are refused."));
+        }
+        Ok(())
     }
 
     /// Whether a Host field means this machine.

@@ -1,8 +1,9 @@
 //! A scrape: the workers' counters, summed, under the names and labels of the configuration.
 
 mod listeners;
+pub(super) mod reading;
 mod traces;
-mod upstreams;
+pub(super) mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use arc_swap::ArcSwap;
 use crate::config::Config;
 use crate::jwt::{Keys, TokenKind};
 use crate::limit::fallback::Fallback;
+use crate::limit::inspect::Inspector;
 use crate::limit::stats::{CHECK_BUCKETS, Counter, DecisionKind, LimitStats, StoreErrorKind};
 use crate::limit::store::settings::{Backend, Servers};
 use crate::proxy::pressure::Pressure;
@@ -78,10 +80,48 @@ impl Sources {
         self.workers.push((requests, limits));
     }
 
-    /// The running configuration.
+    /// The running configuration. A request takes it once and keeps it to its end.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// What is known of reloads; nothing where there can be none.
+    #[must_use]
+    pub fn last_reload(&self) -> Option<Arc<State>> {
+        self.reloads.as_ref().map(|reloads| reloads.load_full())
+    }
+
+    /// Looks at states of limits; for the thread that asks.
+    #[must_use]
+    pub fn inspector(&self) -> Inspector {
+        let store_log = self.workers.first().map(|(_, stats)| Arc::clone(&stats.store_log)).unwrap_or_default();
+        let stats = LimitStats { store_log, ..LimitStats::new() };
+        Inspector::new(Arc::clone(&self.fallback), Arc::new(stats))
+    }
+
+    /// States kept in this process.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.fallback.memory.len()
+    }
+
+    /// Proxies last seen at the store.
+    #[must_use]
+    pub fn proxies(&self) -> u64 {
+        self.fallback.proxies()
+    }
+
+    /// Whether memory is so scarce that connections and requests are refused.
+    #[must_use]
+    pub fn sheds(&self) -> bool {
+        self.pressure.sheds()
+    }
+
+    /// Whether whoever reads the metrics needs the token.
+    #[must_use]
+    pub fn metrics_need_token(&self) -> bool {
+        self.config().metrics_need_token
     }
 
     /// All metrics as text.

@@ -1,15 +1,23 @@
-//! The admin listener: health, readiness, metrics, overrides. Its own thread and runtime, so that it answers
-//! when the workers are busy.
+//! The admin listener: health, readiness, metrics, the API and the page. Its own thread and runtime, so that it
+//! answers when the workers are busy.
 
 mod access;
 mod answer;
+pub mod api;
+mod body;
+mod dashboard;
+mod history;
 pub mod metrics;
-mod overrides;
+mod problems;
 mod reload;
 mod stalling;
+mod stream;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,15 +30,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::AdminSettings;
+use crate::limit::control::Control;
 use crate::limit::dynamic::DynamicOverrides;
+use crate::limit::inspect::Inspector;
 use crate::reload::Handle;
 use crate::telemetry::exposition::Format;
 use access::Access;
 use answer::Answer;
+use history::History;
 use metrics::Sources;
 use stalling::Stalling;
+use stream::Streams;
 
 /// Connections open at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -38,32 +51,44 @@ const MAX_CONNECTIONS: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// Where a reload is asked for.
-const RELOAD: &str = "/api/v1/reload";
 /// Pause after a failed accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two readings of the counters.
+const READING: Duration = Duration::from_secs(1);
 
 /// Everything the admin listener answers from.
 #[derive(Debug)]
 pub struct Admin {
     access: Access,
+    has_page: bool,
     sources: Sources,
     ready: Arc<AtomicBool>,
     overrides: Option<Arc<DynamicOverrides>>,
+    control: Arc<Control>,
     reloads: Option<Handle>,
+}
+
+/// The same at work, on its thread.
+#[derive(Debug)]
+struct Service {
+    admin: Admin,
+    inspector: Inspector,
+    history: RefCell<History>,
+    streams: Streams,
 }
 
 impl Admin {
     /// Answers under these settings; ready as long as `ready` says so.
     #[must_use]
     pub fn new(settings: &AdminSettings, sources: Sources, ready: Arc<AtomicBool>) -> Self {
-        Self { access: Access::new(settings), sources, ready, overrides: None, reloads: None }
+        let (access, has_page) = (Access::new(settings), settings.dashboard);
+        Self { access, has_page, sources, ready, overrides: None, control: Arc::default(), reloads: None }
     }
 
-    /// The same with overrides that can be set.
+    /// The same with what can be changed while the process runs.
     #[must_use]
-    pub fn with(self, overrides: Option<Arc<DynamicOverrides>>) -> Self {
-        Self { overrides, ..self }
+    pub fn with(self, overrides: Option<Arc<DynamicOverrides>>, control: Arc<Control>) -> Self {
+        Self { overrides, control, ..self }
     }
 
     /// The same, where the configuration can be read again.
@@ -79,27 +104,109 @@ impl Admin {
     pub async fn serve(self, socket: std::net::TcpListener) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from_std(socket)?;
-        let admin = Rc::new(self);
+        let service = Rc::new(Service::new(self));
+        tokio::task::spawn_local(Rc::clone(&service).keep_history());
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, peer)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let admin = Rc::clone(&admin);
+            let service = Rc::clone(&service);
             tokio::task::spawn_local(async move {
                 let _permit = permit;
-                admin.connection(stream).await;
+                service.connection(stream, peer).await;
             });
         }
         Ok(())
     }
 
+    /// Whether the process takes requests.
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// The answer to a request that is not for the API. Health and the page are for everybody, the rest for those
+    /// with access.
+    fn answer<B>(&self, request: &Request<B>) -> Answer {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Answer::method_not_allowed();
+        }
+        let path = request.uri().path();
+        match path {
+            "/healthz" => return Answer::text("ok\n".to_owned()),
+            "/readyz" if self.is_ready() => return Answer::text("ready\n".to_owned()),
+            "/readyz" => return Answer::problem(503, "Not ready", "The proxy is shutting down."),
+            path if path == &*self.sources.config().metrics_path => return self.metrics(request),
+            // Browsers ask for HTML; who does not is told what there is.
+            "/" if !accept(request.headers()).is_some_and(|accept| accept.contains("text/html")) => {}
+            path if self.has_page => {
+                if let Some(file) = dashboard::file(path) {
+                    return file;
+                }
+            }
+            _ => {}
+        }
+        match (self.access.check(request), path) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), "/") => Answer::text(self.index()),
+            (Ok(()), _) => Answer::not_found("GET / lists what there is."),
+        }
+    }
+
+    /// A scrape.
+    fn metrics<B>(&self, request: &Request<B>) -> Answer {
+        let checked = if self.sources.metrics_need_token() {
+            self.access.check(request)
+        } else {
+            self.access.check_site(request.headers())
+        };
+        if let Err(refusal) = checked {
+            return refusal;
+        }
+        let format = Format::accepted(accept(request.headers()));
+        Answer::metrics(format, self.sources.scrape(format))
+    }
+
+    /// What there is.
+    fn index(&self) -> String {
+        let mut text = format!(
+            "tollgate {}\n\n/healthz  the process lives\n/readyz   it takes requests (503 while it drains)\n\
+             {:<9} for Prometheus\n",
+            env!("CARGO_PKG_VERSION"),
+            self.sources.config().metrics_path
+        );
+        if self.has_page {
+            text.push_str("/         in a browser: the dashboard\n");
+        }
+        for (_, path, methods) in api::ENDPOINTS {
+            let _ = writeln!(text, "{path}  {methods}");
+        }
+        text
+    }
+}
+
+impl Service {
+    fn new(admin: Admin) -> Self {
+        let inspector = admin.sources.inspector();
+        Self { admin, inspector, history: RefCell::new(History::new()), streams: Streams::default() }
+    }
+
+    /// Reads the counters once a second, for ever.
+    async fn keep_history(self: Rc<Self>) {
+        let mut clock = tokio::time::interval(READING);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            self.history.borrow_mut().tick(&self.admin.sources);
+        }
+    }
+
     /// Serves one connection. Its errors are the client's affair.
-    async fn connection(self: Rc<Self>, stream: TcpStream) {
+    async fn connection(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let service = service_fn(move |request: Request<Incoming>| {
-            let admin = Rc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer_any(request).await.into_response()) }
+            let service = Rc::clone(&self);
+            async move { Ok::<_, Infallible>(service.answer(request, peer).await.into_response()) }
         });
         let ended = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -113,57 +220,11 @@ impl Admin {
     }
 
     /// The answer to a request of any kind: the API changes things, the rest only tells.
-    async fn answer_any(&self, request: Request<Incoming>) -> Answer {
-        if let (RELOAD, Some(reloads)) = (request.uri().path(), &self.reloads) {
-            return match self.access.check(&request) {
-                Ok(()) => reload::answer(reloads, request.method()).await,
-                Err(refusal) => refusal,
-            };
+    async fn answer(self: &Rc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        match api::Target::of(request.uri().path()) {
+            Some(target) => self.call(target, request, peer).await,
+            None => self.admin.answer(&request),
         }
-        let (target, overrides) = match (overrides::Target::of(request.uri().path()), &self.overrides) {
-            (Some(target), Some(overrides)) => (target, overrides),
-            (Some(_), None) => return self.access.check(&request).err().unwrap_or_else(Answer::no_overrides),
-            (None, _) => return self.answer(&request),
-        };
-        if let Err(refusal) = self.access.check(&request) {
-            return refusal;
-        }
-        let (head, body) = request.into_parts();
-        target.answer(overrides, &head.method, &head.headers, body).await
-    }
-
-    /// The answer to a request that changes nothing. Health is for everybody, the rest for those with access.
-    fn answer<B>(&self, request: &Request<B>) -> Answer {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Answer::method_not_allowed();
-        }
-        match request.uri().path() {
-            "/healthz" => return Answer::text("ok\n".to_owned()),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => return Answer::text("ready\n".to_owned()),
-            "/readyz" => return Answer::problem(503, "Not ready", "The proxy is shutting down."),
-            _ => {}
-        }
-        if let Err(refusal) = self.access.check(request) {
-            return refusal;
-        }
-        match request.uri().path() {
-            "/" => Answer::text(self.index()),
-            path if path == &*self.sources.config().metrics_path => {
-                let format = Format::accepted(accept(request.headers()));
-                Answer::metrics(format, self.sources.scrape(format))
-            }
-            _ => Answer::problem(404, "Not found", "GET / lists what there is."),
-        }
-    }
-
-    /// What there is.
-    fn index(&self) -> String {
-        format!(
-            "tollgate {}\n\n/healthz  the process lives\n/readyz   it takes requests (503 while it drains)\n\
-             {:<9} for Prometheus\n/api/v1/limits/NAME/overrides[/KEY]  GET; PUT and DELETE of one key\n/api/v1/reload  POST\n",
-            env!("CARGO_PKG_VERSION"),
-            self.sources.config().metrics_path
-        )
     }
 }
 
@@ -174,11 +235,20 @@ fn accept(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use arc_swap::ArcSwap;
+
     use super::*;
     use crate::limit::store::settings::Secret;
+    use crate::reload::{Failure, State};
 
     fn admin(token: Option<&str>) -> Admin {
-        let settings = AdminSettings { address: "127.0.0.1:9901".parse().unwrap(), token: token.map(Secret::new) };
+        let settings = AdminSettings {
+            address: "127.0.0.1:9901".parse().unwrap(),
+            token: token.map(Secret::new),
+            dashboard: true,
+        };
         Admin::new(&settings, metrics::tests::sources(), Arc::new(AtomicBool::new(true)))
     }
 
@@ -239,5 +309,26 @@ mod tests {
         assert_eq!(status(&admin, "GET", "/nothing", &[LOCAL]), 404);
         assert_eq!(status(&admin, "POST", "/metrics", &[LOCAL]), 405);
         assert_eq!(status(&admin, "HEAD", "/", &[LOCAL]), 200);
+    }
+
+    #[test]
+    fn a_refused_reload_is_told_until_one_succeeds() {
+        let (loaded, refused) = (SystemTime::now(), Failure::Refused("a change of `workers`".to_owned()));
+        let state = |at, failure: Option<&Failure>| State { loaded, at, failure: failure.cloned().map(Arc::new) };
+        let reloads = Arc::new(ArcSwap::from_pointee(state(None, None)));
+        let mut admin = admin(None);
+        admin.sources.show_reloads(Arc::clone(&reloads));
+        let service = Service::new(admin);
+        assert!(service.overview()["reload"].is_null());
+        reloads.store(Arc::new(state(Some(loaded), Some(&refused))));
+        let overview = service.overview();
+        assert_eq!(overview["problems"][0]["kind"], "reload_failed");
+        let told = (&overview["reload"]["ok"], overview["reload"]["report"].as_str());
+        assert_eq!(told, (&false.into(), Some("a change of `workers`")));
+        reloads.store(Arc::new(state(Some(loaded), None)));
+        let overview = service.overview();
+        assert_eq!(overview["reload"]["ok"], true);
+        let problems = overview["problems"].as_array().expect("a list");
+        assert!(problems.iter().all(|one| one["kind"] != "reload_failed"));
     }
 }

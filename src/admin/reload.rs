@@ -1,22 +1,48 @@
-//! `POST /api/v1/reload`.
+//! `POST /api/v1/reload`, and what the last reload came to.
 
-use http::Method;
-use serde_json::json;
+use std::time::SystemTime;
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Service;
 use super::answer::Answer;
-use crate::reload::{Failure, Handle, Outcome};
+use crate::reload::{Failure, Outcome};
 
-/// Reloads, and says what came of it.
-pub(super) async fn answer(reloads: &Handle, method: &Method) -> Answer {
-    if method != Method::POST {
-        return Answer::only("POST");
+impl Service {
+    /// Reloads, and says what came of it.
+    pub(super) async fn reload(&self, detail: &mut String) -> Result<Answer, Answer> {
+        let ending = || Answer::problem(503, "Service unavailable", "The process is ending, or has no file to read.");
+        let reloads = self.admin.reloads.as_ref().ok_or_else(ending)?;
+        let result = match reloads.reload().await.ok_or_else(ending)? {
+            Ok(Outcome::Reloaded) => "reloaded",
+            Ok(Outcome::Unchanged) => "unchanged",
+            Err(failure) => return Err(refused(&failure)),
+        };
+        result.clone_into(detail);
+        Ok(Answer::json(&json!({ "result": result })))
     }
-    match reloads.reload().await {
-        Some(Ok(Outcome::Reloaded)) => Answer::json(&json!({ "result": "reloaded" })),
-        Some(Ok(Outcome::Unchanged)) => Answer::json(&json!({ "result": "unchanged" })),
-        Some(Err(failure)) => refused(&failure),
-        None => Answer::problem(503, "Ending", "The process is ending."),
+
+    /// Whether the file says something else than what runs.
+    pub(super) fn is_reload_refused(&self) -> bool {
+        self.admin.sources.last_reload().is_some_and(|last| last.failure.is_some())
     }
+
+    /// The last reload as JSON; null before the first.
+    pub(super) fn last_reload(&self) -> Value {
+        let last = self.admin.sources.last_reload();
+        let Some((last, at)) = last.and_then(|last| Some((last.clone(), last.at?))) else { return Value::Null };
+        let message = match last.failure {
+            Some(_) => "The last reload was refused: the configuration before it goes on.",
+            None => "The last reload succeeded.",
+        };
+        let report = last.failure.as_ref().map(ToString::to_string);
+        json!({ "ok": report.is_none(), "time": time(at), "message": message, "report": report })
+    }
+}
+
+fn time(at: SystemTime) -> String {
+    Timestamp::try_from(at).unwrap_or_default().to_string()
 }
 
 /// The running configuration goes on.

@@ -1,8 +1,6 @@
-//! `tollgate explain METHOD URL`: what would happen to one request, and why. Offline; nothing is
-//! asked of a store, nothing is counted.
+//! `tollgate explain METHOD URL`: what would happen to one request, and why. Offline, nothing is asked of a store;
+//! with `--live` the running proxy tells it, and what is left. Nothing is counted either way.
 
-mod account;
-mod effects;
 mod words;
 
 use std::net::IpAddr;
@@ -10,11 +8,12 @@ use std::process::ExitCode;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::request::Imagined;
+use super::admin::{Client, Running};
 use super::{Format, Global};
+use crate::explain::request::Imagined;
+use crate::explain::{Account, Changed};
 use crate::jwt::ClaimSet;
 use crate::limit::plan::Clock;
-use account::Account;
 
 /// Show what would happen to one request: route, upstream, limits; nothing is counted
 #[derive(Debug, clap::Args)]
@@ -23,6 +22,7 @@ Examples:
   tollgate explain GET http://localhost:8080/api/data
   tollgate explain POST https://api.example.com/v1/login --ip 192.0.2.7
   tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json
+  tollgate explain GET http://localhost/ --ip 192.0.2.7 --live
   tollgate explain GET http://localhost/ --jwt-claims '{\"sub\": \"ann\", \"realm\": {\"tenant\": 7}}'")]
 pub struct Args {
     /// The request's method, such as GET
@@ -40,13 +40,33 @@ pub struct Args {
     tls_subject: Option<String>,
     /// What the request's token says, as if it were verified; a token in a field is not looked at
     #[arg(long, value_name = "JSON")]
-    jwt_claims: Option<ClaimSet>,
+    jwt_claims: Option<Claimed>,
     /// The instant, for limits with schedules, such as 2026-11-27T22:30:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<jiff::Timestamp>,
+    /// Ask the running proxy instead: its configuration, with what was changed since, and what is left of each limit now
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    running: Running,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
+}
+
+/// Claims as they were written, and as they are read.
+#[derive(Debug, Clone)]
+struct Claimed {
+    json: serde_json::Value,
+    claims: ClaimSet,
+}
+
+impl std::str::FromStr for Claimed {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self { claims: text.parse()?, json: serde_json::from_str(text).unwrap_or_default() })
+    }
 }
 
 /// Explains, and prints.
@@ -55,18 +75,46 @@ pub struct Args {
 /// When there is no configuration, or standard output cannot be written, except that nobody reads it
 /// any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    if args.live {
+        return live(args, global);
+    }
     let Some(loaded) = super::load(global)? else { return Ok(ExitCode::from(1)) };
     let mut headers = HeaderMap::new();
     for (name, value) in &args.headers {
         headers.append(name.clone(), value.clone());
     }
     let request = Imagined::new(args.method.clone(), args.url.clone(), headers, args.ip)
-        .verified(args.tls_subject.clone(), args.jwt_claims.clone().unwrap_or_default())
+        .verified(
+            args.tls_subject.clone(),
+            args.jwt_claims.as_ref().map(|given| given.claims.clone()).unwrap_or_default(),
+        )
         .at(args.at.map_or(Clock::Wall, |at| Clock::At(at.as_microsecond())));
-    let account = Account::of(&loaded.config, &request.asked());
-    super::check::print(&match args.format {
-        Format::Text => words::text(&account),
-        Format::Json => format!("{:#}\n", serde_json::to_value(&account)?),
+    let account = Account::of(&loaded.config, &request.asked(), &Changed::default());
+    print(&account, args.format)
+}
+
+/// The same, told by the running proxy.
+fn live(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: Vec<_> = args.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
+    let question = serde_json::json!({
+        "method": args.method.as_str(),
+        "url": args.url.to_string(),
+        "headers": headers,
+        "ip": args.ip,
+        "tls_subject": args.tls_subject,
+        "jwt_claims": args.jwt_claims.as_ref().map(|given| &given.json),
+        "at": args.at.map(|at| at.to_string()),
+        "live": true,
+    });
+    let answer = Client::of(&args.running, global)?.ask(&Method::POST, "explain", Some(&question))?;
+    print(&serde_json::from_value(answer)?, args.format)
+}
+
+fn print(account: &Account, format: Format) -> anyhow::Result<ExitCode> {
+    super::check::print(&match format {
+        Format::Text => words::text(account),
+        Format::Json => format!("{:#}\n", serde_json::to_value(account)?),
     })?;
     Ok(ExitCode::SUCCESS)
 }

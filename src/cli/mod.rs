@@ -1,13 +1,14 @@
 //! The command line: one file per subcommand. Exit codes: 0 done, 1 invalid configuration or fatal
 //! error, 2 wrong usage, 3 a test or a threshold failed.
 
+mod admin;
 pub mod advise;
 pub mod check;
 pub mod completions;
 pub mod explain;
 pub mod init;
+pub mod keys;
 mod logs;
-mod request;
 pub mod run;
 pub mod schema;
 pub mod simulate;
@@ -15,7 +16,7 @@ pub mod status;
 mod table;
 pub mod test;
 mod text;
-mod token;
+pub mod top;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ Examples:
   tollgate check                      validate it, and say each limit in words
   tollgate explain GET http://localhost:8080/api/data --ip 192.0.2.7
   tollgate simulate /var/log/nginx/access.log    what the limits would have refused
+  tollgate top                        watch a running proxy
   tollgate run --from :8080 --to http://127.0.0.1:3000 --limit 'client_ip 100/s burst 200'
 
 Exit codes: 0 done, 1 invalid configuration or fatal error, 2 wrong usage, 3 a test or a threshold failed.";
@@ -129,6 +131,10 @@ enum Command {
     Simulate(simulate::Args),
     /// Propose a rate and a burst from access logs
     Advise(advise::Args),
+    /// Watch a running proxy: traffic, limits, keys, servers
+    Top(top::Args),
+    /// Show the keys that a limit meets most, how one of them stands, or reset it
+    Keys(keys::Args),
     /// Write a configuration file to start from
     Init(init::Args),
     /// Print the JSON Schema of the configuration file
@@ -170,6 +176,8 @@ impl Cli {
             Some(Command::Test(args)) => test::run(args, global),
             Some(Command::Simulate(args)) => simulate::run(args, global),
             Some(Command::Advise(args)) => advise::run(args, global),
+            Some(Command::Top(args)) => top::run(args, global),
+            Some(Command::Keys(args)) => keys::run(args, global),
             Some(Command::Init(args)) => init::run(args, global),
             Some(Command::Schema(args)) => schema::run(args, global),
             Some(Command::Status(args)) => status::run(args, global),
@@ -186,9 +194,14 @@ impl Command {
             Self::Init(_) => Some("init"),
             Self::Schema(_) => Some("schema"),
             Self::Completions(_) => Some("completions"),
-            Self::Run(_) | Self::Check(_) | Self::Explain(_) | Self::Test(_) | Self::Simulate(_) | Self::Status(_) => {
-                None
-            }
+            Self::Run(_)
+            | Self::Check(_)
+            | Self::Explain(_)
+            | Self::Test(_)
+            | Self::Simulate(_)
+            | Self::Status(_)
+            | Self::Top(_)
+            | Self::Keys(_) => None,
         }
     }
 }

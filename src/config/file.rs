@@ -25,8 +25,8 @@ pub(in crate::config) use jwt::Jwt;
 pub(in crate::config) use limit::{AlgorithmName, Limit, Missing, Mode, OnStoreError, Override, Penalty, Response};
 pub(in crate::config) use matching::{Condition, Match, PathKeys};
 pub(in crate::config) use process::{
-    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Memory, Metrics, Otlp, Shutdown,
-    Tracing,
+    AccessLog, AccessLogClass, AccessLogFormat, Admin, Log, LogFormat, LogLevel, Memory, Metrics, MetricsToken, Otlp,
+    Shutdown, Tracing,
 };
 pub(in crate::config) use store::{HashTag, Redis, Sentinel, Store};
 pub(in crate::config) use tls::{

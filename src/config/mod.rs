@@ -79,6 +79,8 @@ pub struct Config {
     pub tracing: Option<TracingSettings>,
     /// Path of the metrics on the admin listener.
     pub metrics_path: Box<str>,
+    /// Whether whoever reads them must have the admin listener's token, where it has one.
+    pub metrics_need_token: bool,
     /// The admin listener, if any.
     pub admin: Option<AdminSettings>,
     /// Most memory that the process is to use, bytes.
@@ -246,6 +248,8 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Bearer token for everything but `/healthz` and `/readyz`.
     pub token: Option<Secret>,
+    /// Whether there is a page for people.
+    pub dashboard: bool,
 }
 
 impl AdminSettings {

@@ -13,6 +13,14 @@ pub struct Ordinals {
     pub(super) servers: Numbers,
 }
 
+impl Ordinals {
+    /// How many numbers of listeners, routes, limits and servers were given.
+    #[must_use]
+    pub fn counts(&self) -> [usize; 4] {
+        [&self.listeners, &self.routes, &self.limits, &self.servers].map(|numbers| numbers.0.len())
+    }
+}
+
 /// Numbers from 0 on, in the order in which their names came.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Numbers(HashMap<Box<str>, usize>);

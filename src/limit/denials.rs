@@ -30,8 +30,8 @@ pub struct Denials {
     fingerprints: Fingerprints,
     /// The store's epoch that the entries belong to.
     epoch: Cell<u64>,
-    /// The overrides set meanwhile that they were made under, by number.
-    overrides: Cell<u64>,
+    /// The overrides set meanwhile that they were made under, by number, and the resets of states until then.
+    changes: Cell<(u64, u64)>,
 }
 
 /// One denied state.
@@ -119,7 +119,7 @@ impl Denials {
             len: Cell::new(0),
             fingerprints: Fingerprints::new(),
             epoch: Cell::new(0),
-            overrides: Cell::new(0),
+            changes: Cell::new((0, 0)),
         }
     }
 
@@ -140,10 +140,12 @@ impl Denials {
         }
     }
 
-    /// Forgets everything when overrides were set or ended: a state may have been read with other numbers.
-    pub fn follow_overrides(&self, number: u64) {
-        if number > self.overrides.get() {
-            self.overrides.set(number);
+    /// Forgets everything when overrides were set or ended (a state may have been read with other numbers), or
+    /// when a state was reset.
+    pub fn follow_changes(&self, overrides: u64, resets: u64) {
+        let (known, reset) = self.changes.get();
+        if overrides > known || resets > reset {
+            self.changes.set((overrides.max(known), resets.max(reset)));
             self.clear();
         }
     }

@@ -7,6 +7,7 @@
 mod claims;
 mod named;
 mod network;
+mod shown;
 mod subject;
 mod text;
 mod value;
@@ -132,6 +133,7 @@ pub use claims::{Claim, Claims, NoClaims};
 pub use named::{CLIENT_IP, part_of, spellings};
 pub(in crate::limit) use network::enter;
 pub use network::{Network, network_of, own};
+pub use shown::{counted, shown};
 pub(in crate::limit) use subject::{write as write_part, write_address};
 pub use text::{KeyError, MAX_NAME};
 pub use value::{is_parameter, parameter};

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::algorithm::Algorithm;
 use super::bill::{Bill, Stands};
 use super::books::Books;
+use super::control::Control;
 use super::decision::{Decision, Outcome, Source, Verdict};
 use super::denials::Recall;
 use super::dynamic::Snapshot;
@@ -50,6 +51,8 @@ pub struct Limiter {
     /// What requests have open until they end.
     books: Rc<Books>,
     keeping: JoinHandle<()>,
+    /// What is changed while the proxy runs.
+    control: Arc<Control>,
     /// Which tokens were told to whom.
     spread: Spread,
 }
@@ -64,7 +67,12 @@ impl Limiter {
     /// Starts a worker's limiter on the current runtime; with Redis this spawns the task that
     /// connects (at once, in the background: a Redis that is away is not an error).
     #[must_use]
-    pub fn start(settings: &StoreSettings, fallback: Arc<Fallback>, stats: Arc<LimitStats>) -> Rc<Self> {
+    pub fn start(
+        settings: &StoreSettings,
+        fallback: Arc<Fallback>,
+        stats: Arc<LimitStats>,
+        control: Arc<Control>,
+    ) -> Rc<Self> {
         let mut tending = None;
         let (remote, hashing) = match &settings.backend {
             Backend::Memory => (None, Hashing::Raw),
@@ -80,7 +88,19 @@ impl Limiter {
         let books = Books::new(Arc::clone(&fallback), store, Arc::clone(&stats));
         let keeping = tokio::task::spawn_local(Rc::clone(&books).keep());
         let spread = Spread::default();
-        Rc::new(Self { memory, fallback, _tending: tending, stats, remote, hashing, holds, books, keeping, spread })
+        Rc::new(Self {
+            memory,
+            fallback,
+            _tending: tending,
+            stats,
+            remote,
+            hashing,
+            holds,
+            books,
+            keeping,
+            control,
+            spread,
+        })
     }
 
     /// Decides all `policies` for one request, at once, under the overrides that were set meanwhile.
@@ -90,21 +110,30 @@ impl Limiter {
         overrides: Option<&'a Snapshot>,
         facts: &Facts<'_>,
     ) -> Verdict<'a> {
-        if let (Some(remote), Some(overrides)) = (&self.remote, overrides) {
-            remote.denials.follow_overrides(overrides.number());
+        if let Some(remote) = &self.remote {
+            remote.denials.follow_changes(overrides.map_or(0, Snapshot::number), self.control.resets());
         }
-        let situation = Situation { hashing: &self.hashing, overrides, clock: Clock::Wall };
+        let situation =
+            Situation { hashing: &self.hashing, overrides, clock: Clock::Wall, control: Some(&self.control) };
         let Ok(mut plan) = Plan::new(policies, facts, situation) else {
             return Verdict::new(Outcome::AmbiguousKey, SmallVec::new());
         };
         if let Some((outcome, decisions)) = plan.decided_already() {
             return self.conclude(outcome, decisions);
         }
-        match &self.remote {
+        let verdict = match &self.remote {
             None => self.decide_in_memory(&plan),
-            Some(remote) if plan.is_leased() => self.decide_with_leases(remote, plan).await,
+            Some(remote) if plan.is_leased() => {
+                let keys: SmallVec<[_; 2]> =
+                    plan.keys().filter(|_| self.stats.top.is_on()).map(|(policy, key)| (policy, key.clone())).collect();
+                let verdict = self.decide_with_leases(remote, plan).await;
+                self.stats.top.note(&keys.iter().map(|(policy, key)| (*policy, key)), &verdict.decisions);
+                return verdict;
+            }
             Some(remote) => self.decide_remotely(remote, &plan, Instant::now() + remote.timeout).await,
-        }
+        };
+        self.stats.top.note(&plan.keys(), &verdict.decisions);
+        verdict
     }
 
     /// Denials that are remembered count no more.

@@ -7,6 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::algorithm::Algorithm;
 use super::bill::Account;
+use super::control::Control;
 use super::decision::{Allowed, Decision, Outcome, Source};
 use super::dynamic::Snapshot;
 use super::key::{self, AmbiguousKey, Facts, Found, Hashing, KeyPart, KeyValue, Subject, value_of};
@@ -89,6 +90,8 @@ pub struct Situation<'s, 'a> {
     pub overrides: Option<&'a Snapshot>,
     /// Which hour it is.
     pub clock: Clock,
+    /// What else was changed while the proxy runs.
+    pub control: Option<&'s Control>,
 }
 
 /// By which clock schedules go.
@@ -98,6 +101,21 @@ pub enum Clock {
     Wall,
     /// An instant, microseconds since 1970 (explanations, simulations, tests).
     At(i64),
+}
+
+impl Situation<'_, '_> {
+    /// Whether a policy denies at all: what was switched while the proxy runs, else what the file says.
+    #[must_use]
+    pub fn mode_of(&self, policy: &Policy) -> Mode {
+        self.control.and_then(|control| control.switched(&policy.name)).unwrap_or(policy.mode)
+    }
+
+    /// Whether a policy denies whom it counts this request by.
+    #[must_use]
+    pub fn mode_for(&self, policy: &Policy, facts: &Facts<'_>) -> Mode {
+        let switched = self.control.and_then(|control| control.switched(&policy.name));
+        switched.unwrap_or_else(|| policy.mode_for(facts))
+    }
 }
 
 impl Clock {
@@ -183,7 +201,7 @@ impl<'a> Plan<'a> {
         let mut plan = Self { counted: SmallVec::new(), denied: SmallVec::new() };
         for policy in policies {
             match plan.add(policy, facts, situation) {
-                Err(AmbiguousKey) if policy.mode == Mode::Enforce => return Err(AmbiguousKey),
+                Err(AmbiguousKey) if situation.mode_of(policy) == Mode::Enforce => return Err(AmbiguousKey),
                 _ => {}
             }
         }
@@ -203,9 +221,12 @@ impl<'a> Plan<'a> {
             Terms::Unlimited => {}
             Terms::Deny => {
                 let denied = Decision::uncounted(policy, None, Allowed::No, Source::Store);
-                self.denied.push(Decision { mode: policy.mode_for(facts), ..denied });
+                self.denied.push(Decision { mode: situation.mode_for(policy, facts), ..denied });
             }
-            Terms::Limited(limits) => self.count(policy, limits, facts, (&subject, &networks)),
+            Terms::Limited(limits) => {
+                let mode = situation.mode_for(policy, facts);
+                self.count((policy, mode), limits, facts, (&subject, &networks));
+            }
         }
         Ok(())
     }
@@ -213,14 +234,13 @@ impl<'a> Plan<'a> {
     /// Adds every limit of a policy: by its subject or, where there is one, by a network around that.
     fn count(
         &mut self,
-        policy: &'a Arc<Policy>,
+        (policy, mode): (&'a Arc<Policy>, Mode),
         limits: &'a [Limit],
         facts: &Facts<'_>,
         (subject, networks): (&Subject, &[Subject]),
     ) {
         let (cost, body) = (policy.cost.of(facts), policy.cost.in_advance(facts));
         let shadows = self.counted.iter().map(|planned| planned.shadow).max().unwrap_or(0);
-        let mode = policy.mode_for(facts);
         let shadow = if mode == Mode::Shadow { shadows.saturating_add(1) } else { 0 };
         for limit in limits {
             let Some(subject) = limit.network.map_or(Some(subject), |network| networks.get(network)) else { continue };
@@ -231,6 +251,12 @@ impl<'a> Plan<'a> {
             };
             self.counted.push(Planned { policy, limit, cost, subject: subject.clone(), mode, shadow, body });
         }
+    }
+
+    /// Whom each policy counts the request by, the networks around it left out.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&'a Policy, &Subject)> + Clone {
+        let own = self.counted.iter().filter(|planned| planned.limit.network.is_none());
+        own.map(|planned| (&**planned.policy, &planned.subject))
     }
 
     /// The questions to a store.

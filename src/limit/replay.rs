@@ -73,7 +73,7 @@ impl Replay {
     }
 
     fn situation<'a>(&self, now_us: i64) -> Situation<'_, 'a> {
-        Situation { hashing: &self.hashing, overrides: None, clock: Clock::At(now_us) }
+        Situation { hashing: &self.hashing, overrides: None, clock: Clock::At(now_us), control: None }
     }
 
     /// How long requests take is not known here: each ends as soon as it was admitted.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::store::redis::log::StoreLog;
+use super::top::TopKeys;
 use crate::slots::Slots;
 
 /// A counter that one worker writes and anyone may read.
@@ -202,6 +203,8 @@ pub struct LimitStats {
     pub sentinel_up: AtomicU64,
     /// Requests being held for their turn.
     pub held: AtomicU64,
+    /// The keys that are met most, where somebody may ask for them.
+    pub top: TopKeys,
     /// What was logged of the store, shared by the workers of a process.
     pub store_log: Arc<StoreLog>,
 }

@@ -51,6 +51,8 @@ pub(super) struct Record {
     tunnel_in: u64,
     bytes_out: u64,
     limited: bool,
+    /// Whether a shadow limit would have denied it.
+    shadowed: bool,
     own_error: Option<&'static str>,
     /// What the request has open with its limits; settled when it ends.
     bill: Option<Bill>,
@@ -97,6 +99,7 @@ impl Record {
             tunnel_in: 0,
             bytes_out: 0,
             limited: false,
+            shadowed: false,
             own_error: None,
             bill: None,
             upload: None,
@@ -137,6 +140,7 @@ impl Record {
     /// The limits were asked, beginning at `since`.
     pub(super) fn decided(&mut self, verdict: &Verdict<'_>, since: Option<Instant>) {
         self.limited = matches!(verdict.outcome, Outcome::Denied { .. });
+        self.shadowed = verdict.decisions.iter().any(|decision| !decision.allowed && !decision.is_enforced());
         if let Some(entry) = &mut self.entry {
             entry.limit_time = since.map(|since| since.elapsed()).unwrap_or_default();
             entry.decided(verdict);
@@ -315,6 +319,12 @@ impl Drop for Record {
         let overhead = self.overhead.unwrap_or(total);
         self.proxy.stats.request(self.route, &self.method, self.status, total);
         self.proxy.stats.own_time(overhead);
+        if self.limited {
+            self.proxy.stats.limited(self.route);
+        }
+        if self.shadowed {
+            self.proxy.stats.shadowed(self.route);
+        }
         if let (Some(entry), Some(log)) = (&self.entry, &self.proxy.access_log)
             && log.wants(self.status, self.limited, self.own_error.is_some())
         {

@@ -57,11 +57,12 @@ impl Server {
     }
 
     fn note(&self, result: &Result<Outcome, Arc<Failure>>) {
+        let at = SystemTime::now();
         let loaded = match result {
-            Ok(Outcome::Reloaded) => SystemTime::now(),
+            Ok(Outcome::Reloaded) => at,
             _ => self.reloads.load().loaded,
         };
-        self.reloads.store(Arc::new(State { loaded, failure: result.as_ref().err().map(Arc::clone) }));
+        self.reloads.store(Arc::new(State { loaded, at: Some(at), failure: result.as_ref().err().map(Arc::clone) }));
     }
 
     async fn replace(&mut self, source: &mut Source, report: &impl Fn(&Report)) -> Result<Outcome, Failure> {

@@ -75,6 +75,41 @@ impl<const N: usize> Histogram<N> {
 }
 
 impl Distribution {
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// What was counted since an earlier reading.
+    #[must_use]
+    pub fn since(mut self, earlier: &Self) -> Self {
+        debug_assert_eq!(self.bounds, earlier.bounds);
+        for (count, before) in self.counts.iter_mut().zip(&earlier.counts) {
+            *count = count.saturating_sub(*before);
+        }
+        self.sum = (self.sum - earlier.sum).max(0.0);
+        self
+    }
+
+    /// The duration, in seconds, that this share of all does not exceed: interpolated inside its bucket, and the
+    /// last bound for what lies above all. `None` without any.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = self.count() as f64 * share;
+        let (mut below, mut floor) = (0.0, 0.0);
+        for (index, count) in self.counts.iter().map(|&count| count as f64).enumerate() {
+            let Some(&bound) = self.bounds.get(index) else { break };
+            if count > 0.0 && below + count >= wanted {
+                return Some(floor + (bound - floor) * ((wanted - below) / count).clamp(0.0, 1.0));
+            }
+            below += count;
+            floor = bound;
+        }
+        (self.count() > 0).then_some(floor)
+    }
+
     /// The sum of two with the same bounds.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
@@ -106,5 +141,15 @@ mod tests {
         }
         assert_eq!(histogram.read().counts, [2, 2, 2]);
         assert_eq!(histogram.read().merge(histogram.read()).counts, [4, 4, 4]);
+        assert_eq!(histogram.read().since(&histogram.read()).count(), 0);
+    }
+
+    #[test]
+    fn a_quantile_lies_inside_its_bucket() {
+        let of = |counts: [u64; 3]| Distribution { bounds: vec![1.0, 3.0], counts: counts.to_vec(), sum: 0.0 };
+        assert_eq!(of([0, 0, 0]).quantile(0.5), None);
+        assert_eq!(of([0, 10, 0]).quantile(0.5), Some(2.0));
+        assert_eq!(of([10, 10, 0]).quantile(0.5), Some(1.0));
+        assert_eq!(of([10, 0, 10]).quantile(0.99), Some(3.0), "nothing is known beyond the last bound");
     }
 }

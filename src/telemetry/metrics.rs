@@ -109,6 +109,8 @@ struct RouteStats {
     methods: [Statuses; 10],
     /// From the head to the end of the response.
     duration: Histogram<14>,
+    /// Requests that a limit denied, and that a shadow limit would have.
+    denied: [Tally; 2],
 }
 
 /// Answers of one server.
@@ -156,6 +158,22 @@ impl WorkerStats {
         let method = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
         route.methods[method].count(status);
         route.duration.observe(total);
+    }
+
+    /// Of a route's requests, one was denied by a limit.
+    pub fn limited(&self, route: usize) {
+        self.denied(route, 0);
+    }
+
+    /// Of a route's requests, one would have been denied by a shadow limit.
+    pub fn shadowed(&self, route: usize) {
+        self.denied(route, 1);
+    }
+
+    fn denied(&self, route: usize, how: usize) {
+        if let Some(route) = self.routes.get(route) {
+            route.get_or_init(Box::default).denied[how].increment();
+        }
     }
 
     /// The part of a request's time that was not spent waiting for the upstream or the client.
@@ -245,6 +263,13 @@ impl WorkerStats {
         }
     }
 
+    /// Of a route's requests, how many limits denied, and how many shadow limits would have.
+    #[must_use]
+    pub fn denials(&self, route: usize) -> (u64, u64) {
+        let route = self.routes.get(route).and_then(OnceLock::get);
+        route.map_or((0, 0), |route| (route.denied[0].value(), route.denied[1].value()))
+    }
+
     /// Durations of a route's requests, once it had one.
     #[must_use]
     pub fn durations(&self, route: usize) -> Option<Distribution> {
@@ -325,7 +350,7 @@ impl Default for WorkerStats {
 
 impl Default for RouteStats {
     fn default() -> Self {
-        Self { methods: Default::default(), duration: Histogram::new(&DURATIONS) }
+        Self { methods: Default::default(), duration: Histogram::new(&DURATIONS), denied: Default::default() }
     }
 }
 
@@ -368,6 +393,10 @@ mod tests {
         assert_eq!(seen, [(0, "GET", 200, 2), (1, "TRACE", 999, 1), (1, "OTHER", 418, 1)]);
         assert_eq!(stats.durations(0).unwrap().counts.iter().sum::<u64>(), 2);
         assert_eq!(stats.overhead().counts.iter().sum::<u64>(), 4);
+        stats.limited(0);
+        stats.shadowed(0);
+        stats.shadowed(0);
+        assert_eq!((stats.denials(0), stats.denials(1), stats.denials(7)), ((1, 2), (0, 0), (0, 0)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::connect::{Call, Wanted};
 use super::health::{Active, Change, Check};
 use super::stream::Stream;
-use super::{Endpoint, Protocol, Upstream, lookup};
+use super::{Endpoint, LastCheck, Protocol, Upstream, lookup};
 
 const AGENT: HeaderValue = HeaderValue::from_static("tollgate-health");
 /// Most of an answer's body that is read.
@@ -46,6 +46,8 @@ async fn one(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, policy: Active, e
     let checking = tokio::time::timeout(policy.timeout, check(&upstream, &endpoint, &policy.check, echo));
     let result = checking.await.unwrap_or_else(|_| Err(late(policy.timeout)));
     let (name, server, address) = (&*upstream.name, &*endpoint.server.label, &endpoint.address);
+    let error = result.as_ref().err().map(|error| error.to_string().into());
+    *endpoint.last_check.lock() = Some(LastCheck { at: SystemTime::now(), error });
     match (endpoint.health.checked(result.is_ok(), &policy), result) {
         (Some(Change::Down), Err(error)) => {
             tracing::warn!(upstream = name, server, %address, %error, "upstream server found unhealthy");

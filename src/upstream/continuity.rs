@@ -26,13 +26,14 @@ impl Upstream {
             return Arc::clone(earlier);
         }
         settings.queue = Arc::new(settings.queue.after(&earlier.settings.queue));
-        if !settings.reaches_like(&earlier.settings) {
-            return Arc::new(Self::new(name, servers, settings));
-        }
         for server in &mut servers {
             if let Some(before) = earlier.servers.iter().find(|before| server.is_where(before)) {
                 server.lookup = Arc::clone(&before.lookup);
+                server.draining = Arc::clone(&before.draining);
             }
+        }
+        if !settings.reaches_like(&earlier.settings) {
+            return Arc::new(Self::new(name, servers, settings));
         }
         let upstream = Self::new(name, servers, settings);
         upstream.set_endpoints(upstream.endpoints_after(earlier));
@@ -71,6 +72,7 @@ impl Endpoint {
             connections: Arc::clone(&self.connections),
             health: Arc::clone(&self.health),
             outage: Arc::clone(&self.outage),
+            last_check: Arc::clone(&self.last_check),
         }
     }
 }

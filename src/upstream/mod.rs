@@ -20,11 +20,12 @@ pub mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 use http::HeaderValue;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -107,6 +108,21 @@ pub struct Server {
     pub weight: u32,
     /// Whether it is asked only while no other server can be.
     pub backup: bool,
+    /// Whether whoever runs the proxy takes requests from it.
+    pub draining: Arc<Draining>,
+}
+
+/// Whether a server gets no new requests, whatever its health: set while the proxy runs.
+#[derive(Debug, Default)]
+pub struct Draining(AtomicBool);
+
+/// What the last check of an endpoint found.
+#[derive(Debug, Clone)]
+pub struct LastCheck {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Why it was not well; `None` when it was.
+    pub error: Option<Box<str>>,
 }
 
 /// One address of a server, and how it is.
@@ -134,6 +150,8 @@ pub struct Endpoint {
     pub health: Arc<Health>,
     /// Whether it fails at present, for the log.
     pub outage: Arc<Outage>,
+    /// What its last check found, for people.
+    pub last_check: Arc<Mutex<Option<LastCheck>>>,
 }
 
 /// What is spoken with the servers of an upstream.
@@ -215,11 +233,27 @@ impl Upstream {
         }
     }
 
+    /// From now on this server gets no new requests, or gets them again. What it has already it answers. False
+    /// when that was so before.
+    pub fn drain(&self, server: &Server, draining: bool) -> bool {
+        let before = server.draining.0.swap(draining, Ordering::Relaxed);
+        self.settings.queue.wake_all();
+        before != draining
+    }
+
     /// From now on these are its endpoints. Those that were there before keep what is known of them only if
     /// they are among these.
     pub fn set_endpoints(&self, endpoints: Endpoints) {
         self.endpoints.store(Arc::new(endpoints));
         self.settings.queue.wake_all();
+    }
+}
+
+impl Draining {
+    /// Whether it is.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -240,13 +274,14 @@ impl Endpoint {
             connections: Arc::default(),
             health: Arc::default(),
             outage: Arc::default(),
+            last_check: Arc::default(),
         }
     }
 
     /// Whether it is to be asked.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.health.is_well() && !self.is_unresolved()
+        self.health.is_well() && !self.server.draining.is_on() && !self.is_unresolved()
     }
 
     /// Whether it is a name that has no address.

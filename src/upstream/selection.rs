@@ -115,7 +115,8 @@ impl<'a> Selection<'a> {
         if !tried.is_empty() && endpoints.iter().any(|endpoint| endpoint.is_well()) {
             return Look::NobodyLeft;
         }
-        self.enter_one_of(endpoints.iter().filter(untried).collect())
+        let not_drained = |endpoint: &&Arc<Endpoint>| !endpoint.server.draining.is_on();
+        self.enter_one_of(endpoints.iter().filter(untried).filter(not_drained).collect())
     }
 
     /// The endpoint that the client went to before, if it is well and has room.

@@ -9,17 +9,30 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // The command starts the log before there is a server, and translates signals into its calls.
-    ("cli", &["server", "config", "jwt", "limit", "route", "units", "signal", "telemetry::logging"]),
+    ("cli", &["server", "config", "explain", "jwt", "limit", "route", "units", "signal", "telemetry::logging"]),
     // The server makes what its workers share: the memory store, statistics, sockets, the echo upstream.
     ("server", &["worker", "reload", "admin", "config", "telemetry", "signal", "jwt", "limit", "upstream", "proxy"]),
     ("reload", &["config"]),
     // What is shown of certificates is watched.
     ("worker", &["proxy", "reload", "jwt", "limit", "upstream", "config", "telemetry", "tls"]),
-    // Readiness ends when draining begins; memory is told.
+    // Readiness ends when draining begins; memory is told. Routes are shown, and requests explained.
     (
         "admin",
-        &["config", "jwt", "limit", "upstream", "route", "telemetry", "reload", "proxy::connection", "proxy::pressure"],
+        &[
+            "config",
+            "explain",
+            "jwt",
+            "limit",
+            "route",
+            "upstream",
+            "telemetry",
+            "reload",
+            "proxy::connection",
+            "proxy::pressure",
+        ],
     ),
+    // The way of a request that nobody sends.
+    ("explain", &["config", "jwt", "limit", "route"]),
     ("proxy", &["config", "route", "jwt", "limit", "upstream", "telemetry", "tls"]),
     (
         "config",

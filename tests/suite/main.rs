@@ -10,6 +10,8 @@ mod support;
 
 mod access;
 mod access_log;
+mod admin_api;
+mod admin_commands;
 mod answers;
 mod balancing;
 mod blame;
@@ -21,6 +23,7 @@ mod configuration;
 mod contract;
 mod cors;
 mod cut;
+mod dashboard;
 mod defaults;
 mod denials;
 mod departed;

@@ -68,7 +68,7 @@ impl Both {
             tls_subject: None,
             claims: &tollgate::limit::key::NoClaims,
         };
-        let situation = Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::At(now_us) };
+        let situation = Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::At(now_us), control: None };
         let reading = Reading::of(&self.config.policies[0], &facts, situation).unwrap();
         let Reading::Keyed { subject, terms: Terms::Limited(limits), .. } = reading else { return None };
         let asks: Vec<_> =

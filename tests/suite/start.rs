@@ -303,37 +303,37 @@ fn a_closed_log_and_a_closed_access_log_stop_nothing() {
     assert_eq!((dropped, still), (1, Some(200)));
 }
 
-/// As systemd does it (sd_listen_fds(3)): listening sockets from descriptor 3 on, with names.
+/// As systemd does it (sd_listen_fds(3)): a listening socket as descriptor 3, with a name.
 #[test]
-fn sockets_that_were_opened_before_are_used_by_their_name_or_address() {
-    let [named, addressed] = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    let [first, second] = [&named, &addressed].map(|socket| socket.local_addr().expect("an address"));
-    let directory = tempfile::tempdir().expect("a directory");
-    let config = directory.path().join("proxy.yaml");
-    let yaml = format!(
-        "listeners: {{ web: '127.0.0.1:1', other: '{second}' }}\nworkers: 3\nadmin: {{ address: 127.0.0.1:0 }}\n\
-         routes: [{{ name: all, upstream: echo }}]\n"
-    );
-    std::fs::write(&config, yaml).expect("written");
-    // A connection that came before the program did.
-    let early = std::thread::spawn(move || crate::support::client::get(first, "/early").status);
-    let mut command = std::process::Command::new("sh");
-    let program = crate::support::tollgate::program();
-    command
-        .args(["-c", "exec 3<&0 4<&1 0</dev/null 1>/dev/null; exec \"$0\" \"$@\""])
-        .arg(program.get_program())
-        .args(["run", "--log-format", "json", "-c"])
-        .arg(&config)
-        .env("LISTEN_FDS", "2")
-        .env("LISTEN_FDNAMES", "web:tollgate.socket")
-        .stdin(std::os::fd::OwnedFd::from(named))
-        .stdout(std::os::fd::OwnedFd::from(addressed))
-        .stderr(std::process::Stdio::piped());
-    let proxy = Tollgate::spawn(command, directory);
-    assert_eq!(proxy.address("web"), first);
-    assert_eq!(early.join().expect("an answer"), 200);
-    for address in [first, second] {
+fn a_socket_that_was_opened_before_is_used_by_its_name_or_its_address() {
+    for (name, is_named) in [("web", true), ("tollgate.socket", false)] {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("an address");
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = directory.path().join("proxy.yaml");
+        let configured = if is_named { "127.0.0.1:1".to_owned() } else { address.to_string() };
+        let yaml = format!(
+            "listeners: {{ web: '{configured}', other: '127.0.0.1:0' }}\nworkers: 3\nadmin: {{ address: 127.0.0.1:0 }}\n\
+             routes: [{{ name: all, upstream: echo }}]\n"
+        );
+        std::fs::write(&config, yaml).expect("written");
+        // A connection that came before the program did.
+        let early = std::thread::spawn(move || crate::support::client::get(address, "/early").status);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec 3<&0 0</dev/null; exec \"$0\" \"$@\""])
+            .arg(program().get_program())
+            .args(["run", "--log-format", "json", "-c"])
+            .arg(&config)
+            .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", name)])
+            .stdin(std::os::fd::OwnedFd::from(socket))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let proxy = Tollgate::spawn(command, directory);
+        assert_eq!(proxy.address("web"), address);
+        assert_eq!(early.join().expect("an answer"), 200);
         (0..20).for_each(|_| assert_eq!(crate::support::client::get(address, "/").status, 200));
+        assert_eq!(crate::support::client::get(proxy.address("other"), "/").status, 200);
+        assert!(!proxy.log().iter().any(|line| line.contains("systemd has opened")), "it was taken");
     }
-    assert!(!proxy.log().iter().any(|line| line.contains("systemd has opened")), "both were taken");
 }

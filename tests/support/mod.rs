@@ -1,5 +1,7 @@
 //! What the tests stand on: the program under test, clients, servers, and ways to wait.
 
+pub(crate) mod admin;
+pub(crate) mod browser;
 pub(crate) mod bystander;
 pub(crate) mod certificates;
 pub(crate) mod client;

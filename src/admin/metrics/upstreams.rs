@@ -8,7 +8,7 @@ use crate::telemetry::exposition::{Exposition, Kind};
 use crate::upstream::{Endpoint, Server, Upstream};
 
 /// What an endpoint may be found to be.
-const STATES: [&str; 3] = ["healthy", "down", "ejected"];
+pub(in crate::admin) const STATES: [&str; 4] = ["healthy", "down", "ejected", "draining"];
 
 impl Sources {
     /// Everything about upstreams.
@@ -81,7 +81,10 @@ fn servers(config: &Config) -> impl Iterator<Item = (&Upstream, &Server)> {
     upstreams.flat_map(|upstream| upstream.servers.iter().map(|server| (&**upstream, &**server)))
 }
 
-fn state_of(endpoint: &Endpoint) -> &'static str {
+pub(in crate::admin) fn state_of(endpoint: &Endpoint) -> &'static str {
+    if endpoint.server.draining.is_on() {
+        return "draining";
+    }
     match (endpoint.health.is_down() || endpoint.is_unresolved(), endpoint.health.is_ejected()) {
         (true, _) => "down",
         (false, true) => "ejected",

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::account::{Account, LimitAccount};
+use crate::cli::text::span;
+use crate::explain::account::{Account, LimitAccount};
 
 /// Routes passed over that are listed; the rest are counted.
 const SHOWN: usize = 20;
@@ -63,6 +64,14 @@ fn describe(limit: &LimitAccount, text: &mut String) {
         let _ = write!(text, "; {because}");
     }
     text.push('\n');
+    for left in &limit.now {
+        let rate = left.rate.as_deref().map(|rate| format!(" ({rate})")).unwrap_or_default();
+        let _ = write!(text, "            now: {} of {} left{rate}", left.remaining, left.burst);
+        match left.reset_ms {
+            0 => text.push('\n'),
+            ms => drop(writeln!(text, ", full again in {}", span(ms.saturating_mul(1000)))),
+        }
+    }
     for note in &limit.notes {
         let _ = writeln!(text, "            note: {note}");
     }

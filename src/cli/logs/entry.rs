@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::cli::request::Asked;
+use crate::explain::request::Asked;
 use crate::limit::replay::Answered;
 
 /// A request of a log.

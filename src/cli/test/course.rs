@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::request::{Imagined, Refused};
 use crate::cli::text;
-use crate::cli::token::Token;
 use crate::config::Config;
 use crate::config::trial::{Answer, Expectation, RetryAfter, Sending, Trial};
+use crate::explain::request::{Imagined, Refused};
+use crate::explain::token::Token;
 use crate::jwt::ClaimSet;
 use crate::limit::replay::{Answered, Replay, Told};
 use crate::limit::{Facts, Outcome};

@@ -113,6 +113,18 @@ keys! {
     Metrics {
         /// Their path on the admin listener. Default: /metrics.
         path: PathPattern,
+        /// Who may read them where the admin listener has a token: `required` (default: its holder), or `none` (everybody).
+        token: MetricsToken,
+    }
+}
+
+words! {
+    /// Who may read the metrics.
+    MetricsToken {
+        /// Whoever has the admin listener's token.
+        Required = "required",
+        /// Everybody who reaches the admin listener.
+        None = "none",
     }
 }
 
@@ -123,6 +135,8 @@ keys! {
         address: Address,
         /// A file that holds the bearer token.
         token_file: PathBuf,
+        /// `false`: no page for people at `/`. Default: true.
+        dashboard: bool,
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) fn process(out: &mut Lines, config: &Config) {
     if let Some(settings) = &config.tracing {
         tracing(out, settings);
     }
-    out.pair(0, "metrics", format_args!("{{ path: {} }}", quoted(&config.metrics_path)));
+    let token = if config.metrics_need_token { "required" } else { "none" };
+    out.pair(0, "metrics", format_args!("{{ path: {}, token: {token} }}", quoted(&config.metrics_path)));
     match &config.admin {
         Some(admin) => {
             out.line(0, "admin:");
@@ -46,6 +47,7 @@ pub(super) fn process(out: &mut Lines, config: &Config) {
             if admin.token.is_some() {
                 out.line(2, "# token_file: given");
             }
+            out.pair(2, "dashboard", admin.dashboard);
         }
         None => out.pair(0, "admin", "none"),
     }

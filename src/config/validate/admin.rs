@@ -30,18 +30,32 @@ impl Check<'_> {
                 self.error(given.span, message, "give the admin listener its own port");
             }
         }
-        Some(AdminSettings { address, token })
+        let dashboard = admin.dashboard.get().copied().unwrap_or(true);
+        Some(AdminSettings { address, token, dashboard })
     }
 
     pub(super) fn metrics_path(&mut self, file: &File) -> Box<str> {
         let given = file.metrics.get().and_then(|metrics| metrics.path.spanned());
         let Some(given) = given else { return "/metrics".into() };
         match &given.value {
-            PathPattern::Exact(path) if !matches!(&**path, "/healthz" | "/readyz" | "/") => path.clone(),
+            PathPattern::Exact(path) if !matches!(&**path, "/healthz" | "/readyz" | "/") && !is_taken(path) => {
+                path.clone()
+            }
             _ => {
                 self.error(given.span, "the metrics cannot stand here", "write a path of its own, such as /metrics");
                 "/metrics".into()
             }
         }
     }
+}
+
+/// Whether the admin listener has something else there.
+fn is_taken(path: &str) -> bool {
+    path.starts_with("/api/") || matches!(path, "/app.js" | "/app.css" | "/index.html")
+}
+
+/// Whether the metrics are for the token's holder alone.
+pub(super) fn metrics_need_token(file: &File) -> bool {
+    let given = file.metrics.get().and_then(|metrics| metrics.token.get());
+    !given.is_some_and(|token| *token == file::MetricsToken::None)
 }

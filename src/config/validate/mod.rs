@@ -121,6 +121,7 @@ pub(super) fn validate(
         access_log: check.access_log(file),
         tracing: check.tracing(file),
         metrics_path: check.metrics_path(file),
+        metrics_need_token: admin::metrics_need_token(file),
         admin,
         max_memory: check.max_memory(file),
         shutdown: process::shutdown(file),

@@ -199,6 +199,7 @@ impl Check<'_> {
             host: HeaderValue::from_str(&server.host).unwrap_or_else(|_| HeaderValue::from_static("upstream")),
             weight,
             backup,
+            draining: Arc::default(),
         }
     }
 }

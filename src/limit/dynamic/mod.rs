@@ -214,6 +214,13 @@ impl DynamicOverrides {
 }
 
 impl Snapshot {
+    /// What holds for the key of this name, if anything was set for it.
+    #[must_use]
+    pub fn terms_of(&self, limit: &str, name: &Subject) -> Option<&Terms> {
+        let entry = self.limits.get(limit)?.get(name)?;
+        (Instant::now() < entry.until).then_some(&entry.terms)
+    }
+
     /// A number that is larger in every later snapshot.
     #[must_use]
     pub fn number(&self) -> u64 {

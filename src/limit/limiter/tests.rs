@@ -118,7 +118,12 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 fn limiter(backend: Backend) -> Rc<Limiter> {
     let settings = StoreSettings { backend, max_keys: 1000 };
-    Limiter::start(&settings, Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))), Arc::new(LimitStats::new()))
+    Limiter::start(
+        &settings,
+        Arc::new(Fallback::new(Arc::new(MemoryStore::new(1000)))),
+        Arc::new(LimitStats::new()),
+        Arc::default(),
+    )
 }
 
 /// A Redis that is not there.
@@ -331,7 +336,7 @@ fn of_several_remembered_denials_the_longest_is_told_and_never_is_longer() {
         let plan = Plan::new(
             &policies,
             &request.facts(),
-            Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::Wall },
+            Situation { hashing: &Hashing::Raw, overrides: None, clock: Clock::Wall, control: None },
         )
         .unwrap();
         let told = |retries: [i64; 3]| {

@@ -106,7 +106,12 @@ impl MemoryStore {
 
     /// Another store said that this state holds nothing.
     fn forget(&self, ask: &Ask<'_>) {
-        let name = self.fingerprints.of(ask.state_id, ask.algorithm, ask.subject);
+        self.reset(ask.state_id, ask.algorithm, ask.subject);
+    }
+
+    /// Makes a state equal to "never seen".
+    pub fn reset(&self, state_id: &str, algorithm: &Algorithm, subject: &[u8]) {
+        let name = self.fingerprints.of(state_id, algorithm, subject);
         self.shards[self.shard(name)].0.lock().forget(name);
     }
 

@@ -29,6 +29,15 @@ impl StoreSettings {
         }
     }
 
+    /// How values enter subjects.
+    #[must_use]
+    pub fn hashing(&self) -> Hashing {
+        match &self.backend {
+            Backend::Memory => Hashing::Raw,
+            Backend::Redis(redis) => redis.hashing.clone(),
+        }
+    }
+
     /// How client-chosen values are shown to people: never as they are, they may be secrets.
     #[must_use]
     pub fn shown_hashing(&self) -> Hashing {

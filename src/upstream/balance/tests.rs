@@ -24,6 +24,7 @@ fn upstream(balance: Balance, weights: &[u32]) -> Upstream {
             host: HeaderValue::from_static("server"),
             weight,
             backup: weight == 7,
+            draining: Arc::default(),
         }
     };
     let settings = Settings {

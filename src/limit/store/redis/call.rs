@@ -7,14 +7,31 @@ use redis::Value;
 
 use super::clock::own_clock;
 use super::command::Command;
-use super::script::{error_kind, refuses_time};
+use super::keys::KeyForm;
+use super::script::{error_kind, refuses_time, with_key};
 use super::{RedisStore, Topology};
+use crate::limit::algorithm::Algorithm;
 use crate::limit::stats::StoreErrorKind;
 
 /// Until the reply; longer where decisions have more.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Ends one state (see its head).
+const RESET: &str = include_str!("../../../../lua/reset.lua");
+
 impl RedisStore {
+    /// Makes a state equal to "never seen".
+    ///
+    /// # Errors
+    /// As [`RedisStore::decide`].
+    pub async fn reset(&self, state_id: &str, algorithm: &Algorithm, subject: &[u8]) -> Result<(), StoreErrorKind> {
+        let form = KeyForm::of(&self.shared.settings);
+        let key = with_key(form, (state_id, subject), algorithm, |pieces| pieces.concat());
+        let key = String::from_utf8_lossy(&key);
+        let tag = key.get(form.prefix.len() + 2..).and_then(|rest| rest.split('}').next()).unwrap_or_default();
+        self.evaluate(RESET, (tag, &key), &[]).await.map(drop)
+    }
+
     /// Runs a script about one key, which has this tag in its braces, once, while the breaker is closed. The
     /// script's first argument is its clock, microseconds: 0, the server's, or this process' where the server
     /// refuses that; `words` follow.

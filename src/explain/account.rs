@@ -1,83 +1,118 @@
 //! The account of one request: its canonical target, the route and those passed over, the limits.
 
-use serde::Serialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::effects::Effects;
-use crate::cli::request::{Asked, Refused, Target};
-use crate::cli::token::Token;
+use super::request::{Asked, Refused, Target};
+use super::token::Token;
 use crate::config::{Config, sentences};
 use crate::limit::Facts;
-use crate::limit::key::{self, KeyPart};
+use crate::limit::control::Control;
+use crate::limit::dynamic::Snapshot;
+use crate::limit::key::{self, KeyPart, Subject};
 use crate::limit::plan::{Because, Reading, Situation};
-use crate::limit::policy::{Mode, Policy, Terms};
+use crate::limit::policy::{Limit, Mode, Policy, Terms};
 use crate::route::{Alternative, Considered, Route};
 
 /// Everything there is to say.
-#[derive(Debug, Serialize)]
-pub(super) struct Account {
-    pub(super) method: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) method: String,
     /// Canonical.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Canonical.
-    pub(super) path: String,
-    pub(super) client: String,
+    pub(crate) path: String,
+    pub(crate) client: String,
     /// Status and reason, when it goes no further.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) refused: Option<Refused>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<Refused>,
     /// The route it takes; `None` when none matches.
-    pub(super) route: Option<Chosen>,
+    pub(crate) route: Option<Chosen>,
     /// Routes passed over on the way, and those that would have matched as well.
-    pub(super) others: Vec<Other>,
-    pub(super) limits: Vec<LimitAccount>,
+    pub(crate) others: Vec<Other>,
+    pub(crate) limits: Vec<LimitAccount>,
 }
 
 /// The route that is taken.
-#[derive(Debug, Serialize)]
-pub(super) struct Chosen {
-    pub(super) name: String,
-    pub(super) conditions: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Chosen {
+    pub(crate) name: String,
+    pub(crate) conditions: String,
     /// `None` when it answers by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) upstream: Option<String>,
-    pub(super) servers: Vec<String>,
-    pub(super) params: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream: Option<String>,
+    pub(crate) servers: Vec<String>,
+    pub(crate) params: Vec<(String, String)>,
     /// What it does with the request beside that.
     #[serde(flatten)]
-    pub(super) effects: Effects,
+    pub(crate) effects: Effects,
 }
 
 /// A route that is not taken.
-#[derive(Debug, Serialize)]
-pub(super) struct Other {
-    pub(super) name: String,
-    pub(super) conditions: String,
-    pub(super) reason: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Other {
+    pub(crate) name: String,
+    pub(crate) conditions: String,
+    pub(crate) reason: String,
 }
 
 /// One limit of the route.
-#[derive(Debug, Serialize)]
-pub(super) struct LimitAccount {
-    pub(super) name: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LimitAccount {
+    pub(crate) name: String,
     /// What it means in general.
-    pub(super) meaning: String,
+    pub(crate) meaning: String,
     /// Whether this request is counted, denied at once, or passed by.
-    pub(super) effect: &'static str,
+    pub(crate) effect: Cow<'static, str>,
     /// Whose state, with client-chosen values hashed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cost: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<u64>,
     /// Why it is not simply what the meaning says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) because: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) because: Option<String>,
     /// What is not known here and may change the effect.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) notes: Vec<&'static str>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<Cow<'static, str>>,
+    /// What is left now, where a store was asked; one per rate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) now: Vec<Left>,
+    /// What a store can be asked.
+    #[serde(skip)]
+    pub(crate) counted: Option<Counted>,
+}
+
+/// What is left of one rate of a limit.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Left {
+    pub(crate) rate: Option<String>,
+    pub(crate) burst: u64,
+    pub(crate) remaining: u64,
+    /// Until the key has its full burst again, milliseconds.
+    pub(crate) reset_ms: u64,
+}
+
+/// Whose state a request is counted by, and how.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) subject: Subject,
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// What was changed while the proxy runs; nothing where none runs.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) overrides: Option<Arc<Snapshot>>,
+    pub(crate) control: Option<Arc<Control>>,
 }
 
 impl Account {
     /// What happens to a request under a configuration.
-    pub(super) fn of(config: &Config, request: &Asked<'_>) -> Self {
+    pub(crate) fn of(config: &Config, request: &Asked<'_>, changed: &Changed) -> Self {
         let mut account = Self {
             method: request.method.to_string(),
             host: String::new(),
@@ -88,14 +123,14 @@ impl Account {
             others: Vec::new(),
             limits: Vec::new(),
         };
-        if let Err(refused) = account.follow(config, request) {
+        if let Err(refused) = account.follow(config, request, changed) {
             account.refused = Some(refused);
         }
         account
     }
 
     /// Goes the way of the request.
-    fn follow(&mut self, config: &Config, request: &Asked<'_>) -> Result<(), Refused> {
+    fn follow(&mut self, config: &Config, request: &Asked<'_>, changed: &Changed) -> Result<(), Refused> {
         let target = request.target()?;
         self.path = target.path.text.to_string();
         self.host = target.host.to_string();
@@ -111,10 +146,11 @@ impl Account {
         let token = Token::new(config, request);
         let facts = Facts { claims: &token, ..target.facts(request, &found) };
         for policy in &found.route.policies {
-            let hashing = &config.store.shown_hashing();
-            let situation = Situation { hashing, overrides: None, clock: request.clock };
+            let hashing = &config.store.hashing();
+            let (overrides, control) = (changed.overrides.as_deref(), changed.control.as_deref());
+            let situation = Situation { hashing, overrides, clock: request.clock, control };
             let account = LimitAccount::of(policy, &facts, situation)?;
-            self.limits.push(LimitAccount { notes: notes(policy, &token), ..account });
+            self.limits.push(LimitAccount { notes: notes(policy, &token, changed), ..account });
         }
         match &mut self.route {
             None => Err(Refused::new(404, "no route matches; global limits hold all the same")),
@@ -130,12 +166,9 @@ impl Chosen {
     /// A route, without what it does.
     fn of(route: &Route, params: &[(&str, &str)]) -> Self {
         let servers = route.upstream.iter().flat_map(|upstream| &upstream.servers);
-        let matches = &route.matches;
-        let hosts = matches.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let paths = matches.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
         Self {
             name: route.name.to_string(),
-            conditions: conditions(route, &hosts, &paths),
+            conditions: conditions_of(route),
             upstream: route.upstream.as_ref().map(|upstream| upstream.name.to_string()),
             servers: servers.map(|server| server.label.to_string()).collect(),
             params: params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -150,11 +183,13 @@ impl LimitAccount {
         let mut account = Self {
             name: policy.name.to_string(),
             meaning: sentences::sentence(policy),
-            effect: "passed by",
+            effect: Cow::Borrowed("passed by"),
             key: None,
             cost: None,
             because: None,
             notes: Vec::new(),
+            now: Vec::new(),
+            counted: None,
         };
         match Reading::of(policy, facts, situation) {
             Ok(Reading::Elsewhere) => account.because = Some("its match leaves this path out".to_owned()),
@@ -162,12 +197,13 @@ impl LimitAccount {
                 account.because = Some("the request does not carry its key (missing: skip)".to_owned());
             }
             Ok(Reading::Keyed { subject, terms, because, without_key, .. }) => {
-                account.effect = effect(terms, policy.mode_for(facts));
-                account.key = (!subject.is_empty()).then(|| String::from_utf8_lossy(key::own(&subject)).into_owned());
+                account.effect = Cow::Borrowed(effect(terms, situation.mode_for(policy, facts)));
+                account.key = (!subject.is_empty()).then(|| key::shown(&subject, situation.hashing));
                 account.cost = matches!(terms, Terms::Limited(_)).then(|| policy.cost.of(facts));
                 account.because = reasons(policy, because, terms, without_key);
+                account.counted = counted(terms, subject);
             }
-            Err(error) if policy.mode == Mode::Enforce => {
+            Err(error) if situation.mode_of(policy) == Mode::Enforce => {
                 return Err(Refused::new(400, format!("limit {}: {error}", policy.name)));
             }
             Err(error) => account.because = Some(error.to_string()),
@@ -177,15 +213,21 @@ impl LimitAccount {
 }
 
 /// What explanations leave out, as they ask nobody and verify nothing.
-fn notes(policy: &Policy, token: &Token<'_>) -> Vec<&'static str> {
+fn notes(policy: &Policy, token: &Token<'_>, changed: &Changed) -> Vec<Cow<'static, str>> {
     let mut notes = Vec::new();
     if token.is_unverified() && policy.asked_parts().any(|part| matches!(part, KeyPart::Jwt(_))) {
-        notes.push("tokens in fields are not verified here: say what it tells with --jwt-claims");
+        notes.push(Cow::Borrowed("tokens in fields are not verified here: say what it tells with --jwt-claims"));
     }
-    if policy.dynamic.is_some() {
-        notes.push("an override that was set for the key through the admin API would come first");
+    if policy.dynamic.is_some() && changed.overrides.is_none() {
+        notes.push(Cow::Borrowed("an override that was set for the key through the admin API would come first"));
     }
     notes
+}
+
+/// Which states a store could be asked for.
+fn counted(terms: &Terms, subject: Subject) -> Option<Counted> {
+    let Terms::Limited(limits) = terms else { return None };
+    Some(Counted { subject, limits: limits.iter().filter(|limit| limit.network.is_none()).cloned().collect() })
 }
 
 /// What terms do to a request.
@@ -243,6 +285,13 @@ fn others(config: &Config, request: &Asked<'_>, target: &Target<'_>) -> Vec<Othe
         others.push(Other { name: route.name.to_string(), conditions: conditions(route, &hosts, &paths), reason });
     }
     others
+}
+
+/// Everything that a route asks of requests, in words.
+pub(crate) fn conditions_of(route: &Route) -> String {
+    let hosts = route.matches.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let paths = route.matches.paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    conditions(route, &hosts, &paths)
 }
 
 /// `host a, b · path /x · method POST · x-version: 2`.

@@ -1,9 +1,9 @@
 //! What a route does with a request beside forwarding it.
 
 use http::{HeaderName, HeaderValue};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::cli::request::{Asked, Refused, Target};
+use super::request::{Asked, Refused, Target};
 use crate::config::Config;
 use crate::limit::Facts;
 use crate::route::cors::origin_of;
@@ -14,8 +14,9 @@ use crate::route::{Cors, FixedAnswer, Route};
 use crate::units::Size;
 
 /// What is done, in words; empty where a request only passes through.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Effects {
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Effects {
     /// The answer that no upstream gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
@@ -41,7 +42,7 @@ pub(super) struct Effects {
 
 impl Effects {
     /// What a route does with a request.
-    pub(super) fn of(
+    pub(crate) fn of(
         config: &Config,
         route: &Route,
         asked: &Asked<'_>,
@@ -77,13 +78,13 @@ impl Effects {
     }
 
     /// What a route does with a browser's question.
-    pub(super) fn preflight(route: &Route, asked: &Asked<'_>) -> Self {
+    pub(crate) fn preflight(route: &Route, asked: &Asked<'_>) -> Self {
         let cors = route.cors().map(|cors| origin(cors, asked));
         Self { answer: Some("204, before any limit counts".to_owned()), cors, ..Self::default() }
     }
 
     /// Each effect with its title.
-    pub(super) fn lines(&self) -> Vec<(&'static str, &str)> {
+    pub(crate) fn lines(&self) -> Vec<(&'static str, &str)> {
         let single = [
             ("answers", &self.answer),
             ("target", &self.forwarded_as),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::jwt::ClaimSet;
@@ -17,30 +17,30 @@ use crate::route::{EncodedPath, Found, Head, Route, Router};
 
 /// What is known of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'r> {
-    pub(super) method: &'r Method,
+pub(crate) struct Asked<'r> {
+    pub(crate) method: &'r Method,
     /// As Host would say it; `None` when it is not known.
-    pub(super) host: Option<&'r str>,
+    pub(crate) host: Option<&'r str>,
     /// As sent, without the query.
-    pub(super) path: &'r str,
+    pub(crate) path: &'r str,
     /// As sent, without `?`.
-    pub(super) query: Option<&'r str>,
-    pub(super) headers: &'r HeaderMap,
+    pub(crate) query: Option<&'r str>,
+    pub(crate) headers: &'r HeaderMap,
     /// The client's address, as it is found behind trusted proxies.
-    pub(super) client: IpAddr,
+    pub(crate) client: IpAddr,
     /// The subject of the client's certificate.
-    pub(super) tls_subject: Option<&'r str>,
+    pub(crate) tls_subject: Option<&'r str>,
     /// What its token says, where one is imagined.
-    pub(super) claims: Option<&'r ClaimSet>,
+    pub(crate) claims: Option<&'r ClaimSet>,
     /// When it comes.
-    pub(super) clock: Clock,
+    pub(crate) clock: Clock,
     /// How it comes: `https` or `http`.
-    pub(super) scheme: &'r str,
+    pub(crate) scheme: &'r str,
 }
 
 /// A request from its parts.
 #[derive(Debug)]
-pub(super) struct Imagined {
+pub(crate) struct Imagined {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -52,24 +52,24 @@ pub(super) struct Imagined {
 
 /// Where a request goes, in canonical form.
 #[derive(Debug)]
-pub(super) struct Target<'r> {
+pub(crate) struct Target<'r> {
     /// Empty without one.
-    pub(super) host: Cow<'r, str>,
-    pub(super) path: CanonicalPath<'r>,
+    pub(crate) host: Cow<'r, str>,
+    pub(crate) path: CanonicalPath<'r>,
     /// The path as limits compare it, when that is not the path itself.
     compared: Option<String>,
 }
 
 /// An answer of the proxy's own.
-#[derive(Debug, Serialize)]
-pub(super) struct Refused {
-    pub(super) status: u16,
-    pub(super) reason: Cow<'static, str>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) reason: Cow<'static, str>,
 }
 
 impl Imagined {
     /// The URL's host is the request's Host, unless there is a field.
-    pub(super) fn new(method: Method, uri: Uri, mut headers: HeaderMap, client: IpAddr) -> Self {
+    pub(crate) fn new(method: Method, uri: Uri, mut headers: HeaderMap, client: IpAddr) -> Self {
         let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(host) = host.filter(|_| !headers.contains_key(header::HOST)) {
             headers.insert(header::HOST, host);
@@ -86,17 +86,17 @@ impl Imagined {
     }
 
     /// The same with what was verified about its client.
-    pub(super) fn verified(self, tls_subject: Option<String>, claims: ClaimSet) -> Self {
+    pub(crate) fn verified(self, tls_subject: Option<String>, claims: ClaimSet) -> Self {
         Self { tls_subject, claims, ..self }
     }
 
     /// The same at this instant.
-    pub(super) fn at(self, clock: Clock) -> Self {
+    pub(crate) fn at(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
     /// The same, borrowed.
-    pub(super) fn asked(&self) -> Asked<'_> {
+    pub(crate) fn asked(&self) -> Asked<'_> {
         Asked {
             method: &self.method,
             host: None,
@@ -114,7 +114,7 @@ impl Imagined {
 
 impl<'r> Asked<'r> {
     /// The canonical target, or why the proxy refuses the request before it looks for a route.
-    pub(super) fn target(&self) -> Result<Target<'r>, Refused> {
+    pub(crate) fn target(&self) -> Result<Target<'r>, Refused> {
         if matches!(*self.method, Method::CONNECT | Method::TRACE) {
             return Err(Refused::new(405, format!("{} is never forwarded", self.method)));
         }
@@ -147,12 +147,12 @@ impl<'r> Asked<'r> {
 
 impl Target<'_> {
     /// The route.
-    pub(super) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'a>) -> Found<'a, 'a> {
+    pub(crate) fn find<'a>(&'a self, router: &'a Router, asked: &Asked<'a>) -> Found<'a, 'a> {
         router.find(&self.head(asked))
     }
 
     /// What routes tell it apart by.
-    pub(super) fn head<'a>(&'a self, asked: &Asked<'a>) -> Head<'a, 'a> {
+    pub(crate) fn head<'a>(&'a self, asked: &Asked<'a>) -> Head<'a, 'a> {
         Head {
             host: &self.host,
             path: &self.path.text,
@@ -164,7 +164,7 @@ impl Target<'_> {
     }
 
     /// Whether the route takes such a request.
-    pub(super) fn passes(&self, config: &Config, asked: &Asked<'_>, found: &Found<'_, '_>) -> Result<(), Refused> {
+    pub(crate) fn passes(&self, config: &Config, asked: &Asked<'_>, found: &Found<'_, '_>) -> Result<(), Refused> {
         if !config.access.admits(Some(asked.client)) || !found.route.admits(Some(asked.client)) {
             return Err(Refused::new(403, "this address is not let in (see access)"));
         }
@@ -182,12 +182,12 @@ impl Target<'_> {
     }
 
     /// What limits may know of the request on its route.
-    pub(super) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_, '_>) -> Facts<'a> {
+    pub(crate) fn facts<'a>(&'a self, asked: &Asked<'a>, found: &'a Found<'_, '_>) -> Facts<'a> {
         Facts { params: &found.params, route: &found.route.name, ..self.unrouted(asked) }
     }
 
     /// What is known of the request without any route.
-    pub(super) fn unrouted<'a>(&'a self, asked: &Asked<'a>) -> Facts<'a> {
+    pub(crate) fn unrouted<'a>(&'a self, asked: &Asked<'a>) -> Facts<'a> {
         Facts {
             client_ip: Some(asked.client),
             method: asked.method,
@@ -204,13 +204,13 @@ impl Target<'_> {
     }
 
     /// The path as limits compare it.
-    pub(super) fn compared(&self) -> &str {
+    pub(crate) fn compared(&self) -> &str {
         self.compared.as_deref().unwrap_or(&self.path.text)
     }
 }
 
 impl Refused {
-    pub(super) fn new(status: u16, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: u16, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { status, reason: reason.into() }
     }
 }

@@ -7,7 +7,7 @@ use crate::limit::key::{AmbiguousKey, Claim, Claims};
 
 /// The token that the request is imagined to carry.
 #[derive(Debug)]
-pub(in crate::cli) struct Token<'a> {
+pub(crate) struct Token<'a> {
     claims: Option<&'a ClaimSet>,
     /// Whether the request carries fields that would be two of them.
     ambiguous: Option<AmbiguousKey>,
@@ -17,7 +17,7 @@ pub(in crate::cli) struct Token<'a> {
 
 impl<'a> Token<'a> {
     /// What the request carries, under a configuration.
-    pub(in crate::cli) fn new(config: &Config, request: &Asked<'a>) -> Self {
+    pub(crate) fn new(config: &Config, request: &Asked<'a>) -> Self {
         let found = config.jwt.as_ref().map(|jwt| only_token(request.headers, &jwt.header));
         let is_carried = config.jwt.as_ref().is_some_and(|jwt| request.headers.contains_key(&jwt.header));
         let is_told = request.claims.is_some_and(|claims| *claims != ClaimSet::default());
@@ -25,7 +25,7 @@ impl<'a> Token<'a> {
     }
 
     /// Whether it counts as none because nobody verifies it here.
-    pub(in crate::cli) fn is_unverified(&self) -> bool {
+    pub(crate) fn is_unverified(&self) -> bool {
         self.unverified
     }
 }
