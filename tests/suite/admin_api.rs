@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::admin::Api;
 use crate::support::client::{Client, Request};
 use crate::support::eventually;
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, field};
 use crate::support::upstream::Upstream;
@@ -164,6 +165,26 @@ fn a_key_is_looked_at_without_a_charge_and_reset() {
     }
     let keys = redis.keys();
     assert!(!keys.iter().any(|key| key.contains(SECRET)), "{keys:?}");
+}
+
+#[test]
+fn a_key_is_reset_in_a_cluster_too_whatever_its_state_is_tagged_with() {
+    let cluster = RedisCluster::of_masters();
+    for tag in ["subject", "route"] {
+        let store = format!(
+            "store: {{ redis: {{ cluster: {}, hash_tag: {tag}, key_prefix: {tag}, timeout: 2s }} }}",
+            cluster.list()
+        );
+        let proxy = proxy(&store, &server());
+        let api = Api::of(proxy.admin());
+        for key in ["a", "b", "c", "d", "e"] {
+            assert_eq!([(); 4].map(|()| status(&proxy, &of(key))), [200, 200, 200, 429], "{tag}");
+            let path = format!("limits/per%2Fkey/keys/{key}");
+            assert_eq!(api.done("GET", &path, "")["states"][0]["remaining"], 0, "{tag}");
+            api.done("DELETE", &path, "");
+            assert_eq!(status(&proxy, &of(key)), 200, "{tag}");
+        }
+    }
 }
 
 #[test]

@@ -175,14 +175,12 @@ fn driver() -> Option<(Child, SocketAddr)> {
         let told = line.contains("started successfully on port");
         told.then(|| line.trim_end_matches('.').rsplit(' ').next()?.parse::<u16>().ok()).flatten()
     });
-    match port {
-        Some(port) => Some((driver, SocketAddr::from(([127, 0, 0, 1], port)))),
-        None => {
-            let _ = driver.kill();
-            let _ = driver.wait();
-            None
-        }
-    }
+    let Some(port) = port else {
+        let _ = driver.kill();
+        let _ = driver.wait();
+        return None;
+    };
+    Some((driver, SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
 /// axe-core's one file; npm fetches it once.
