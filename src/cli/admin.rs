@@ -62,12 +62,30 @@ impl Client {
     /// # Errors
     /// When the configuration does not tell.
     pub(super) fn of(running: &Running, global: &Global) -> anyhow::Result<Self> {
+        Self::asking(running, || configured(global))
+    }
+
+    /// The same, where the configuration may be the very thing that is wrong: then the default address is asked.
+    ///
+    /// # Errors
+    /// When the configuration says that there is nobody to ask.
+    pub(super) fn of_any(running: &Running, global: &Global) -> anyhow::Result<Self> {
+        Self::asking(running, || match global.origin().map(|origin| config::load(&origin)) {
+            Ok(Err(_)) => Ok(None),
+            _ => configured(global),
+        })
+    }
+
+    fn asking(
+        running: &Running,
+        settings: impl FnOnce() -> anyhow::Result<Option<AdminSettings>>,
+    ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let given = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
         if let Some(admin) = &running.admin {
             return Ok(Self { runtime, admin: admin.clone(), token: given });
         }
-        let settings = configured(global)?;
+        let settings = settings()?;
         let address =
             settings.as_ref().map_or(SocketAddr::from(([127, 0, 0, 1], 9901)), |found| reached(found.address));
         if address.port() == 0 {
@@ -130,6 +148,10 @@ async fn refused(answer: Response<Incoming>) -> anyhow::Error {
     let body = tokio::time::timeout(PATIENCE, Limited::new(answer.into_body(), LONGEST).collect()).await;
     let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(frames) = problem["frames"].as_str() {
+        // What `check` draws, and nothing around it.
+        return anyhow::anyhow!("not reloaded, the configuration before goes on\n{}", frames.trim_end());
+    }
     let detail = problem["detail"].as_str().unwrap_or("it did not say why");
     let hint = if status == StatusCode::UNAUTHORIZED { format!(" Set ${TOKEN}.") } else { String::new() };
     anyhow::anyhow!("the proxy refused ({}): {}{hint}", status.as_u16(), super::text::printable(detail.as_bytes(), 400))

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod init;
 pub mod keys;
 mod logs;
+pub mod reload;
 pub mod run;
 pub mod schema;
 pub mod simulate;
@@ -135,6 +136,8 @@ enum Command {
     Top(top::Args),
     /// Show the keys that a limit meets most, how one of them stands, or reset it
     Keys(keys::Args),
+    /// Have a running proxy read its configuration again
+    Reload(reload::Args),
     /// Write a configuration file to start from
     Init(init::Args),
     /// Print the JSON Schema of the configuration file
@@ -178,6 +181,7 @@ impl Cli {
             Some(Command::Advise(args)) => advise::run(args, global),
             Some(Command::Top(args)) => top::run(args, global),
             Some(Command::Keys(args)) => keys::run(args, global),
+            Some(Command::Reload(args)) => reload::run(args, global),
             Some(Command::Init(args)) => init::run(args, global),
             Some(Command::Schema(args)) => schema::run(args, global),
             Some(Command::Status(args)) => status::run(args, global),
@@ -201,7 +205,8 @@ impl Command {
             | Self::Simulate(_)
             | Self::Status(_)
             | Self::Top(_)
-            | Self::Keys(_) => None,
+            | Self::Keys(_)
+            | Self::Reload(_) => None,
         }
     }
 }

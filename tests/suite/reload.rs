@@ -9,7 +9,7 @@ use crate::support::eventually;
 use crate::support::load::Load;
 use crate::support::port::Port;
 use crate::support::redis_server::RedisServer;
-use crate::support::tollgate::{Tollgate, field};
+use crate::support::tollgate::{Tollgate, field, tollgate};
 use crate::support::upstream::Upstream;
 
 /// Writes another configuration over the one that runs; the admin listener stays as it is.
@@ -20,7 +20,8 @@ fn write(proxy: &Tollgate, yaml: &str) {
 
 /// Asks for a reload as a script would, and waits for what comes of it.
 fn ask(proxy: &Tollgate) -> (u16, Value) {
-    let answer = Client::connect(proxy.admin()).send(&Request::new("POST", "/api/v1/reload"));
+    let answer = Client::connect(proxy.admin())
+        .send(&Request::new("POST", "/api/v1/reload").header("content-type", "application/json"));
     (answer.status, answer.json())
 }
 
@@ -69,6 +70,11 @@ fn a_broken_file_changes_nothing_and_is_seen_in_four_places() {
     assert!(field(&line, "message").contains("fortnight"), "{line}");
     proxy.wait_for_log("the outcome", |line| field(line, "message").starts_with("configuration not reloaded"));
     assert_eq!(proxy.metrics().count("tollgate_config_last_reload_successful", &[]), 0);
+    let told = tollgate(&["reload", "--admin", &proxy.admin().to_string()]);
+    assert_eq!(told.code, Some(1));
+    assert!(told.errors.contains("proxy.yaml:4:") && told.errors.contains("5/fortnight"), "{}", told.errors);
+    let overview = client::get(proxy.admin(), "/api/v1/overview").json();
+    assert_eq!(overview["problems"][0]["kind"], "reload_failed", "{overview:#}");
     assert_eq!(proxy.get("/").status, 200);
     replace(&proxy, &limited("6/h"));
     assert_eq!(proxy.metrics().count("tollgate_config_last_reload_successful", &[]), 1);
@@ -80,10 +86,12 @@ fn what_is_unchanged_is_not_reloaded() {
     let loaded = proxy.metrics().count("tollgate_config_last_reload_success_timestamp_seconds", &[]);
     let (status, answer) = ask(&proxy);
     assert_eq!((status, answer["result"].as_str()), (200, Some("unchanged")));
+    let told = tollgate(&["reload", "--admin", &proxy.admin().to_string()]);
+    assert_eq!((told.code, told.output.starts_with("unchanged")), (Some(0), true), "{}", told.errors);
     proxy.signal("HUP");
-    eventually("it is told twice", || {
+    eventually("it is told each time", || {
         let told = proxy.log().iter().filter(|line| line.contains("configuration is unchanged")).count();
-        (told == 2).then_some(())
+        (told == 3).then_some(())
     });
     assert_eq!(proxy.metrics().count("tollgate_config_last_reload_success_timestamp_seconds", &[]), loaded);
     assert_eq!(client::get(proxy.admin(), "/api/v1/reload").status, 405);
