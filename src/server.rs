@@ -190,7 +190,7 @@ pub fn run(
     })
 }
 
-/// Tells a service manager that waits for it (sd_notify(3)); nobody else hears it.
+/// Tells a service manager that waits for it (`sd_notify(3)`); nobody else hears it.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "the service manager cannot be told");

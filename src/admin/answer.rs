@@ -83,7 +83,7 @@ impl Answer {
     }
 
     /// 422 for a configuration: what is wrong, as frames for people and as data.
-    pub(super) fn unprocessable(detail: &str, frames: &str, report: Option<serde_json::Value>) -> Self {
+    pub(super) fn unprocessable(detail: &str, frames: &str, report: Option<&serde_json::Value>) -> Self {
         let title = "Configuration not reloaded";
         let body = serde_json::json!({
             "title": title, "status": 422, "detail": detail, "frames": frames, "report": report,

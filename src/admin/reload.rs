@@ -51,5 +51,5 @@ fn refused(failure: &Failure) -> Answer {
         Failure::Wrong(report) => ("The configuration has errors; the one before goes on.", Some(report.json())),
         Failure::Refused(why) => (&**why, None),
     };
-    Answer::unprocessable(detail, &failure.to_string(), report)
+    Answer::unprocessable(detail, &failure.to_string(), report.as_ref())
 }

@@ -30,6 +30,6 @@ impl Config {
 
     fn dynamic_rules(&self) -> BTreeMap<&Arc<str>, &Rules> {
         let rules = self.policies.iter().filter_map(|policy| Some((&policy.name, policy.dynamic.as_ref()?)));
-        rules.map(|(name, rules)| (name, rules)).collect()
+        rules.collect()
     }
 }

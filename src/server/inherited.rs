@@ -1,4 +1,4 @@
-//! Sockets that the process was given when it was started: systemd's socket activation (sd_listen_fds(3)).
+//! Sockets that the process was given when it was started: systemd's socket activation (`sd_listen_fds(3)`).
 
 use std::io;
 use std::net::TcpListener;

@@ -87,6 +87,7 @@ fn every_answer_is_as_the_description_says() {
                 r#"{"method": "GET", "url": "http://a/calls/b", "headers": ["x-key: k"], "live": true}"#,
             ),
             ("POST", "explain", r#"{"method": "GET", "url": "http://a/nowhere", "ip": "2001:db8::1"}"#),
+            ("POST", "reload", ""),
         ] {
             api.done(method, path, body);
         }

@@ -236,7 +236,7 @@ fn many_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
     }
     let samples = load.stop();
     let failed: Vec<_> = samples.iter().filter(|sample| sample.status() != 200).take(3).collect();
-    assert!(failed.is_empty() && samples.len() > 200, "of {}: {failed:?}", samples.len());
+    assert!(failed.is_empty() && samples.len() > 60, "of {}: {failed:?}", samples.len());
     let answered = proxy.metrics().count("tollgate_http_requests_total", &[("route", "r"), ("code", "200")]);
     assert_eq!(answered, samples.len() as u64 + 1, "every one is counted");
     let before = before.expect("measured");

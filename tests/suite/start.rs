@@ -303,7 +303,7 @@ fn a_closed_log_and_a_closed_access_log_stop_nothing() {
     assert_eq!((dropped, still), (1, Some(200)));
 }
 
-/// As systemd does it (sd_listen_fds(3)): a listening socket as descriptor 3, with a name.
+/// As systemd does it (`sd_listen_fds(3)`): a listening socket as descriptor 3, with a name.
 #[test]
 fn a_socket_that_was_opened_before_is_used_by_its_name_or_its_address() {
     for (name, is_named) in [("web", true), ("tollgate.socket", false)] {
