@@ -51,6 +51,8 @@ pub struct Source {
     origin: Origin,
     seen: blake3::Hash,
     signature: Vec<Option<Signature>>,
+    /// Files that a configuration names which could not be used.
+    wanted: Vec<PathBuf>,
     /// What was last seen to differ from it, until it has come to rest.
     unrest: Option<Vec<Option<Signature>>>,
 }
@@ -85,7 +87,8 @@ impl Source {
     /// Of the running configuration.
     #[must_use]
     pub fn new(origin: Origin, running: &Loaded) -> Self {
-        let mut source = Self { origin, seen: running.fingerprint, signature: Vec::new(), unrest: None };
+        let mut source =
+            Self { origin, seen: running.fingerprint, signature: Vec::new(), wanted: Vec::new(), unrest: None };
         source.signature = source.look(&running.config);
         source
     }
@@ -95,9 +98,19 @@ impl Source {
     /// # Errors
     /// A report of what is wrong with it.
     pub fn read(&mut self, running: &Config) -> Result<Option<Loaded>, Report> {
+        // What came by arguments or through a pipe cannot have changed.
+        if !matches!(self.origin, Origin::File(_)) {
+            return Ok(None);
+        }
+        let loaded = config::load_after(&self.origin, Some(running));
+        // Those of a refused one too: it may be right as soon as they are there.
+        self.wanted = match &loaded {
+            Ok(_) => Vec::new(),
+            Err(report) => report.files.clone(),
+        };
         self.signature = self.look(running);
         self.unrest = None;
-        let loaded = config::load_after(&self.origin, Some(running))?;
+        let loaded = loaded?;
         Ok((loaded.fingerprint != self.seen).then_some(loaded))
     }
 
@@ -134,7 +147,7 @@ impl Source {
             Origin::File(path) => Some(path),
             Origin::Stdin | Origin::Arguments => None,
         };
-        own.into_iter().chain(&running.files).map(signature).collect()
+        own.into_iter().chain(&running.files).chain(&self.wanted).map(signature).collect()
     }
 }
 

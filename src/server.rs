@@ -178,6 +178,8 @@ pub fn run(
             // Whoever asked may have left.
             let _ = wanted.map(|request| request.send(outcome));
         }
+        // Whoever asks for a reload from here on is told that there will be none.
+        drop(requests);
         notify(NotifyState::Stopping);
         tokio::select! {
             () = server.shutdown() => {}

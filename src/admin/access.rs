@@ -2,7 +2,9 @@
 //! may, in anybody's browser.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderName, Request, header};
 
 use super::answer::Answer;
@@ -16,7 +18,7 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 #[derive(Debug)]
 pub(super) struct Access {
     /// Hash of the token. Hashes compare in constant time.
-    token: Option<blake3::Hash>,
+    token: ArcSwapOption<blake3::Hash>,
     /// The address it listens on.
     address: IpAddr,
 }
@@ -24,8 +26,15 @@ pub(super) struct Access {
 impl Access {
     /// From the configuration.
     pub(super) fn new(settings: &AdminSettings) -> Self {
-        let token = settings.token.as_ref().map(|token| blake3::hash(token.reveal().as_bytes()));
-        Self { token, address: settings.address.ip() }
+        let access = Self { token: ArcSwapOption::empty(), address: settings.address.ip() };
+        access.follow(settings);
+        access
+    }
+
+    /// From now on the token is this one.
+    pub(super) fn follow(&self, settings: &AdminSettings) {
+        let hash = settings.token.as_ref().map(|token| blake3::hash(token.reveal().as_bytes()));
+        self.token.store(hash.map(Arc::new));
     }
 
     /// Lets a request pass, or says why not.
@@ -33,8 +42,8 @@ impl Access {
         let headers = request.headers();
         let host = only(headers, header::HOST);
         self.check_site(headers)?;
-        match &self.token {
-            Some(token) if bearer(headers).is_some_and(|given| blake3::hash(given.as_bytes()) == *token) => Ok(()),
+        match &*self.token.load() {
+            Some(token) if bearer(headers).is_some_and(|given| blake3::hash(given.as_bytes()) == **token) => Ok(()),
             Some(_) => Err(Answer::unauthorized()),
             // A name that somebody made point here (DNS rebinding) is not one of ours.
             None if host.is_some_and(|host| self.is_own(host)) => Ok(()),

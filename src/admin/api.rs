@@ -8,6 +8,7 @@ mod configuration;
 mod explain;
 mod keys;
 mod listings;
+mod log;
 mod modes;
 mod openapi;
 mod overrides;
@@ -53,6 +54,8 @@ pub enum Endpoint {
     Drain,
     /// The running configuration.
     Config,
+    /// What the process log holds.
+    Log,
     /// Reading the configuration again.
     Reload,
     /// What would happen to a request.
@@ -62,7 +65,7 @@ pub enum Endpoint {
 }
 
 /// Every path, and the methods it understands (HEAD is GET). What stands in braces is percent-encoded.
-pub const ENDPOINTS: [(Endpoint, &str, &str); 16] = [
+pub const ENDPOINTS: [(Endpoint, &str, &str); 17] = [
     (Endpoint::Overview, "/api/v1/overview", "GET, HEAD"),
     (Endpoint::Stream, "/api/v1/stream", "GET, HEAD"),
     (Endpoint::History, "/api/v1/history", "GET, HEAD"),
@@ -76,6 +79,7 @@ pub const ENDPOINTS: [(Endpoint, &str, &str); 16] = [
     (Endpoint::Upstreams, "/api/v1/upstreams", "GET, HEAD"),
     (Endpoint::Drain, "/api/v1/servers/{upstream}/{server}/drain", "POST, DELETE"),
     (Endpoint::Config, "/api/v1/config", "GET, HEAD"),
+    (Endpoint::Log, "/api/v1/log", "GET, HEAD, PUT"),
     (Endpoint::Reload, "/api/v1/reload", "POST"),
     (Endpoint::Explain, "/api/v1/explain", "POST"),
     (Endpoint::OpenApi, "/api/v1/openapi.json", "GET, HEAD"),
@@ -129,6 +133,7 @@ impl Target {
             (Endpoint::Drain, &Method::DELETE) => "server takes requests again",
             (Endpoint::Drain, _) => "server drained",
             (Endpoint::Mode, _) => "limit switched",
+            (Endpoint::Log, _) => "log level set",
             (Endpoint::Reload, _) => "reload asked for",
             _ => "admin request",
         }
@@ -191,6 +196,7 @@ impl Service {
         match target.endpoint {
             Endpoint::Explain => self.explain(&body).await,
             Endpoint::Reload => self.reload(detail).await,
+            Endpoint::Log => self.set_log(&body, detail),
             Endpoint::Mode => self.switch(target.name(0), &body, detail),
             Endpoint::Key => self.reset(target.name(0), target.key()).await,
             Endpoint::Override if deletes => self.remove_override(target.name(0), target.key()).await,
@@ -218,6 +224,7 @@ impl Service {
             Endpoint::Key => Answer::json(&self.key(limit, target.key()).await?),
             Endpoint::Overrides => Answer::json(&self.list_overrides(limit)?),
             Endpoint::Config => Answer::json(&self.configuration()),
+            Endpoint::Log => Answer::json(&self.log()?),
             Endpoint::OpenApi => openapi::answer(),
             Endpoint::Override | Endpoint::Drain | Endpoint::Reload | Endpoint::Explain => {
                 return Err(Answer::only(target.methods));

@@ -221,6 +221,12 @@ impl Service {
 
     /// The answer to a request of any kind: the API changes things, the rest only tells.
     async fn answer(self: &Rc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        // A token that stands in a file may have been replaced, and a reload has read it.
+        if let Some(settings) = &self.admin.sources.config().admin
+            && settings.token.as_ref().is_some_and(|token| token.file().is_some())
+        {
+            self.admin.access.follow(settings);
+        }
         match api::Target::of(request.uri().path()) {
             Some(target) => self.call(target, request, peer).await,
             None => self.admin.answer(&request),

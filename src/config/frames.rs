@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -56,6 +57,8 @@ pub struct Report {
     pub text: Arc<str>,
     /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,
+    /// Files that the configuration names, as far as it could be read.
+    pub files: Vec<PathBuf>,
 }
 
 /// Whether frames are drawn with colours.
@@ -71,7 +74,7 @@ impl Report {
     /// A report that holds nothing yet.
     #[must_use]
     pub fn new(file: String, text: Arc<str>) -> Self {
-        Self { file, text, diagnostics: Vec::new() }
+        Self { file, text, diagnostics: Vec::new(), files: Vec::new() }
     }
 
     /// Whether there is nothing to say.

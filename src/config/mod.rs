@@ -312,6 +312,15 @@ impl Config {
 }
 
 impl ListenAddress {
+    /// Whether it has the port, or the socket's path, of another.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(another)) => one.port() == another.port(),
+            (one, another) => one == another,
+        }
+    }
+
     /// Whether the system chooses the port.
     #[must_use]
     pub fn is_chosen_by_system(&self) -> bool {
@@ -361,8 +370,10 @@ pub fn load(origin: &Origin) -> Result<Loaded, Report> {
 /// # Errors
 /// As [`load`].
 pub fn load_after(origin: &Origin, previous: Option<&Config>) -> Result<Loaded, Report> {
+    // A running process must not wait for whoever writes into a pipe.
+    let waits_for_nobody = |path: &Path| if previous.is_some() { validate::regular(path) } else { Ok(()) };
     let text = match origin {
-        Origin::File(path) => std::fs::File::open(path).and_then(read_bounded),
+        Origin::File(path) => waits_for_nobody(path).and_then(|()| std::fs::File::open(path)).and_then(read_bounded),
         Origin::Stdin => read_bounded(std::io::stdin().lock()),
         Origin::Arguments => Ok(Vec::new()),
     };
@@ -436,6 +447,7 @@ fn parse_after(
     }
     let place = (&*origin.directory(), previous);
     let config = file.and_then(|file| validate::validate(&file, text, place, &mut reader));
+    report.files = reader.files;
     report.diagnostics = reader.diagnostics;
     report.diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
     match config {
@@ -453,7 +465,8 @@ fn fingerprint(text: &str, files: &[PathBuf]) -> blake3::Hash {
     hasher.update(text.as_bytes());
     for file in files {
         // Each was read a moment ago; one that is gone by now is another.
-        hasher.update(&std::fs::read(file).unwrap_or_default());
+        let held = validate::regular(file).and_then(|()| std::fs::File::open(file)).and_then(read_bounded);
+        hasher.update(&held.unwrap_or_default());
         hasher.update(&[0xFF]);
     }
     hasher.finalize()

@@ -128,6 +128,8 @@ impl<T: Copy> Setting<T> {
 #[derive(Debug, Default)]
 pub(in crate::config) struct Reader {
     pub(in crate::config) diagnostics: Vec<Diagnostic>,
+    /// Files that were named and read, or were to be.
+    pub(in crate::config) files: Vec<std::path::PathBuf>,
 }
 
 impl Reader {

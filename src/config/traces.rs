@@ -34,6 +34,8 @@ pub struct Collector {
     pub tls: Option<CollectorTls>,
     /// PEM file of the authorities that are believed; the system's when `None`.
     pub ca: Option<PathBuf>,
+    /// Hash of what that file held.
+    pub believed: Option<blake3::Hash>,
     /// How long a batch may take, its connection included.
     pub timeout: Duration,
 }
@@ -57,9 +59,9 @@ pub struct WebAddress {
 }
 
 impl PartialEq for Collector {
-    /// Whether the file says the same of both.
+    /// Whether the file says the same of both, and the authorities are the same.
     fn eq(&self, other: &Self) -> bool {
-        let said = |one: &Self| (one.text.clone(), one.headers.clone(), one.ca.clone(), one.timeout);
+        let said = |one: &Self| (one.text.clone(), one.headers.clone(), one.ca.clone(), one.believed, one.timeout);
         said(self) == said(other)
     }
 }

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 use super::{Server, StartError, bind_echo, bind_listener, descriptors, notify};
-use crate::config::{Config, Listener, Report};
+use crate::config::{Config, ListenAddress, Listener, Report};
 use crate::reload::{Failure, Outcome, Source, State};
 use crate::worker::{Bound, Order, uses_echo};
 
@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a new configuration needs, ready to be used.
 struct Prepared {
-    listeners: Vec<(Arc<Listener>, Vec<Bound>)>,
+    /// With their real addresses.
+    listeners: Vec<(Arc<Listener>, ListenAddress, Vec<Bound>)>,
     echo: Option<TcpListener>,
 }
 
@@ -77,22 +78,41 @@ impl Server {
             let what = fixed.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
             return Err(Failure::Refused(format!("a change of {what} takes effect only at a restart")));
         }
-        let prepared = self.prepare(&next).await.map_err(|error| Failure::Refused(error.to_string()))?;
-        self.adopt(&next, prepared).map_err(|error| Failure::Refused(error.to_string()))?;
+        let prepared = self.prepare(&next).await?;
+        self.adopt(&next, prepared).map_err(refused)?;
         source.adopted(loaded.fingerprint, &next);
         Ok(Outcome::Reloaded)
     }
 
     /// Binds what is new.
-    async fn prepare(&self, next: &Config) -> Result<Prepared, StartError> {
+    async fn prepare(&self, next: &Config) -> Result<Prepared, Failure> {
         let mut listeners = Vec::new();
         for listener in &next.listeners {
             if !self.open.iter().any(|open| next.heir_of(open).is_some_and(|heir| Arc::ptr_eq(heir, listener))) {
-                listeners.push((Arc::clone(listener), bind_patiently(listener, next.workers).await?));
+                let sockets =
+                    bind_patiently(listener, next.workers).await.map_err(|error| self.explained(error, listener))?;
+                let address = sockets.first().map_or(Ok(listener.address.clone()), Bound::address).map_err(refused)?;
+                listeners.push((Arc::clone(listener), address, sockets));
             }
         }
         let needs_echo = uses_echo(next) && self.shared.echo.get().is_none();
-        Ok(Prepared { listeners, echo: needs_echo.then(bind_echo).transpose()? })
+        Ok(Prepared { listeners, echo: needs_echo.then(bind_echo).transpose().map_err(refused)? })
+    }
+
+    /// Why an address could not be bound; the other listener may be one of ours, under other settings.
+    fn explained(&self, error: StartError, listener: &Listener) -> Failure {
+        let ours = self.open.iter().find(|open| open.address.is_beside(&listener.address));
+        match (&error, ours) {
+            (StartError::Bind { cause, .. }, Some(ours)) if cause.kind() == io::ErrorKind::AddrInUse => {
+                let (name, address) = (&listener.name, &listener.address);
+                Failure::Refused(format!(
+                    "the listener {name} cannot move to {address}: this process listens there already, as {} on {}; \
+                     that takes effect only at a restart",
+                    ours.name, ours.address
+                ))
+            }
+            _ => refused(error),
+        }
     }
 
     /// From here on requests are under the new configuration.
@@ -104,10 +124,8 @@ impl Server {
         descriptors::raise_limit(next);
         self.shared.config.store(Arc::clone(next));
         self.shutdown = next.shutdown;
-        for (listener, sockets) in prepared.listeners {
-            if let Some(address) = sockets.first().map(Bound::address).transpose()? {
-                tracing::info!(listener = &*listener.name, %address, "listening");
-            }
+        for (listener, address, sockets) in prepared.listeners {
+            tracing::info!(listener = &*listener.name, %address, "listening");
             for (orders, socket) in self.orders.iter().zip(sockets) {
                 let _ = orders.send(Order::Open(Arc::clone(&listener), socket));
             }
@@ -128,6 +146,10 @@ impl Server {
             let _ = orders.send(order());
         }
     }
+}
+
+fn refused(error: impl std::fmt::Display) -> Failure {
+    Failure::Refused(error.to_string())
 }
 
 async fn bind_patiently(listener: &Listener, workers: usize) -> Result<Vec<Bound>, StartError> {

@@ -61,6 +61,7 @@ fn every_answer_is_as_the_description_says() {
             "limits",
             "upstreams",
             "config",
+            "log",
             "openapi.json",
             "limits/per%2Fkey/mode",
             "limits/per%2Fkey/keys",
@@ -88,6 +89,8 @@ fn every_answer_is_as_the_description_says() {
             ),
             ("POST", "explain", r#"{"method": "GET", "url": "http://a/nowhere", "ip": "2001:db8::1"}"#),
             ("POST", "reload", ""),
+            ("PUT", "log", r#"{"level": "tollgate=debug"}"#),
+            ("PUT", "log", r#"{"level": "info"}"#),
         ] {
             api.done(method, path, body);
         }
@@ -107,6 +110,7 @@ fn every_answer_is_as_the_description_says() {
             ("GET", "limits/pair/keys/192.0.2.1", "", 400),
             ("PUT", "limits/per%2Fkey/mode", "{", 400),
             ("PUT", "limits/per%2Fkey/mode", r#"{"mode": "off"}"#, 422),
+            ("PUT", "log", r#"{"level": "loudest=ever"}"#, 422),
             ("POST", "explain", r#"{"method": "GET", "url": "http://a/", "headers": ["none"]}"#, 400),
             ("POST", "explain", r#"{"method": "GET"}"#, 422),
             ("PUT", "limits/per%2Fkey/mode", &"x".repeat(5000), 413),

@@ -200,6 +200,101 @@ fn routes_may_lead_to_the_built_in_echo_only_now() {
     assert!(proxy.get("/path").text().contains("/path"));
 }
 
+#[test]
+fn secrets_in_files_may_be_replaced_between_reloads() {
+    let place = tempfile::tempdir().expect("a directory");
+    let [password, token] = ["password", "token"].map(|name| place.path().join(name));
+    let put = |text: &str| [&password, &token].iter().for_each(|file| std::fs::write(file, text).expect("written"));
+    put("first");
+    let config = |rate: &str| {
+        format!(
+            "{}store: {{ redis: {{ url: 'redis://127.0.0.1:1', password_file: '{}' }} }}\n\
+             admin: {{ address: 127.0.0.1:0, token_file: '{}' }}\n",
+            limited(rate),
+            password.display(),
+            token.display()
+        )
+    };
+    let proxy = Tollgate::start(&config("5/h"));
+    let reloaded = |token: &str| {
+        let request = Request::new("POST", "/api/v1/reload").header("content-type", "application/json");
+        Client::connect(proxy.admin()).send(&request.header("authorization", &format!("Bearer {token}")))
+    };
+    assert_eq!(reloaded("first").status, 200);
+    put("second");
+    std::fs::write(proxy.config_path(), config("6/h")).expect("written");
+    eventually("the new token is asked for", || (reloaded("second").status == 200).then_some(()));
+    assert_eq!(reloaded("first").status, 401);
+    assert!(!proxy.log().iter().any(|line| line.contains("not reloaded")), "{:#?}", proxy.log());
+}
+
+#[test]
+fn nobody_is_waited_for_who_writes_into_a_pipe() {
+    let mut proxy = Tollgate::start(&limited("5/h"));
+    std::fs::remove_file(proxy.config_path()).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(proxy.config_path()).status();
+    assert!(made.is_ok_and(|made| made.success()));
+    let (status, answer) = ask(&proxy);
+    assert_eq!(status, 422, "{answer:#}");
+    assert!(answer["frames"].as_str().is_some_and(|text| text.contains("no regular file")), "{answer:#}");
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+}
+
+#[test]
+fn a_file_that_was_missing_is_waited_for() {
+    let proxy = Tollgate::start(&limited("5/h"));
+    let missing = proxy.config_path().with_file_name("ca.pem");
+    let upstreams = "upstreams: { api: { servers: ['https://127.0.0.1:1'], tls: { ca: ca.pem } } }\n";
+    write(&proxy, &format!("{}{upstreams}", limited("6/h")));
+    proxy.wait_for_log("the refusal", |line| field(line, "message").starts_with("configuration not reloaded"));
+    let authority = crate::support::certificates::Authority::new();
+    std::fs::copy(authority.ca(), &missing).expect("copied");
+    proxy.wait_for_log("the reload", |line| field(line, "message") == "configuration reloaded");
+}
+
+#[test]
+fn what_came_by_arguments_does_not_change() {
+    let mut command = crate::support::tollgate::program();
+    command.args(["run", "--from", "127.0.0.1:0", "--to", "echo", "--log-format", "json"]);
+    let proxy = Tollgate::spawn(command, tempfile::tempdir().expect("a directory"));
+    assert_eq!(proxy.get("/").status, 200);
+    proxy.signal("HUP");
+    proxy.wait_for_log("the answer", |line| field(line, "message").starts_with("configuration is unchanged"));
+    assert_eq!(proxy.metrics().count("tollgate_config_last_reload_successful", &[]), 1);
+}
+
+#[test]
+fn a_listener_that_moves_on_its_own_port_is_told_so() {
+    let port = Port::take().number();
+    let config =
+        |address: &str| format!("listeners: {{ a: '{address}:{port}' }}\nroutes: [{{ name: r, upstream: echo }}]\n");
+    let proxy = Tollgate::start(&config("127.0.0.1"));
+    write(&proxy, &config("0.0.0.0"));
+    let (status, answer) = ask(&proxy);
+    assert!(
+        status == 422 && answer["detail"].as_str().is_some_and(|why| why.contains("as a on 127.0.0.1")),
+        "{answer:#}"
+    );
+}
+
+#[test]
+fn there_is_no_reload_while_the_process_ends() {
+    let upstream = Upstream::answering(|peer, _| {
+        std::thread::sleep(Duration::from_secs(3));
+        peer.answer("late")
+    });
+    let config = format!("listen: 127.0.0.1:0\nupstream: {}\nshutdown: {{ delay: 0s, grace: 20s }}\n", upstream.url());
+    let proxy = Tollgate::start(&config);
+    let slow = proxy.web();
+    let slow = std::thread::spawn(move || client::get(slow, "/").status);
+    eventually("it is under way", || (upstream.connections() == 1).then_some(()));
+    proxy.signal("TERM");
+    proxy.wait_for_log("the drain", |line| field(line, "message") == "draining");
+    assert_eq!(ask(&proxy).0, 503);
+    assert_eq!(slow.join().expect("an answer"), 200);
+}
+
 /// What goes on under load is told by nobody's request.
 #[test]
 fn many_reloads_under_load_fail_no_request_and_leave_nothing_behind() {

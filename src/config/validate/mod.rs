@@ -31,7 +31,7 @@ mod trials;
 mod upstreams;
 mod warnings;
 
-pub(super) use secrets::sentence;
+pub(super) use secrets::{regular, sentence};
 pub(super) use tracing::secrets_of;
 
 use std::path::{Path, PathBuf};
@@ -61,7 +61,6 @@ pub(super) struct Check<'a> {
     /// What the configuration takes the place of.
     previous: Option<&'a Config>,
     ordinals: Ordinals,
-    files: Vec<PathBuf>,
     reader: &'a mut Reader,
 }
 
@@ -78,20 +77,11 @@ pub(super) fn validate(
     let believes_tokens = !file.jwt.is_absent();
     let directory = directory.to_owned();
     let ordinals = previous.map(|previous| previous.ordinals.clone()).unwrap_or_default();
-    let mut check = Check {
-        text,
-        directory,
-        believes_tokens,
-        asks_certificates: true,
-        previous,
-        ordinals,
-        files: Vec::new(),
-        reader,
-    };
+    let mut check = Check { text, directory, believes_tokens, asks_certificates: true, previous, ordinals, reader };
     let check = &mut check;
     let listeners = check.listeners(file);
     // The files of their certificates are followed by themselves.
-    check.files.clear();
+    check.reader.files.clear();
     check.asks_certificates = !check.is_sound() || tls::ask_for_certificates(&listeners);
     let (trusted_proxies, trusts_unix) = trust(file);
     check.warn_about_trust(file, &listeners);
@@ -128,7 +118,7 @@ pub(super) fn validate(
         workers: workers(file),
         trials,
         ordinals: std::mem::take(&mut check.ordinals),
-        files: std::mem::take(&mut check.files),
+        files: check.reader.files.clone(),
     };
     servers::tag_routes(&mut config, file);
     check.refuse_loops(file, &config);

@@ -40,8 +40,14 @@ impl Check<'_> {
     pub(super) fn contents(&mut self, setting: &Setting<PathBuf>) -> Option<Vec<u8>> {
         let given = setting.spanned()?;
         let path = self.path(&given.value);
-        self.files.push(path.clone());
-        match read_bounded(&path) {
+        self.reader.files.push(path.clone());
+        // A running process must not wait for whoever writes into a pipe.
+        let read = if self.previous.is_some() {
+            regular(&path).and_then(|()| read_bounded(&path))
+        } else {
+            read_bounded(&path)
+        };
+        match read {
             Ok(contents) => Some(contents),
             Err(error) => {
                 let message = format!("cannot read `{}`: {}", path.display(), sentence(&error));
@@ -56,6 +62,12 @@ impl Check<'_> {
             self.error(given.span, message, "put the secret into it, on one line");
         }
     }
+}
+
+/// Whether a file can be read without waiting for anybody.
+pub(in crate::config) fn regular(path: &Path) -> std::io::Result<()> {
+    let is_file = std::fs::metadata(path)?.is_file();
+    if is_file { Ok(()) } else { Err(std::io::Error::other("it is no regular file, and is read at a start only")) }
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {

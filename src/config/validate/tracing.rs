@@ -76,7 +76,8 @@ impl Check<'_> {
         {
             self.warn(place, "secrets are sent to the collector in clear text", "write https://, or send none");
         }
-        Some(Collector { text: endpoint.text.into(), address: endpoint.address, headers, tls, ca, timeout })
+        let believed = ca.as_deref().map(|file| blake3::hash(&std::fs::read(file).unwrap_or_default()));
+        Some(Collector { text: endpoint.text.into(), address: endpoint.address, headers, tls, ca, believed, timeout })
     }
 
     /// The fields that are sent along, with the token's.
@@ -123,12 +124,12 @@ impl Check<'_> {
 
     fn token(&mut self, setting: &Setting<PathBuf>) -> Option<Secret> {
         let token = format!("Bearer {}", self.secret_file(setting)?.reveal());
-        let given = setting.spanned()?;
+        let given = setting.spanned()?.clone();
         if HeaderValue::from_str(&token).is_err() {
             self.error(given.span, "the token in this file cannot be sent in a field", "put it on one line");
             return None;
         }
-        Some(Secret::new(&token))
+        Some(Secret::in_file(&token, &self.path(&given.value)))
     }
 
     /// TLS with the collector.

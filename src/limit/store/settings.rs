@@ -1,11 +1,16 @@
 //! What the configuration says about the store.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::key::Hashing;
+
+/// Longest secret that is read again, bytes.
+const LONGEST: u64 = 64 * 1024;
 
 /// Where limiter state lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,8 +142,8 @@ pub struct RedisTls {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
+/// A text that is never printed. One that stands in a file is the same whatever that holds by now: it may be replaced.
+#[derive(Clone, Eq)]
 pub struct Secret {
     text: Box<str>,
     file: Option<Arc<Path>>,
@@ -163,10 +168,31 @@ impl Secret {
         self.file.as_deref()
     }
 
+    /// What its file holds by now, behind a prefix; what was read first, where that cannot be read or it stands in
+    /// none. Blocks on the disk.
+    #[must_use]
+    pub fn held_now(&self, prefix: &str) -> Cow<'_, str> {
+        let read = |file: &Path| std::fs::File::open(file).and_then(|file| std::io::read_to_string(file.take(LONGEST)));
+        match self.file().map(read) {
+            Some(Ok(text)) if !text.trim_end().is_empty() => format!("{prefix}{}", text.trim_end()).into(),
+            _ => self.reveal().into(),
+        }
+    }
+
     /// The secret itself, for the one place that sends it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.text
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.file, &other.file) {
+            (Some(one), Some(another)) => one == another,
+            (None, None) => self.text == other.text,
+            _ => false,
+        }
     }
 }
 

@@ -144,8 +144,8 @@ impl Collector {
             headers.insert(HOST, host);
         }
         for (name, secret) in &self.settings.headers {
-            // They were looked at when the configuration was loaded.
-            if let Ok(mut value) = HeaderValue::from_str(secret.reveal()) {
+            // They were looked at when the configuration was loaded; a token's file may hold another by now.
+            if let Ok(mut value) = HeaderValue::from_str(&secret.held_now("Bearer ")) {
                 value.set_sensitive(true);
                 headers.insert(name, value);
             }
