@@ -449,6 +449,11 @@ fn parse_after(
     let config = file.and_then(|file| validate::validate(&file, text, place, &mut reader));
     report.files = reader.files;
     report.diagnostics = reader.diagnostics;
+    // They repeat what was written.
+    for found in &mut report.diagnostics {
+        found.message = mask::mask(&found.message);
+        found.help = found.help.take().map(|help| mask::mask(&help));
+    }
     report.diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
     match config {
         Some(config) => {

@@ -81,6 +81,25 @@ fn a_broken_file_changes_nothing_and_is_seen_in_four_places() {
 }
 
 #[test]
+fn a_refused_configuration_shows_none_of_its_secrets() {
+    let proxy = Tollgate::start(&limited("5/h"));
+    for wrong in [
+        "store: { redis: { url: 'redis://u:ab cdSECRETx@h:1' } }\nnonsense: 1\n",
+        "store:\n  redis:\n    url: redis://h:1\n    password:\n      SECRET2\nnonsense: 1\n",
+        "tracing: { otlp: { endpoint: http://127.0.0.1:1, headers: { x-api-key: SECRET3: x } } }\n",
+        "upstreams: { u: { servers: ['http://u:SECRET4@127.0.0.1:1'] } }\n",
+        "access: { x-token: SECRET5 }\n",
+    ] {
+        write(&proxy, &format!("{}{wrong}", limited("5/h")));
+        let (status, answer) = ask(&proxy);
+        assert_eq!(status, 422, "{wrong}");
+        let overview = client::get(proxy.admin(), "/api/v1/overview").text();
+        assert!(!format!("{answer} {overview}").contains("SECRET"), "{answer:#}");
+    }
+    assert!(!proxy.log().join("\n").contains("SECRET"), "{:#?}", proxy.log());
+}
+
+#[test]
 fn what_is_unchanged_is_not_reloaded() {
     let proxy = Tollgate::start(&limited("5/h"));
     let loaded = proxy.metrics().count("tollgate_config_last_reload_success_timestamp_seconds", &[]);
