@@ -84,6 +84,16 @@ impl Stands {
 }
 
 impl Owed {
+    /// Whether something is to be charged on top, and not given back or ended.
+    pub(super) fn is_charge(&self) -> bool {
+        self.amount > 0 && self.slot.is_empty()
+    }
+
+    /// A look at its state.
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask::new(&self.account.state_id, &self.account.algorithm, &self.account.subject, 0)
+    }
+
     /// The question to a store.
     pub(super) fn settle(&self) -> Settle<'_> {
         Settle {

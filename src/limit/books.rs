@@ -1,7 +1,8 @@
 //! One worker's books: which slots its requests hold, and what is still to be settled with the store.
 //!
 //! With the memory store everything is settled at once. With Redis a task of its own sends what is owed,
-//! many at a time and off the requests' path; nothing is sent twice. Slots are renewed long before they
+//! many at a time and off the requests' path; nothing is sent twice. What is to be charged on top waits while its
+//! server is away; a refund does not, for it could give back later what was refilled long ago. Slots are renewed long before they
 //! end, and are kept in this process as well, so that limits of requests in flight go on where they
 //! stood when the store goes away, and are there again when it comes back.
 
@@ -158,9 +159,11 @@ impl Books {
     pub async fn keep(self: Rc<Self>) {
         loop {
             let holds = !self.held.borrow().is_empty();
+            // What is still owed waits for a server that is away: it is not looked at for each request.
+            let waits = !self.owed.borrow().is_empty();
             tokio::select! {
-                () = self.work.notified() => {}
-                () = tokio::time::sleep(LOOK), if holds => {}
+                () = self.work.notified(), if !waits => {}
+                () = tokio::time::sleep(LOOK), if holds || waits => {}
             }
             self.renew().await;
             self.sending.set(true);
@@ -183,6 +186,7 @@ impl Books {
 
     async fn send(&self) {
         let Some(store) = &self.store else { return };
+        let mut waiting = VecDeque::new();
         loop {
             let batch: Vec<Owed> = {
                 let mut queue = self.owed.borrow_mut();
@@ -190,11 +194,19 @@ impl Books {
                 queue.drain(..len).collect()
             };
             if batch.is_empty() {
-                return;
+                let mut queue = self.owed.borrow_mut();
+                let room = MOST_OWED.saturating_sub(queue.len());
+                return queue.extend(waiting.into_iter().take(room));
             }
+            // Of what is not sent at all nothing can have arrived.
+            let is_kept = |owed: &Owed| owed.is_charge() && store.is_away_for(&owed.ask());
+            let (kept, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_kept);
+            waiting.extend(kept);
             let settles: Vec<Settle<'_>> = batch.iter().map(Owed::settle).collect();
             // What fails is counted by the store, and lost: a charge stays, a slot ends by itself.
-            let _ = store.settle(&settles).await;
+            if !settles.is_empty() {
+                let _ = store.settle(&settles).await;
+            }
         }
     }
 

@@ -112,9 +112,9 @@ impl Node {
         self.breaker.borrow().is_closed()
     }
 
-    /// Whether decisions are not sent (the breaker is open).
+    /// Whether decisions are not sent: it is away, or nothing is known of it yet.
     pub(super) fn is_away(&self) -> bool {
-        self.breaker.borrow().cause().is_some()
+        !self.breaker.borrow().is_closed()
     }
 
     /// One call before its deadline, counted; at once an error while the breaker is open.
@@ -304,6 +304,7 @@ impl Node {
         let Some(kind) = error else { return self.breaker.borrow_mut().succeeded(now) };
         let opened = self.breaker.borrow_mut().failed(now, kind);
         if opened {
+            self.shared.begin_epoch();
             self.went_away();
             self.attention.notify_one();
         }
@@ -333,15 +334,19 @@ impl Node {
 
     /// A probe failed, or the connection did.
     pub(super) fn failed(&self, cause: StoreErrorKind) {
+        let was_up = self.is_up();
         let opened = self.breaker.borrow_mut().open(cause);
         if opened {
+            // Of one that was never asked nothing is remembered, and nothing was sent to it.
+            if was_up {
+                self.shared.begin_epoch();
+            }
             self.went_away();
         }
         self.tried.notify_waiters();
     }
 
     fn went_away(&self) {
-        self.shared.begin_epoch();
         self.absence.borrow_mut().get_or_insert_with(|| Absence::begin(&self.shared));
         self.shared.changed.notify_one();
     }
