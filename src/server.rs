@@ -4,10 +4,11 @@ mod descriptors;
 mod inherited;
 mod logs;
 mod reloading;
+mod sockets;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,20 +20,15 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{AdminSettings, Config, ListenAddress, Listener, Loaded, Origin, Report, ShutdownSettings};
+use crate::config::{Config, ListenAddress, Listener, Loaded, Origin, Report, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
-use crate::proxy::listener;
 use crate::reload::{self, Handle, Source};
 use crate::signal::{Asked, LogsMoved, Signals};
 use crate::telemetry::AccessLog;
 use crate::telemetry::traces::Exporter;
 use crate::upstream::keeper;
-use crate::worker::{self, Bound, Order, Phase, Shared, Worker};
-use inherited::Inherited;
-
-/// The admin address of a configuration that names none. When it is taken, another proxy probably
-/// runs on this machine; that is no reason not to start.
-const DEFAULT_ADMIN: SocketAddr = AdminSettings::DEFAULT_ADDRESS;
+use crate::worker::{self, Order, Phase, Shared, Worker};
+use sockets::{Sockets, by_worker};
 
 /// A running proxy. The tests' entrance too. Dropping it ends its threads without a drain.
 #[derive(Debug)]
@@ -108,17 +104,6 @@ pub enum RunError {
     /// No worker is left; the log says why.
     #[error("every worker has failed")]
     Failed,
-}
-
-/// Every socket of the process, bound before any thread starts.
-#[derive(Debug)]
-struct Sockets {
-    /// By listener, then by worker.
-    listeners: Vec<Vec<Bound>>,
-    /// The admin listener's.
-    admin: Option<TcpListener>,
-    /// The echo upstream's.
-    echo: Option<TcpListener>,
 }
 
 /// Why an address cannot be bound, and what to do.
@@ -405,77 +390,4 @@ async fn serve_until(
         _ = phase.wait_for(|phase| *phase >= until) => Ok(()),
         ended = work => ended,
     }
-}
-
-impl Sockets {
-    /// Binds everything the configuration asks for.
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let mut inherited = Inherited::take();
-        let mut listeners = Vec::new();
-        for listener in &config.listeners {
-            let given = inherited.of(listener, config.workers)?;
-            listeners.push(if given.is_empty() { bind_listener(listener, config.workers)? } else { given });
-        }
-        inherited.tell_left();
-        let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
-        let echo = worker::uses_echo(config).then(bind_echo).transpose()?;
-        Ok(Self { listeners, admin, echo })
-    }
-
-    /// Real addresses by name.
-    fn addresses(&self, config: &Config) -> io::Result<Vec<(Arc<str>, ListenAddress)>> {
-        let mut addresses = Vec::new();
-        for (listener, sockets) in config.listeners.iter().zip(&self.listeners) {
-            for socket in sockets.iter().take(1) {
-                addresses.push((Arc::clone(&listener.name), socket.address()?));
-            }
-        }
-        if let Some(socket) = &self.admin {
-            addresses.push(("admin".into(), ListenAddress::Tcp(socket.local_addr()?)));
-        }
-        Ok(addresses)
-    }
-}
-
-/// A listener's sockets, one per worker.
-fn bind_listener(listener: &Listener, workers: usize) -> Result<Vec<Bound>, StartError> {
-    let (address, what) = (listener.address.clone(), format!("listener {}", listener.name));
-    worker::open(listener, workers).map_err(|cause| StartError::Bind { address, what, cause })
-}
-
-/// The admin socket. The default address may be taken: then any free port serves.
-fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    match bind_one(address, "admin listener") {
-        Err(StartError::Bind { cause, .. }) if address == DEFAULT_ADMIN && cause.kind() == io::ErrorKind::AddrInUse => {
-            tracing::warn!(%address, "the default admin address is taken, using another port; set admin.address");
-            bind_one(SocketAddr::new(address.ip(), 0), "admin listener")
-        }
-        result => result,
-    }
-}
-
-/// The echo upstream's socket, with room for as many waiting connections as a listener's.
-fn bind_echo() -> Result<TcpListener, StartError> {
-    let address = SocketAddr::new(DEFAULT_ADMIN.ip(), 0);
-    let failed =
-        |cause| StartError::Bind { address: ListenAddress::Tcp(address), what: "echo upstream".to_owned(), cause };
-    let mut sockets = listener::bind(address, 1).map_err(failed)?;
-    sockets.pop().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))
-}
-
-/// One ordinary listening socket.
-fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
-    let failed = |cause| StartError::Bind { address: ListenAddress::Tcp(address), what: what.to_owned(), cause };
-    TcpListener::bind(listener::usable(address)).map_err(failed)
-}
-
-/// From sockets by listener to sockets by worker.
-fn by_worker(listeners: Vec<(Arc<Listener>, Vec<Bound>)>, workers: usize) -> Vec<Vec<(Arc<Listener>, Bound)>> {
-    let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::with_capacity(listeners.len())).collect();
-    for (listener, sockets) in listeners {
-        for (number, socket) in sockets.into_iter().enumerate() {
-            shares[number % workers].push((Arc::clone(&listener), socket));
-        }
-    }
-    shares
 }

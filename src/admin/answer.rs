@@ -66,6 +66,11 @@ impl Answer {
         Self { body: Body::Events(events), ..Self::new(200, "text/event-stream", "") }
     }
 
+    /// Whether it goes on until the client leaves.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.body, Body::Events(_))
+    }
+
     /// An error.
     pub(super) fn problem(status: u16, title: &str, detail: &str) -> Self {
         let body = serde_json::json!({ "title": title, "status": status, "detail": detail });

@@ -10,6 +10,7 @@ mod history;
 pub mod metrics;
 mod problems;
 mod reload;
+mod room;
 mod stalling;
 mod stream;
 
@@ -29,7 +30,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::AdminSettings;
@@ -42,11 +42,10 @@ use access::Access;
 use answer::Answer;
 use history::History;
 use metrics::Sources;
+use room::{Room, Seat};
 use stalling::Stalling;
 use stream::Streams;
 
-/// Connections open at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 256;
 /// For a request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head, bytes.
@@ -106,19 +105,21 @@ impl Admin {
         let listener = TcpListener::from_std(socket)?;
         let service = Rc::new(Service::new(self));
         tokio::task::spawn_local(Rc::clone(&service).keep_history());
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let room = Rc::<Room>::default();
+        loop {
             let Ok((stream, peer)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let service = Rc::clone(&service);
+            let (service, room, seat) = (Rc::clone(&service), Rc::clone(&room), room.enter().await);
             tokio::task::spawn_local(async move {
-                let _permit = permit;
-                service.connection(stream, peer).await;
+                tokio::select! {
+                    () = service.connection(stream, peer, &seat) => {}
+                    () = seat.wanted() => {}
+                }
+                room.leave(&seat);
             });
         }
-        Ok(())
     }
 
     /// Whether the process takes requests.
@@ -203,10 +204,16 @@ impl Service {
     }
 
     /// Serves one connection. Its errors are the client's affair.
-    async fn connection(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let service = service_fn(move |request: Request<Incoming>| {
-            let service = Rc::clone(&self);
-            async move { Ok::<_, Infallible>(service.answer(request, peer).await.into_response()) }
+    async fn connection(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, seat: &Rc<Seat>) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let (service, seat) = (Rc::clone(&self), Rc::clone(seat));
+            async move {
+                seat.answers(true);
+                let answer = service.answer(request, peer).await;
+                // A stream goes on until its client leaves.
+                seat.answers(answer.is_stream());
+                Ok::<_, Infallible>(answer.into_response())
+            }
         });
         let ended = http1::Builder::new()
             .timer(TokioTimer::new())

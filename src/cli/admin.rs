@@ -1,6 +1,6 @@
 //! Talking to a running proxy over its admin listener.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use super::Global;
-use crate::config::{self, AdminSettings};
+use crate::config::{self, AdminSettings, Report};
 
 /// For a connection, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,17 +43,18 @@ pub(super) struct Client {
 }
 
 /// Reads `http://HOST:PORT`, or only `HOST:PORT`.
-fn authority(given: &str) -> Result<Authority, String> {
+pub(super) fn authority(given: &str) -> Result<Authority, String> {
     if given.starts_with("https://") {
         return Err("the admin listener speaks no TLS; write http://HOST:PORT".to_owned());
     }
     let bare = given.strip_prefix("http://").unwrap_or(given);
     let admin: Authority =
         bare.strip_suffix('/').unwrap_or(bare).parse().map_err(|_| "write http://HOST:PORT".to_owned())?;
-    if admin.port_u16().is_none() {
-        return Err("the port is missing; write http://HOST:PORT".to_owned());
+    match admin.port_u16() {
+        Some(_) if !admin.as_str().contains('@') => Ok(admin),
+        Some(_) => Err("no user is needed to ask; write http://HOST:PORT".to_owned()),
+        None => Err("the port is missing; write http://HOST:PORT".to_owned()),
     }
-    Ok(admin)
 }
 
 impl Client {
@@ -62,7 +63,11 @@ impl Client {
     /// # Errors
     /// When the configuration does not tell.
     pub(super) fn of(running: &Running, global: &Global) -> anyhow::Result<Self> {
-        Self::asking(running, || configured(global))
+        let configured = || {
+            let wrong = "the configuration has errors (see `tollgate check`); name the admin listener with --admin";
+            settings(global)?.map_err(|_| anyhow::anyhow!(wrong))
+        };
+        Self::asking(running, configured)
     }
 
     /// The same, where the configuration may be the very thing that is wrong: then the default address is asked.
@@ -70,10 +75,7 @@ impl Client {
     /// # Errors
     /// When the configuration says that there is nobody to ask.
     pub(super) fn of_any(running: &Running, global: &Global) -> anyhow::Result<Self> {
-        Self::asking(running, || match global.origin().map(|origin| config::load(&origin)) {
-            Ok(Err(_)) => Ok(None),
-            _ => configured(global),
-        })
+        Self::asking(running, || Ok(settings(global)?.unwrap_or_default()))
     }
 
     fn asking(
@@ -86,11 +88,7 @@ impl Client {
             return Ok(Self { runtime, admin: admin.clone(), token: given });
         }
         let settings = settings()?;
-        let address =
-            settings.as_ref().map_or(SocketAddr::from(([127, 0, 0, 1], 9901)), |found| reached(found.address));
-        if address.port() == 0 {
-            bail!("`admin` has port 0, so only the proxy's log tells which one it got; name it with --admin");
-        }
+        let address = reached(settings.as_ref())?;
         let of_file = settings.and_then(|settings| settings.token.map(|token| token.reveal().to_owned()));
         Ok(Self { runtime, admin: address.to_string().parse()?, token: given.or(of_file) })
     }
@@ -157,26 +155,74 @@ async fn refused(answer: Response<Incoming>) -> anyhow::Error {
     anyhow::anyhow!("the proxy refused ({}): {}{hint}", status.as_u16(), super::text::printable(detail.as_bytes(), 400))
 }
 
-/// The admin listener of the configuration; `None` when there is no configuration to look at.
-fn configured(global: &Global) -> anyhow::Result<Option<AdminSettings>> {
+/// The admin listener of the configuration; `None` when there is no configuration to look at, and what is wrong with
+/// one that cannot be read.
+///
+/// # Errors
+/// When the configuration says that there is nobody to ask.
+pub(super) fn settings(global: &Global) -> anyhow::Result<Result<Option<AdminSettings>, Report>> {
     if global.named().is_none() && super::find_default().is_none() {
-        return Ok(None);
+        return Ok(Ok(None));
     }
-    let Ok(loaded) = config::load(&global.origin()?) else {
-        bail!("the configuration has errors (see `tollgate check`); name the admin listener with --admin");
-    };
-    match loaded.config.admin {
-        Some(admin) => Ok(Some(admin)),
-        None => bail!("the configuration says `admin: none`, so there is nobody to ask"),
+    match config::load(&global.origin()?) {
+        Err(report) => Ok(Err(report)),
+        Ok(loaded) => match loaded.config.admin {
+            Some(admin) => Ok(Ok(Some(admin))),
+            None => bail!("the configuration says `admin: none`, so there is nobody to ask; give it an address"),
+        },
     }
 }
 
-/// Where this machine reaches it.
-fn reached(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+/// Where this machine reaches it; the default address where nothing says another.
+///
+/// # Errors
+/// When only the proxy's log tells.
+pub(super) fn reached(settings: Option<&AdminSettings>) -> anyhow::Result<SocketAddr> {
+    let address = settings.map_or(AdminSettings::DEFAULT_ADDRESS, |settings| settings.address);
+    if address.port() == 0 {
+        bail!("`admin` has port 0, so only its log tells which one it got; name it with --admin");
+    }
+    // `[::]` takes IPv4 connections too, and is 0.0.0.0 on a machine without IPv6.
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    Ok(SocketAddr::new(ip, address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_url_has_a_host_and_a_port_and_nothing_else() {
+        for (given, expected) in [
+            ("http://127.0.0.1:9901", Some("127.0.0.1:9901")),
+            ("http://[::1]:9901/", Some("[::1]:9901")),
+            ("proxy.internal:9901", Some("proxy.internal:9901")),
+            ("https://127.0.0.1:9901", None),
+            ("http://127.0.0.1", None),
+            ("http://ann@127.0.0.1:9901", None),
+            ("http://127.0.0.1:9901/readyz", None),
+            ("", None),
+        ] {
+            assert_eq!(authority(given).ok().as_ref().map(Authority::as_str), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn an_admin_listener_on_every_address_is_asked_on_this_machine() {
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "a-token").unwrap();
+        for (address, expected) in [
+            (":9902", "127.0.0.1:9902"),
+            ("0.0.0.0:9902", "127.0.0.1:9902"),
+            ("[::1]:9902", "[::1]:9902"),
+            ("192.0.2.7:9902", "192.0.2.7:9902"),
+        ] {
+            let yaml = format!(
+                "listen: 127.0.0.1:0\nupstream: echo\nadmin: {{ address: '{address}', token_file: '{}' }}\n",
+                token.path().display()
+            );
+            let loaded = config::parse(&yaml, &config::Origin::Arguments, &|_| None).unwrap();
+            assert_eq!(reached(loaded.config.admin.as_ref()).unwrap().to_string(), expected);
+        }
+    }
 }

@@ -2,15 +2,14 @@
 //! code, people by the line.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 
-use super::{Global, text};
+use super::{Global, admin, text};
 use crate::config::frames::Colour;
-use crate::config::{self, AdminSettings, Config};
 
 /// For the whole conversation.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,7 +31,7 @@ Examples:
 Exit codes: 0 it takes requests; 1 it is shutting down, or nobody answers; 2 wrong usage.")]
 pub struct Args {
     /// Its admin listener, instead of the configuration's
-    #[arg(long, value_name = "URL", value_parser = admin_url, conflicts_with = "config")]
+    #[arg(long, value_name = "URL", value_parser = admin::authority, conflicts_with = "config")]
     pub admin: Option<Authority>,
 }
 
@@ -64,49 +63,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     Ok(if found == Found::Ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads `http://HOST:PORT`, or only `HOST:PORT`.
-fn admin_url(given: &str) -> Result<Authority, String> {
-    if given.starts_with("https://") {
-        return Err("the admin listener speaks no TLS; write http://HOST:PORT".to_owned());
-    }
-    let bare = given.strip_prefix("http://").unwrap_or(given);
-    let admin: Authority =
-        bare.strip_suffix('/').unwrap_or(bare).parse().map_err(|_| "write http://HOST:PORT".to_owned())?;
-    match admin.port_u16() {
-        Some(_) if !admin.as_str().contains('@') => Ok(admin),
-        Some(_) => Err("no user is needed to ask; write http://HOST:PORT".to_owned()),
-        None => Err("the port is missing; write http://HOST:PORT".to_owned()),
-    }
-}
-
 /// The admin listener of the configuration. One that cannot be read is told and does not matter: a running proxy
 /// goes on with the one it has.
 fn configured(global: &Global) -> anyhow::Result<Authority> {
-    let address = if global.named().is_none() && super::find_default().is_none() {
-        AdminSettings::DEFAULT_ADDRESS
-    } else {
-        match config::load(&global.origin()?) {
-            Ok(loaded) => address_of(&loaded.config)?,
-            Err(report) => {
-                super::complain(&report.render(Colour::Ansi));
-                AdminSettings::DEFAULT_ADDRESS
-            }
-        }
-    };
-    Ok(address.to_string().parse()?)
-}
-
-/// Where this machine reaches it.
-fn address_of(config: &Config) -> anyhow::Result<SocketAddr> {
-    let Some(admin) = &config.admin else {
-        anyhow::bail!("the configuration says `admin: none`, so there is nobody to ask; give it an address");
-    };
-    if admin.address.port() == 0 {
-        anyhow::bail!("`admin` has port 0, so only its log tells which one it got; name it with --admin");
-    }
-    // `[::]` takes IPv4 connections too, and is 0.0.0.0 on a machine without IPv6.
-    let ip = if admin.address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { admin.address.ip() };
-    Ok(SocketAddr::new(ip, admin.address.port()))
+    let settings = admin::settings(global)?.unwrap_or_else(|report| {
+        super::complain(&report.render(Colour::Ansi));
+        None
+    });
+    Ok(admin::reached(settings.as_ref())?.to_string().parse()?)
 }
 
 /// The whole answer of `/readyz`.
@@ -198,41 +162,6 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_admin_url_has_a_host_and_a_port_and_nothing_else() {
-        for (given, expected) in [
-            ("http://127.0.0.1:9901", Some("127.0.0.1:9901")),
-            ("http://[::1]:9901/", Some("[::1]:9901")),
-            ("proxy.internal:9901", Some("proxy.internal:9901")),
-            ("https://127.0.0.1:9901", None),
-            ("http://127.0.0.1", None),
-            ("http://ann@127.0.0.1:9901", None),
-            ("http://127.0.0.1:9901/readyz", None),
-            ("", None),
-        ] {
-            assert_eq!(admin_url(given).ok().as_ref().map(Authority::as_str), expected, "{given}");
-        }
-    }
-
-    #[test]
-    fn an_admin_listener_on_every_address_is_asked_on_this_machine() {
-        let token = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(token.path(), "a-token").unwrap();
-        for (address, expected) in [
-            (":9902", "127.0.0.1:9902"),
-            ("0.0.0.0:9902", "127.0.0.1:9902"),
-            ("[::1]:9902", "[::1]:9902"),
-            ("192.0.2.7:9902", "192.0.2.7:9902"),
-        ] {
-            let yaml = format!(
-                "listen: 127.0.0.1:0\nupstream: echo\nadmin: {{ address: '{address}', token_file: '{}' }}\n",
-                token.path().display()
-            );
-            let loaded = config::parse(&yaml, &config::Origin::Arguments, &|_| None).unwrap();
-            assert_eq!(address_of(&loaded.config).unwrap().to_string(), expected);
-        }
-    }
 
     #[test]
     fn only_the_words_of_an_admin_listener_are_believed() {

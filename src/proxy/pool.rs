@@ -7,8 +7,8 @@
 
 mod connection;
 mod kept;
+mod overheard;
 mod prelude;
-mod watched;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -30,7 +30,8 @@ use crate::upstream::{Endpoint, EndpointId, Protocol};
 pub use connection::Sent;
 use connection::{Multiplexed, Share, Single};
 use kept::{Keep, Kept};
-use prelude::Bounded;
+use overheard::Overheard;
+use prelude::Prelude;
 
 /// Length of a tick of the pool's clock: reading the time is left to the sweep.
 const TICK: Duration = Duration::from_millis(500);
@@ -203,7 +204,7 @@ impl Lease {
     pub async fn into_stream(self, response: &mut Response<Incoming>) -> Option<Switched> {
         // The task that drives the connection hands it over as soon as it has read the head.
         let upgraded = hyper::upgrade::on(response).await.ok()?;
-        let parts = upgraded.downcast::<TokioIo<Bounded>>().ok()?;
+        let parts = upgraded.downcast::<TokioIo<Overheard<Arc<Prelude>>>>().ok()?;
         let place = if let Leased::Http1(single) = self.connection { single.into_place() } else { None };
         Some(Switched {
             stream: parts.io.into_inner().into_stream(),

@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use sd_notify::NotifyState;
 use tokio::time::Instant;
 
-use super::{Server, StartError, bind_echo, bind_listener, descriptors, notify};
+use super::sockets::{bind_echo, bind_listener};
+use super::{Server, StartError, descriptors, notify};
 use crate::config::{Config, ListenAddress, Listener, Report};
 use crate::reload::{Failure, Outcome, Source, State};
 use crate::worker::{Bound, Order, uses_echo};

@@ -284,7 +284,7 @@ impl WorkerStats {
 
     /// Tells a server's answers by status, and its failures as `None`.
     pub fn each_answer(&self, server: usize, mut tell: impl FnMut(Option<u16>, u64)) {
-        let server = self.servers.at(server);
+        let Some(server) = self.servers.get(server) else { return };
         server.answers.each(|status, count| tell(Some(status), count));
         tell(None, server.failed.value());
     }

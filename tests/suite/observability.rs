@@ -241,6 +241,23 @@ fn an_upstream_that_goes_and_comes_is_two_lines_of_the_log() {
     assert!(!log.iter().any(|line| line.contains("rejected")), "requests are the access log's: {log:#?}");
 }
 
+#[test]
+fn silent_connections_to_the_admin_listener_keep_nobody_out() {
+    let proxy = Tollgate::start("listen: 127.0.0.1:0\nupstream: echo\n");
+    let mut streams = client::Client::connect(proxy.admin());
+    streams.write(b"GET /api/v1/stream HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
+    let mut silent: Vec<_> =
+        (0..300).map(|_| std::net::TcpStream::connect(proxy.admin()).expect("it listens")).collect();
+    assert_eq!(client::get(proxy.admin(), "/healthz").status, 200);
+    let mut closed = [0];
+    silent[0].set_read_timeout(Some(crate::support::PATIENCE)).expect("a socket option");
+    let ended = std::io::Read::read(&mut silent[0], &mut closed);
+    assert!(matches!(ended, Ok(0)) || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    silent[299].set_nonblocking(true).expect("a socket option");
+    let open = std::io::Read::read(&mut silent[299], &mut closed).expect_err("nothing to read");
+    assert_eq!(open.kind(), std::io::ErrorKind::WouldBlock, "the last ones are there");
+}
+
 /// The second cause is often the one that matters: what the server does since it was started again.
 #[test]
 fn each_cause_of_an_outage_is_one_line() {

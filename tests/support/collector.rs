@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -14,10 +13,9 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
-use rustls::{ServerConnection, StreamOwned};
 
 use super::eventually;
-use super::key_server::server_config;
+use super::key_server::{serve_each, server_config};
 use super::redis_server::TlsFiles;
 
 /// What a batch is answered with.
@@ -90,19 +88,9 @@ impl Collector {
         let state =
             Arc::new(State { behaviour: Mutex::new(behaviour), changed: Condvar::new(), kept: Mutex::default() });
         let served = Arc::clone(&state);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (state, config) = (Arc::clone(&served), config.clone());
-                state.kept.lock().expect("no panic").connections += 1;
-                std::thread::spawn(move || {
-                    let _ = stream.set_read_timeout(Some(Duration::from_mins(1)));
-                    match config {
-                        None => state.serve(stream),
-                        Some(config) => state
-                            .serve(StreamOwned::new(ServerConnection::new(config).expect("a TLS connection"), stream)),
-                    }
-                });
-            }
+        serve_each(listener, config, move |stream| {
+            served.kept.lock().expect("no panic").connections += 1;
+            served.serve(stream);
         });
         Self { address, state, tls }
     }

@@ -72,19 +72,7 @@ impl KeyServer {
         let (changed, requests) = (Condvar::new(), AtomicUsize::new(0));
         let state = Arc::new(State { behaviour: Mutex::new(behaviour), changed, requests });
         let served = Arc::clone(&state);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (state, config) = (Arc::clone(&served), config.clone());
-                std::thread::spawn(move || {
-                    let _ = stream.set_read_timeout(Some(Duration::from_secs(15)));
-                    match config {
-                        None => state.serve(stream),
-                        Some(config) => state
-                            .serve(StreamOwned::new(ServerConnection::new(config).expect("a TLS connection"), stream)),
-                    }
-                });
-            }
-        });
+        serve_each(listener, config, move |stream| served.serve(stream));
         Self { address, state, tls }
     }
 
@@ -151,6 +139,35 @@ fn respond(stream: &mut impl Write, status: u16, body: &str) -> std::io::Result<
     let length = body.len();
     write!(stream, "HTTP/1.1 {status} x\r\nlocation: /elsewhere\r\ncontent-length: {length}\r\n\r\n{body}")?;
     stream.flush()
+}
+
+/// Bytes both ways, through TLS or not.
+pub(crate) trait Duplex: Read + Write {}
+
+impl<T: Read + Write> Duplex for T {}
+
+/// Serves every connection on a thread of its own, for ever.
+pub(crate) fn serve_each(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    serve: impl Fn(Box<dyn Duplex>) + Send + Sync + 'static,
+) {
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (serve, tls) = (Arc::clone(&serve), tls.clone());
+            std::thread::spawn(move || {
+                let _ = stream.set_read_timeout(Some(Duration::from_mins(1)));
+                match tls {
+                    None => serve(Box::new(stream)),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).expect("a TLS connection");
+                        serve(Box::new(StreamOwned::new(connection, stream)));
+                    }
+                }
+            });
+        }
+    });
 }
 
 pub(crate) fn server_config(directory: &Path) -> Arc<ServerConfig> {

@@ -83,7 +83,7 @@ impl Tollgate {
     #[track_caller]
     pub(crate) fn start(yaml: &str) -> Self {
         let started = Self::launch(yaml);
-        started.wait_for_log("listening", |_| true);
+        started.wait_until_ready();
         started
     }
 
@@ -91,7 +91,7 @@ impl Tollgate {
     #[track_caller]
     pub(crate) fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
         let started = Self::launch_with(yaml, environment);
-        started.wait_for_log("listening", |_| true);
+        started.wait_until_ready();
         started
     }
 
@@ -200,6 +200,12 @@ impl Tollgate {
             assert!(begun.elapsed() < PATIENCE, "no log line: {what}; the log so far:\n{}", lines.join("\n"));
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until it has said that it serves. A warning may be said long before.
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&self) {
+        self.wait_for_log("that it is ready", |line| line["message"] == "ready");
     }
 
     /// Waits until the access log has this many lines; returns them parsed.

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::RequestBody;
-use super::prelude::{Bounded, Prelude};
-use super::watched::Watched;
+use super::overheard::Overheard;
+use super::prelude::Prelude;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::load::Place;
 use crate::upstream::stream::Stream;
@@ -54,7 +54,7 @@ pub(super) struct Multiplexed {
 
 /// What the task of a connection of HTTP/2 polls, until it has ended: it also knows how many streams the
 /// server allows.
-type Driven = RefCell<Option<http2::Connection<TokioIo<Watched>, RequestBody, LocalExecutor>>>;
+type Driven = RefCell<Option<http2::Connection<TokioIo<Overheard<Rc<Notify>>>, RequestBody, LocalExecutor>>>;
 
 /// One request's part of a connection of HTTP/2.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ pub(super) struct Share {
 
 impl Single {
     pub(super) async fn open(stream: Stream, place: Option<Place>) -> io::Result<Self> {
-        let prelude = Arc::default();
-        let stream = TokioIo::new(Bounded::new(stream, &prelude));
+        let prelude = Arc::<Prelude>::default();
+        let stream = TokioIo::new(Overheard::new(stream, Arc::clone(&prelude)));
         let handshake = http1::Builder::new().writev(false).max_buf_size(MAX_BUFFER).handshake(stream);
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let task = tokio::task::spawn_local(async move {
@@ -126,7 +126,7 @@ impl Multiplexed {
     /// Shakes hands, and waits for what the server says of itself.
     pub(super) async fn open(stream: Stream, place: Option<Place>) -> Result<Self, ConnectError> {
         let heard = Rc::new(Notify::new());
-        let handshake = builder().handshake(TokioIo::new(Watched::new(stream, &heard)));
+        let handshake = builder().handshake(TokioIo::new(Overheard::new(stream, Rc::clone(&heard))));
         let (sender, connection) = handshake.await.map_err(|error| ConnectError::Connect(io::Error::other(error)))?;
         let driven = Rc::new(RefCell::new(Some(connection)));
         tokio::task::spawn_local(drive(Rc::clone(&driven), Rc::clone(&heard)));
