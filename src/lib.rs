@@ -20,6 +20,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod explain;
+pub mod handover;
 pub mod jwt;
 pub mod limit;
 pub mod proxy;

@@ -60,10 +60,16 @@ pub struct Source {
 /// What tells without reading that a file is another, or was written to.
 type Signature = (u64, u64, u64, i64, i64);
 
-/// Somebody who waits for a reload.
-pub type Request = oneshot::Sender<Result<Outcome, Arc<Failure>>>;
+/// Somebody who waits for what comes of something.
+#[derive(Debug)]
+pub enum Request {
+    /// The configuration is to be read again.
+    Reload(oneshot::Sender<Result<Outcome, Arc<Failure>>>),
+    /// Another process is to take this one's place: its number, or why there is none.
+    Upgrade(oneshot::Sender<Result<u32, String>>),
+}
 
-/// Where reloads are asked for.
+/// Where reloads and upgrades are asked for.
 #[derive(Debug, Clone)]
 pub struct Handle(mpsc::Sender<Request>);
 
@@ -78,7 +84,14 @@ impl Handle {
     /// Asks for a reload and waits for what comes of it; `None` when the process is ending.
     pub async fn reload(&self) -> Option<Result<Outcome, Arc<Failure>>> {
         let (done, outcome) = oneshot::channel();
-        self.0.send(done).await.ok()?;
+        self.0.send(Request::Reload(done)).await.ok()?;
+        outcome.await.ok()
+    }
+
+    /// Asks for another process in this one's place and waits until it serves; `None` when this one is ending.
+    pub async fn upgrade(&self) -> Option<Result<u32, String>> {
+        let (done, outcome) = oneshot::channel();
+        self.0.send(Request::Upgrade(done)).await.ok()?;
         outcome.await.ok()
     }
 }
@@ -91,6 +104,12 @@ impl Source {
             Self { origin, seen: running.fingerprint, signature: Vec::new(), wanted: Vec::new(), unrest: None };
         source.signature = source.look(&running.config);
         source
+    }
+
+    /// Whether another process could read the same.
+    #[must_use]
+    pub fn can_be_read_again(&self) -> bool {
+        !matches!(self.origin, Origin::Stdin)
     }
 
     /// Reads it again; `None` when nothing of it is another than before.

@@ -5,6 +5,7 @@ mod inherited;
 mod logs;
 mod reloading;
 mod sockets;
+mod upgrading;
 
 use std::convert::Infallible;
 use std::io;
@@ -17,18 +18,20 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{Admin, metrics::Sources};
-use crate::config::{Config, ListenAddress, Listener, Loaded, Origin, Report, ShutdownSettings};
+use crate::config::{Config, ListenAddress, Loaded, Origin, Report, ShutdownSettings};
 use crate::jwt::keeper as jwt_keeper;
-use crate::reload::{self, Handle, Source};
+use crate::reload::{self, Failure, Handle, Outcome, Request, Source};
 use crate::signal::{Asked, LogsMoved, Signals};
 use crate::telemetry::AccessLog;
 use crate::telemetry::traces::Exporter;
 use crate::upstream::keeper;
 use crate::worker::{self, Order, Phase, Shared, Worker};
-use sockets::{Sockets, by_worker};
+pub use inherited::Inherited;
+use sockets::{Opened, Sockets, by_worker};
+use upgrading::Upgrade;
 
 /// A running proxy. The tests' entrance too. Dropping it ends its threads without a drain.
 #[derive(Debug)]
@@ -52,7 +55,11 @@ pub struct Server {
     /// Where each worker takes orders.
     orders: Vec<mpsc::UnboundedSender<Order>>,
     /// Listeners that are open.
-    open: Vec<Arc<Listener>>,
+    open: Vec<Opened>,
+    /// The admin listener's socket, as those of the others are kept.
+    admin: Option<TcpListener>,
+    /// Whether another process accepts from here on.
+    handed_over: watch::Sender<bool>,
     /// Threads that run whatever the configuration says by now.
     running: Running,
     /// What is known of reloads.
@@ -121,15 +128,17 @@ fn obstacle(address: &ListenAddress, cause: &io::Error) -> String {
     help.to_owned()
 }
 
-/// Runs a server until TERM or INT drains it; a second one stops it at once. HUP, changed files and the admin
-/// listener make it read its configuration again. `started` is told the real addresses by listener name, once
-/// all of them are open; `report` what is wrong or doubtful about a configuration that was read again.
+/// Runs a server, with the sockets it was given, until TERM or INT drains it; a second one stops it at once. HUP,
+/// changed files and the admin listener make it read its configuration again; USR2 and the admin listener have another
+/// process take its place. `started` is told the real addresses by listener name, once all of them are open; `report`
+/// what is wrong or doubtful about a configuration that was read again.
 ///
 /// # Errors
 /// When it cannot start, or when every worker fails.
 pub fn run(
     loaded: Loaded,
     origin: Origin,
+    inherited: Inherited,
     started: impl FnOnce(&Config, &[(Arc<str>, ListenAddress)]),
     report: impl Fn(&Report),
 ) -> Result<(), RunError> {
@@ -140,32 +149,49 @@ pub fn run(
         descriptors::raise_limit(&config);
         let (handle, mut requests) = Handle::new();
         let moved = LogsMoved::listen().map_err(RunError::Signals)?;
-        let mut server = Server::start(&config, Some(handle))?;
+        let mut server = Server::start(&config, inherited, Some(handle))?;
         tokio::task::spawn_local(logs::reopen(moved, server.log_file(&config)));
         started(&config, &server.addresses);
         drop(config);
         notify(NotifyState::Ready);
+        let mut upgrade = Upgrade::default();
         loop {
             let running = Arc::clone(&server.shared.config);
             let wanted = tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => None,
+                    Asked::Reload => Wanted::Reload(None),
+                    Asked::Upgrade => Wanted::Upgrade(None),
                     Asked::End(signal) => {
                         tracing::info!(signal, "draining");
                         break;
                     }
                 },
-                Some(request) = requests.recv() => Some(request),
-                () = source.change(&running) => None,
+                // The process that starts has read what is configured now.
+                Some(request) = requests.recv(), if !upgrade.is_under_way() => request.into(),
+                () = source.change(&running), if !upgrade.is_under_way() => Wanted::Reload(None),
                 () = server.ended() => return Err(RunError::Failed),
+                addresses = upgrade.ready() => match addresses {
+                    Some(addresses) => {
+                        server.hand_over(&addresses);
+                        break;
+                    }
+                    None => continue,
+                },
             };
-            let outcome = server.reload(&mut source, &report).await;
-            // Whoever asked may have left.
-            let _ = wanted.map(|request| request.send(outcome));
+            match wanted {
+                Wanted::Upgrade(waiting) => upgrade.begin(&server, &source, waiting),
+                Wanted::Reload(waiting) => {
+                    let outcome = server.reload(&mut source, &report).await;
+                    // Whoever asked may have left.
+                    let _ = waiting.map(|waiting| waiting.send(outcome));
+                }
+            }
         }
         // Whoever asks for a reload from here on is told that there will be none.
-        drop(requests);
-        notify(NotifyState::Stopping);
+        drop((requests, upgrade));
+        if !server.is_handed_over() {
+            notify(NotifyState::Stopping);
+        }
         tokio::select! {
             () = server.shutdown() => {}
             signal = signals.end_again() => tracing::warn!(signal, "second signal, stopping at once"),
@@ -175,6 +201,21 @@ pub fn run(
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// What the process is asked to do, and who waits for it.
+enum Wanted {
+    Reload(Option<oneshot::Sender<Result<Outcome, Arc<Failure>>>>),
+    Upgrade(Option<oneshot::Sender<Result<u32, String>>>),
+}
+
+impl From<Request> for Wanted {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::Reload(waiting) => Self::Reload(Some(waiting)),
+            Request::Upgrade(waiting) => Self::Upgrade(Some(waiting)),
+        }
+    }
 }
 
 /// Tells a service manager that waits for it (`sd_notify(3)`); nobody else hears it.
@@ -189,9 +230,11 @@ impl Server {
     ///
     /// # Errors
     /// When an address cannot be bound or a thread not be started; then nothing is left running.
-    pub fn start(config: &Arc<Config>, handle: Option<Handle>) -> Result<Self, StartError> {
-        let sockets = Sockets::bind(config)?;
+    pub fn start(config: &Arc<Config>, inherited: Inherited, handle: Option<Handle>) -> Result<Self, StartError> {
+        let sockets = Sockets::bind(config, inherited)?;
         let addresses = sockets.addresses(config)?;
+        let opened = config.listeners.iter().zip(&sockets.listeners);
+        let open = opened.map(|(listener, sockets)| Opened::new(listener, sockets)).collect::<io::Result<_>>()?;
         let (alive, workers) = mpsc::channel(1);
         let access_log = config.access_log.as_ref().map(logs::start).transpose()?;
         let (tracer, exporter) = config.tracing.as_ref().map(Exporter::new).unzip();
@@ -205,7 +248,9 @@ impl Server {
             shared: Arc::new(Shared::new(config, access_log.clone()).tracing(tracer)),
             access_log,
             orders: Vec::new(),
-            open: config.listeners.clone(),
+            open,
+            admin: sockets.admin.as_ref().map(TcpListener::try_clone).transpose()?,
+            handed_over: watch::Sender::new(false),
             running: Running::default(),
             reloads: Arc::new(ArcSwap::from_pointee(reload::State {
                 loaded: SystemTime::now(),
@@ -246,7 +291,10 @@ impl Server {
         let ShutdownSettings { delay, grace } = self.shutdown;
         self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Leaving);
-        tokio::time::sleep(delay).await;
+        if !self.is_handed_over() {
+            tokio::time::sleep(delay).await;
+        }
+        self.open.clear();
         self.phase.send_replace(Phase::Draining);
         if tokio::time::timeout(grace, self.ended()).await.is_err() {
             tracing::warn!(?grace, "connections that are still open after the grace period are cut");
@@ -314,7 +362,13 @@ impl Server {
             let admin = Admin::new(settings, sources, Arc::clone(&self.ready))
                 .with(shared.overrides.clone(), Arc::clone(&shared.control))
                 .reloading(handle);
-            self.thread("admin", Some(Phase::Stopped), || admin.serve(socket))?;
+            let (mut phase, mut handed_over) = (self.phase.subscribe(), self.handed_over.subscribe());
+            self.thread("admin", None, || async move {
+                // A dropped server ends its threads too.
+                let handed_over = async { drop(handed_over.wait_for(|handed_over| *handed_over).await) };
+                let stopped = async { drop(phase.wait_for(|phase| *phase >= Phase::Stopped).await) };
+                admin.serve(socket, handed_over, stopped).await
+            })?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Signals: the first TERM or INT drains, the second ends at once; HUP reloads; USR1 opens log files anew.
+//! Signals: the first TERM or INT drains, the second ends at once; HUP reloads; USR1 opens log files anew; USR2 has
+//! another process take this one's place.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ pub enum Asked {
     End(&'static str),
     /// The configuration is to be read again.
     Reload,
+    /// Another process is to take this one's place.
+    Upgrade,
 }
 
 /// The signals this process acts on. Needs a runtime with I/O.
@@ -26,6 +29,8 @@ pub struct Signals {
     interrupt: Signal,
     /// From somebody who wants a reload, or a terminal that went away.
     hangup: Signal,
+    /// From somebody who has put another program in its place.
+    upgrade: Signal,
 }
 
 /// USR1: log files have been moved away. Needs a runtime with I/O.
@@ -59,6 +64,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -81,6 +87,7 @@ impl Signals {
             _ = self.terminate.recv() => Asked::End("SIGTERM"),
             _ = self.interrupt.recv() => Asked::End("SIGINT"),
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.upgrade.recv() => Asked::Upgrade,
         }
     }
 }

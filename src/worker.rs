@@ -32,7 +32,7 @@ use crate::limit::top::TopKeys;
 pub use crate::proxy::connection::Phase;
 use crate::proxy::handshake::Handshakes;
 use crate::proxy::listener::Listening;
-pub use crate::proxy::listener::{Bound, open};
+pub use crate::proxy::listener::{Bound, SocketFile, open, usable};
 use crate::proxy::pool::Pool;
 use crate::proxy::pressure::Pressure;
 use crate::proxy::proxy_protocol::{self, Expected, Refused};

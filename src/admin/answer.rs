@@ -88,8 +88,7 @@ impl Answer {
     }
 
     /// 422 for a configuration: what is wrong, as frames for people and as data.
-    pub(super) fn unprocessable(detail: &str, frames: &str, report: Option<&serde_json::Value>) -> Self {
-        let title = "Configuration not reloaded";
+    pub(super) fn unprocessable(title: &str, detail: &str, frames: &str, report: Option<&serde_json::Value>) -> Self {
         let body = serde_json::json!({
             "title": title, "status": 422, "detail": detail, "frames": frames, "report": report,
         });

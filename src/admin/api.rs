@@ -58,6 +58,8 @@ pub enum Endpoint {
     Log,
     /// Reading the configuration again.
     Reload,
+    /// Another process in this one's place.
+    Upgrade,
     /// What would happen to a request.
     Explain,
     /// The description of all this.
@@ -65,7 +67,7 @@ pub enum Endpoint {
 }
 
 /// Every path, and the methods it understands (HEAD is GET). What stands in braces is percent-encoded.
-pub const ENDPOINTS: [(Endpoint, &str, &str); 17] = [
+pub const ENDPOINTS: [(Endpoint, &str, &str); 18] = [
     (Endpoint::Overview, "/api/v1/overview", "GET, HEAD"),
     (Endpoint::Stream, "/api/v1/stream", "GET, HEAD"),
     (Endpoint::History, "/api/v1/history", "GET, HEAD"),
@@ -81,6 +83,7 @@ pub const ENDPOINTS: [(Endpoint, &str, &str); 17] = [
     (Endpoint::Config, "/api/v1/config", "GET, HEAD"),
     (Endpoint::Log, "/api/v1/log", "GET, HEAD, PUT"),
     (Endpoint::Reload, "/api/v1/reload", "POST"),
+    (Endpoint::Upgrade, "/api/v1/upgrade", "POST"),
     (Endpoint::Explain, "/api/v1/explain", "POST"),
     (Endpoint::OpenApi, "/api/v1/openapi.json", "GET, HEAD"),
 ];
@@ -135,6 +138,7 @@ impl Target {
             (Endpoint::Mode, _) => "limit switched",
             (Endpoint::Log, _) => "log level set",
             (Endpoint::Reload, _) => "reload asked for",
+            (Endpoint::Upgrade, _) => "upgrade asked for",
             _ => "admin request",
         }
     }
@@ -196,6 +200,7 @@ impl Service {
         match target.endpoint {
             Endpoint::Explain => self.explain(&body).await,
             Endpoint::Reload => self.reload(detail).await,
+            Endpoint::Upgrade => self.upgrade(detail).await,
             Endpoint::Log => self.set_log(&body, detail),
             Endpoint::Mode => self.switch(target.name(0), &body, detail),
             Endpoint::Key => self.reset(target.name(0), target.key()).await,
@@ -226,7 +231,7 @@ impl Service {
             Endpoint::Config => Answer::json(&self.configuration()),
             Endpoint::Log => Answer::json(&self.log()?),
             Endpoint::OpenApi => openapi::answer(),
-            Endpoint::Override | Endpoint::Drain | Endpoint::Reload | Endpoint::Explain => {
+            Endpoint::Override | Endpoint::Drain | Endpoint::Reload | Endpoint::Upgrade | Endpoint::Explain => {
                 return Err(Answer::only(target.methods));
             }
         })

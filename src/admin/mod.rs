@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +43,7 @@ use access::Access;
 use answer::Answer;
 use history::History;
 use metrics::Sources;
-use room::{Room, Seat};
+use room::{Doing, Room, Seat};
 use stalling::Stalling;
 use stream::Streams;
 
@@ -52,6 +53,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 /// Pause after a failed accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For answers that are on their way when the process ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Between two readings of the counters.
 const READING: Duration = Duration::from_secs(1);
 
@@ -96,32 +99,35 @@ impl Admin {
         Self { reloads, ..self }
     }
 
-    /// Serves until dropped. Needs a local runtime.
+    /// Serves until it is `stopped`, and lets those who wait for an answer have it; takes no new connection once they
+    /// are another process' affair. Needs a local runtime.
     ///
     /// # Errors
     /// When the socket cannot be set up.
-    pub async fn serve(self, socket: std::net::TcpListener) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        socket: std::net::TcpListener,
+        handed_over: impl Future<Output = ()>,
+        stopped: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from_std(socket)?;
         let service = Rc::new(Service::new(self));
         tokio::task::spawn_local(Rc::clone(&service).keep_history());
         let room = Rc::<Room>::default();
-        loop {
-            let Ok((stream, peer)) = listener.accept().await else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let (service, room, seat) = (Rc::clone(&service), Rc::clone(&room), room.enter().await);
-            tokio::task::spawn_local(async move {
-                tokio::select! {
-                    () = service.connection(stream, peer, &seat) => {}
-                    () = seat.wanted() => {}
-                }
-                room.leave(&seat);
-            });
+        let mut stopped = pin!(stopped);
+        tokio::select! {
+            () = service.accept(&listener, &room) => {}
+            () = handed_over => {
+                drop(listener);
+                stopped.await;
+            }
+            () = &mut stopped => {}
         }
+        // Whoever does not read the answer is not waited for.
+        let _ = tokio::time::timeout(LAST_ANSWERS, room.close()).await;
+        Ok(())
     }
-
     /// Whether the process takes requests.
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
@@ -193,6 +199,24 @@ impl Service {
         Self { admin, inspector, history: RefCell::new(History::new()), streams: Streams::default() }
     }
 
+    /// Accepts for ever.
+    async fn accept(self: &Rc<Self>, listener: &TcpListener, room: &Rc<Room>) {
+        loop {
+            let Ok((stream, peer)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let (service, room, seat) = (Rc::clone(self), Rc::clone(room), room.enter().await);
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    () = service.connection(stream, peer, &seat) => {}
+                    () = seat.wanted() => {}
+                }
+                room.leave(&seat);
+            });
+        }
+    }
+
     /// Reads the counters once a second, for ever.
     async fn keep_history(self: Rc<Self>) {
         let mut clock = tokio::time::interval(READING);
@@ -208,19 +232,22 @@ impl Service {
         let service = service_fn(|request: Request<Incoming>| {
             let (service, seat) = (Rc::clone(&self), Rc::clone(seat));
             async move {
-                seat.answers(true);
+                seat.is(Doing::Answering);
                 let answer = service.answer(request, peer).await;
-                // A stream goes on until its client leaves.
-                seat.answers(answer.is_stream());
+                seat.is(if answer.is_stream() { Doing::Streaming } else { Doing::Nothing });
                 Ok::<_, Infallible>(answer.into_response())
             }
         });
-        let ended = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(Stalling::new(stream), service)
-            .await;
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+        let mut connection = pin!(builder.serve_connection(Stalling::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = seat.closing() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
         if let Err(error) = ended {
             tracing::debug!(%error, "admin connection ended");
         }

@@ -1,4 +1,4 @@
-//! `POST /api/v1/reload`, and what the last reload came to.
+//! `POST /api/v1/reload` and `/upgrade`, and what the last reload came to.
 
 use std::time::SystemTime;
 
@@ -12,7 +12,6 @@ use crate::reload::{Failure, Outcome};
 impl Service {
     /// Reloads, and says what came of it.
     pub(super) async fn reload(&self, detail: &mut String) -> Result<Answer, Answer> {
-        let ending = || Answer::problem(503, "Service unavailable", "The process is ending, or has no file to read.");
         let reloads = self.admin.reloads.as_ref().ok_or_else(ending)?;
         let result = match reloads.reload().await.ok_or_else(ending)? {
             Ok(Outcome::Reloaded) => "reloaded",
@@ -21,6 +20,21 @@ impl Service {
         };
         result.clone_into(detail);
         Ok(Answer::json(&json!({ "result": result })))
+    }
+
+    /// Has another process take the place of this one, and says which.
+    pub(super) async fn upgrade(&self, detail: &mut String) -> Result<Answer, Answer> {
+        let reloads = self.admin.reloads.as_ref().ok_or_else(ending)?;
+        match reloads.upgrade().await.ok_or_else(ending)? {
+            Ok(pid) => {
+                *detail = format!("process {pid}");
+                Ok(Answer::json(&json!({ "result": "upgraded", "pid": pid })))
+            }
+            Err(why) => {
+                let detail = "No other process has taken over; this one goes on.";
+                Err(Answer::unprocessable("Not upgraded", detail, &why, None))
+            }
+        }
     }
 
     /// Whether the file says something else than what runs.
@@ -41,6 +55,10 @@ impl Service {
     }
 }
 
+fn ending() -> Answer {
+    Answer::problem(503, "Service unavailable", "The process is ending, or has no file to read.")
+}
+
 fn time(at: SystemTime) -> String {
     Timestamp::try_from(at).unwrap_or_default().to_string()
 }
@@ -51,5 +69,5 @@ fn refused(failure: &Failure) -> Answer {
         Failure::Wrong(report) => ("The configuration has errors; the one before goes on.", Some(report.json())),
         Failure::Refused(why) => (&**why, None),
     };
-    Answer::unprocessable(detail, &failure.to_string(), report.as_ref())
+    Answer::unprocessable("Configuration not reloaded", detail, &failure.to_string(), report.as_ref())
 }

@@ -1,5 +1,5 @@
 //! Who is connected to the admin listener: only so many, and whoever asks nothing makes room for the next one, so
-//! that silent connections never keep a health check out.
+//! that silent connections never keep a health check out. In the end those who wait for an answer get it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,12 +17,24 @@ pub(super) struct Room {
     left: Notify,
 }
 
+/// What is done on a connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Nothing was asked, or all of it was answered.
+    #[default]
+    Nothing,
+    /// A request is being answered.
+    Answering,
+    /// An answer goes on until its client leaves.
+    Streaming,
+}
+
 /// One connection's place.
 #[derive(Debug, Default)]
 pub(super) struct Seat {
-    /// Whether a request is being answered.
-    busy: Cell<bool>,
+    doing: Cell<Doing>,
     wanted: Notify,
+    closing: Notify,
 }
 
 impl Room {
@@ -44,7 +56,7 @@ impl Room {
         if seats.len() < MOST {
             return true;
         }
-        let idle = seats.iter().position(|seat| !seat.busy.get());
+        let idle = seats.iter().position(|seat| seat.doing.get() == Doing::Nothing);
         let idle = idle.and_then(|position| seats.remove(position));
         idle.inspect(|seat| seat.wanted.notify_one()).is_some()
     }
@@ -54,17 +66,34 @@ impl Room {
         self.seats.borrow_mut().retain(|other| !Rc::ptr_eq(other, seat));
         self.left.notify_one();
     }
+
+    /// Ends every connection, and waits until those that are owed an answer have it.
+    pub(super) async fn close(&self) {
+        self.seats.borrow().iter().for_each(|seat| seat.closing.notify_one());
+        loop {
+            let left = self.left.notified();
+            if self.seats.borrow().iter().all(|seat| seat.doing.get() == Doing::Streaming) {
+                return;
+            }
+            left.await;
+        }
+    }
 }
 
 impl Seat {
-    /// A request is being answered, or not any more.
-    pub(super) fn answers(&self, busy: bool) {
-        self.busy.set(busy);
+    /// Notes what is done on the connection.
+    pub(super) fn is(&self, doing: Doing) {
+        self.doing.set(doing);
     }
 
     /// Ends when another connection gets the place.
     pub(super) async fn wanted(&self) {
         self.wanted.notified().await;
+    }
+
+    /// Ends when the process does.
+    pub(super) async fn closing(&self) {
+        self.closing.notified().await;
     }
 }
 
@@ -77,13 +106,13 @@ mod tests {
         let room = Room::default();
         let first = room.enter().await;
         let second = room.enter().await;
-        first.answers(true);
+        first.is(Doing::Answering);
         for _ in 2..MOST {
-            room.enter().await.answers(true);
+            room.enter().await.is(Doing::Answering);
         }
         let last = room.enter().await;
         second.wanted().await;
-        last.answers(true);
+        last.is(Doing::Answering);
         let full = tokio::time::timeout(std::time::Duration::from_millis(20), room.enter()).await;
         assert!(full.is_err(), "all are being answered");
         room.leave(&first);

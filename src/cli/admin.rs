@@ -40,6 +40,7 @@ pub(super) struct Client {
     runtime: Runtime,
     admin: Authority,
     token: Option<String>,
+    patience: Duration,
 }
 
 /// Reads `http://HOST:PORT`, or only `HOST:PORT`.
@@ -85,12 +86,17 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let given = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
         if let Some(admin) = &running.admin {
-            return Ok(Self { runtime, admin: admin.clone(), token: given });
+            return Ok(Self { runtime, admin: admin.clone(), token: given, patience: PATIENCE });
         }
         let settings = settings()?;
         let address = reached(settings.as_ref())?;
         let of_file = settings.and_then(|settings| settings.token.map(|token| token.reveal().to_owned()));
-        Ok(Self { runtime, admin: address.to_string().parse()?, token: given.or(of_file) })
+        Ok(Self { runtime, admin: address.to_string().parse()?, token: given.or(of_file), patience: PATIENCE })
+    }
+
+    /// The same, where an answer may take so long.
+    pub(super) fn waiting(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Its answer to one request below `/api/v1/`.
@@ -134,7 +140,8 @@ impl Client {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = body.map(ToString::to_string).unwrap_or_default();
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request.body(Full::new(Bytes::from(body)))?));
+        let answer =
+            tokio::time::timeout(self.patience, sender.send_request(request.body(Full::new(Bytes::from(body)))?));
         let answer = answer.await.with_context(unreachable)?.with_context(unreachable)?;
         if answer.status() == StatusCode::OK { Ok(answer) } else { Err(refused(answer).await) }
     }
@@ -148,7 +155,8 @@ async fn refused(answer: Response<Incoming>) -> anyhow::Error {
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
     if let Some(frames) = problem["frames"].as_str() {
         // What `check` draws, and nothing around it.
-        return anyhow::anyhow!("not reloaded, the configuration before goes on\n{}", frames.trim_end());
+        let title = problem["title"].as_str().unwrap_or("Refused").to_lowercase();
+        return anyhow::anyhow!("{title}, what ran before goes on\n{}", frames.trim_end());
     }
     let detail = problem["detail"].as_str().unwrap_or("it did not say why");
     let hint = if status == StatusCode::UNAUTHORIZED { format!(" Set ${TOKEN}.") } else { String::new() };

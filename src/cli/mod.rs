@@ -18,6 +18,7 @@ mod table;
 pub mod test;
 mod text;
 pub mod top;
+pub mod upgrade;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -138,6 +139,8 @@ enum Command {
     Keys(keys::Args),
     /// Have a running proxy read its configuration again
     Reload(reload::Args),
+    /// Have a new process take the place of a running proxy, without refusing a connection
+    Upgrade(upgrade::Args),
     /// Write a configuration file to start from
     Init(init::Args),
     /// Print the JSON Schema of the configuration file
@@ -182,6 +185,7 @@ impl Cli {
             Some(Command::Top(args)) => top::run(args, global),
             Some(Command::Keys(args)) => keys::run(args, global),
             Some(Command::Reload(args)) => reload::run(args, global),
+            Some(Command::Upgrade(args)) => upgrade::run(args, global),
             Some(Command::Init(args)) => init::run(args, global),
             Some(Command::Schema(args)) => schema::run(args, global),
             Some(Command::Status(args)) => status::run(args, global),
@@ -206,7 +210,8 @@ impl Command {
             | Self::Status(_)
             | Self::Top(_)
             | Self::Keys(_)
-            | Self::Reload(_) => None,
+            | Self::Reload(_)
+            | Self::Upgrade(_) => None,
         }
     }
 }

@@ -3,14 +3,16 @@
 mod greeting;
 mod quick;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use anstream::AutoStream;
 
 use super::Global;
 use crate::config::frames::Colour;
-use crate::config::{self, Loaded, LogFormat, Origin, Report};
-use crate::server;
+use crate::config::{self, Config, ListenAddress, Loaded, LogFormat, Origin, Report};
+use crate::handover::Predecessor;
+use crate::server::{self, Inherited};
 use crate::telemetry::logging::{self, Color, Form, Look};
 use quick::QuickLimit;
 
@@ -27,7 +29,7 @@ Examples:
   tollgate run --to echo --limit 'client_ip 5/m' --print-config > proxy.yaml
 
 Signals: HUP reads the configuration again; TERM and INT let the requests in flight finish, a second one
-stops at once. USR1 opens the access log's file anew.")]
+stops at once. USR1 opens the access log's file anew. USR2 has the program that is installed now take over.")]
 pub struct Args {
     /// Where to listen, such as :8080 or 127.0.0.1:8080
     #[arg(
@@ -61,6 +63,7 @@ pub struct Args {
 /// # Errors
 /// When there is no configuration, or the proxy cannot start.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let predecessor = if args.print_config { None } else { Predecessor::find()? };
     let loaded = match &args.to {
         Some(to) => {
             let text = quick::yaml(&args.from, to, &args.limits);
@@ -71,12 +74,15 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     match loaded {
         Err(report) => {
             show(&report);
+            if let Some(predecessor) = predecessor {
+                predecessor.failed(&report.render(Colour::Plain));
+            }
             Ok(ExitCode::from(1))
         }
         Ok(loaded) if args.print_config => print_config(args, &loaded),
         Ok(loaded) => {
             let origin = if args.to.is_some() { Origin::Arguments } else { global.origin()? };
-            start(loaded, origin, global)
+            start(loaded, origin, predecessor, global)
         }
     }
 }
@@ -92,12 +98,31 @@ fn print_config(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts logging and the server, and waits for the end.
-fn start(loaded: Loaded, origin: Origin, global: &Global) -> anyhow::Result<ExitCode> {
+fn start(
+    loaded: Loaded,
+    origin: Origin,
+    mut predecessor: Option<Predecessor>,
+    global: &Global,
+) -> anyhow::Result<ExitCode> {
     let look = look(loaded.config.log.format, global);
     logging::start(look, loaded.config.log.level, global.log.as_deref())?;
     let report = move |report: &Report| if look.json { log(report) } else { show(report) };
     report(&loaded.warnings);
-    let ended = server::run(loaded, origin, |config, addresses| greeting::greet(config, addresses, look), report);
+    let inherited = match &mut predecessor {
+        Some(predecessor) => Inherited::of_predecessor(predecessor.sockets())?,
+        None => Inherited::of_systemd(),
+    };
+    let predecessor = Cell::new(predecessor);
+    let started = |config: &Config, addresses: &[(_, ListenAddress)]| {
+        greeting::greet(config, addresses, look);
+        let addresses = addresses.iter().map(|(_, address)| address.to_string()).collect();
+        // It may have ended meanwhile, and this process goes on all the same.
+        let _ = predecessor.take().map(|predecessor| predecessor.ready(addresses));
+    };
+    let ended = server::run(loaded, origin, inherited, started, report);
+    if let (Err(error), Some(predecessor)) = (&ended, predecessor.take()) {
+        predecessor.failed(&error.to_string());
+    }
     logging::flush();
     ended?;
     Ok(ExitCode::SUCCESS)

@@ -294,8 +294,7 @@ impl Config {
     /// The listener that has taken the place of another: of its name and address, or of its address alone.
     #[must_use]
     pub fn heir_of(&self, listener: &Listener) -> Option<&Arc<Listener>> {
-        let place = |other: &&Arc<Listener>| (&other.address, other.mode) == (&listener.address, listener.mode);
-        let mut there = self.listeners.iter().filter(place);
+        let mut there = self.listeners.iter().filter(|other| other.address == listener.address);
         let same = there.clone().find(|other| other.name == listener.name);
         // A port of the system's choice is nobody else's.
         same.or_else(|| there.next().filter(|_| !listener.address.is_chosen_by_system()))

@@ -5,6 +5,7 @@ mod unix;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,6 +154,35 @@ impl Bound {
             Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
             Self::Unix(socket, file) => Self::Unix(socket.try_clone()?, file.clone()),
         })
+    }
+
+    /// The socket once more, to be given away, and whether its file is ours.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn lend(&self) -> io::Result<(OwnedFd, bool)> {
+        Ok(match self.again()? {
+            Self::Tcp(socket) => (socket.into(), false),
+            Self::Unix(socket, file) => (socket.into(), file.is_some()),
+        })
+    }
+
+    /// Says who may connect, where there is a file and it is ours.
+    ///
+    /// # Errors
+    /// When the file is not there any more.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        match self {
+            Self::Unix(_, Some(file)) => file.set_mode(mode),
+            Self::Unix(_, None) | Self::Tcp(_) => Ok(()),
+        }
+    }
+
+    /// Leaves the file of a Unix socket to another process.
+    pub fn leave_file(&self) {
+        if let Self::Unix(_, Some(file)) = self {
+            file.leave();
+        }
     }
 
     /// A connection that waits already.

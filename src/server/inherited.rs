@@ -1,24 +1,41 @@
-//! Sockets that the process was given when it was started: systemd's socket activation (`sd_listen_fds(3)`).
+//! Sockets that the process was given when it was started: by systemd (`sd_listen_fds(3)`), or by the process whose
+//! place it takes.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use listenfd::ListenFd;
+use socket2::{Domain, SockRef};
 
 use crate::config::{ListenAddress, Listener};
-use crate::worker::Bound;
+use crate::handover::{Label, Passed};
+use crate::worker::{Bound, SocketFile, usable};
+
+/// The name of the admin listener's socket.
+pub(super) const ADMIN: &str = "admin";
 
 /// Those that no listener has taken yet.
-#[derive(Debug)]
-pub(super) struct Inherited(Vec<Given>);
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<Given>);
 
 #[derive(Debug)]
 struct Given {
-    /// `FileDescriptorName=`; systemd's own default is the name of the unit.
+    /// The listener's; from systemd `FileDescriptorName=`, whose default is the unit's name.
     name: String,
+    from: Giver,
     socket: Socket,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Giver {
+    /// Whose names are meant.
+    Systemd,
+    /// Whose listener of this name was configured at this address; it may have moved since.
+    Predecessor { configured: String, owns_file: bool },
 }
 
 #[derive(Debug)]
@@ -28,8 +45,9 @@ enum Socket {
 }
 
 impl Inherited {
-    /// All that were given.
-    pub(super) fn take() -> Self {
+    /// All that systemd has opened.
+    #[must_use]
+    pub fn of_systemd() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
         let mut given = ListenFd::from_env();
@@ -40,9 +58,20 @@ impl Inherited {
             if socket.is_none() {
                 tracing::warn!(name, number, "what systemd has opened is no socket that listens; it is left alone");
             }
-            socket.map(|socket| Given { name, socket })
+            socket.map(|socket| Given { name, from: Giver::Systemd, socket })
         });
         Self(sockets.collect())
+    }
+
+    /// All that the process before gives.
+    ///
+    /// # Errors
+    /// When the system does not tell what kind of socket one of them is.
+    pub fn of_predecessor(sockets: Vec<Passed>) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(|Passed { label: Label { name, configured, owns_file }, socket }| {
+            Ok(Given { name, from: Giver::Predecessor { configured, owns_file }, socket: Socket::of(socket)? })
+        });
+        sockets.collect::<io::Result<_>>().map(Self)
     }
 
     /// A listener's sockets, by its name or its address; one for each worker at least, none if it has to be bound.
@@ -50,9 +79,9 @@ impl Inherited {
     /// # Errors
     /// When the system has no descriptor left.
     pub(super) fn of(&mut self, listener: &Listener, workers: usize) -> io::Result<Vec<Bound>> {
-        let (mine, others) = std::mem::take(&mut self.0).into_iter().partition(|given: &Given| given.is_for(listener));
-        self.0 = others;
-        let mut sockets = mine.into_iter().map(Given::bound).collect::<io::Result<Vec<_>>>()?;
+        let mine = self.take(|given| given.is_for(&listener.name, &listener.address) && !given.has_lost_its_file());
+        let bind = |given: Given| given.bound(listener.mode);
+        let mut sockets = mine.into_iter().map(bind).collect::<io::Result<Vec<_>>>()?;
         // One socket is accepted from by several workers, and every socket by one.
         for number in 0..workers.saturating_sub(sockets.len()) {
             let Some(socket) = sockets.get(number) else { break };
@@ -61,9 +90,24 @@ impl Inherited {
         Ok(sockets)
     }
 
-    /// Tells of those that nobody has taken.
+    /// The admin listener's socket.
+    pub(super) fn of_admin(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let mine = self.take(|given| given.is_for(ADMIN, &ListenAddress::Tcp(address)));
+        mine.into_iter().find_map(|given| match given.socket {
+            Socket::Tcp(socket) => Some(socket),
+            Socket::Unix(_) => None,
+        })
+    }
+
+    fn take(&mut self, is_mine: impl Fn(&Given) -> bool) -> Vec<Given> {
+        let (mine, others) = std::mem::take(&mut self.0).into_iter().partition(is_mine);
+        self.0 = others;
+        mine
+    }
+
+    /// Tells of those that nobody has taken. What a listener of the process before had that is gone now, it closes.
     pub(super) fn tell_left(&self) {
-        for given in &self.0 {
+        for given in self.0.iter().filter(|given| given.from == Giver::Systemd) {
             let (name, address) = (&*given.name, given.address().map(|address| address.to_string()));
             tracing::warn!(name, address, "no listener has the name or address of a socket that systemd has opened");
         }
@@ -71,8 +115,16 @@ impl Inherited {
 }
 
 impl Given {
-    fn is_for(&self, listener: &Listener) -> bool {
-        *self.name == *listener.name || self.address().is_some_and(|address| address == listener.address)
+    fn is_for(&self, name: &str, address: &ListenAddress) -> bool {
+        let there = match address {
+            ListenAddress::Tcp(address) => ListenAddress::Tcp(usable(*address)),
+            ListenAddress::Unix(_) => address.clone(),
+        };
+        let by_name = match &self.from {
+            Giver::Systemd => true,
+            Giver::Predecessor { configured, .. } => *configured == address.to_string(),
+        };
+        (by_name && self.name == name) || self.address() == Some(there)
     }
 
     fn address(&self) -> Option<ListenAddress> {
@@ -85,11 +137,33 @@ impl Given {
         }
     }
 
-    fn bound(self) -> io::Result<Bound> {
+    /// Whether nobody can connect to it any more, because its file was removed.
+    fn has_lost_its_file(&self) -> bool {
+        matches!(self.address(), Some(ListenAddress::Unix(path)) if std::fs::symlink_metadata(&path).is_err())
+    }
+
+    fn bound(self, mode: u32) -> io::Result<Bound> {
+        let address = self.address();
         match self.socket {
             Socket::Tcp(socket) => socket.set_nonblocking(true).map(|()| Bound::Tcp(socket)),
-            // Its file is not ours to remove.
-            Socket::Unix(socket) => socket.set_nonblocking(true).map(|()| Bound::Unix(socket, None)),
+            Socket::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let file = match (self.from, address) {
+                    (Giver::Predecessor { owns_file: true, .. }, Some(ListenAddress::Unix(path))) => {
+                        Some(Arc::new(SocketFile::of(&path, mode)?))
+                    }
+                    // It is not ours to remove.
+                    _ => None,
+                };
+                Ok(Bound::Unix(socket, file))
+            }
         }
+    }
+}
+
+impl Socket {
+    fn of(socket: OwnedFd) -> io::Result<Self> {
+        let is_unix = SockRef::from(&socket).local_addr()?.domain() == Domain::UNIX;
+        Ok(if is_unix { Self::Unix(socket.into()) } else { Self::Tcp(socket.into()) })
     }
 }

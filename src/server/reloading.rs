@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use sd_notify::NotifyState;
 use tokio::time::Instant;
 
-use super::sockets::{bind_echo, bind_listener};
+use super::sockets::{Opened, bind_echo, bind_listener};
 use super::{Server, StartError, descriptors, notify};
 use crate::config::{Config, ListenAddress, Listener, Report};
 use crate::reload::{Failure, Outcome, Source, State};
@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a new configuration needs, ready to be used.
 struct Prepared {
-    /// With their real addresses.
-    listeners: Vec<(Arc<Listener>, ListenAddress, Vec<Bound>)>,
+    /// With their real addresses, and the workers' sockets.
+    listeners: Vec<(Opened, ListenAddress, Vec<Bound>)>,
     echo: Option<TcpListener>,
 }
 
@@ -77,7 +77,9 @@ impl Server {
         let fixed = running.needs_restart(&next);
         if !fixed.is_empty() {
             let what = fixed.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-            return Err(Failure::Refused(format!("a change of {what} takes effect only at a restart")));
+            return Err(Failure::Refused(format!(
+                "a change of {what} takes effect only at a restart; `tollgate upgrade` makes one that refuses no connection"
+            )));
         }
         let prepared = self.prepare(&next).await?;
         self.adopt(&next, prepared).map_err(refused)?;
@@ -89,11 +91,13 @@ impl Server {
     async fn prepare(&self, next: &Config) -> Result<Prepared, Failure> {
         let mut listeners = Vec::new();
         for listener in &next.listeners {
-            if !self.open.iter().any(|open| next.heir_of(open).is_some_and(|heir| Arc::ptr_eq(heir, listener))) {
+            let becomes = |open: &Opened| next.heir_of(&open.listener).is_some_and(|heir| Arc::ptr_eq(heir, listener));
+            if !self.open.iter().any(becomes) {
                 let sockets =
                     bind_patiently(listener, next.workers).await.map_err(|error| self.explained(error, listener))?;
                 let address = sockets.first().map_or(Ok(listener.address.clone()), Bound::address).map_err(refused)?;
-                listeners.push((Arc::clone(listener), address, sockets));
+                let opened = Opened::new(listener, &sockets).map_err(refused)?;
+                listeners.push((opened, address, sockets));
             }
         }
         let needs_echo = uses_echo(next) && self.shared.echo.get().is_none();
@@ -102,7 +106,8 @@ impl Server {
 
     /// Why an address could not be bound; the other listener may be one of ours, under other settings.
     fn explained(&self, error: StartError, listener: &Listener) -> Failure {
-        let ours = self.open.iter().find(|open| open.address.is_beside(&listener.address));
+        let mut ours = self.open.iter().map(|open| &open.listener);
+        let ours = ours.find(|open| open.address.is_beside(&listener.address));
         match (&error, ours) {
             (StartError::Bind { cause, .. }, Some(ours)) if cause.kind() == io::ErrorKind::AddrInUse => {
                 let (name, address) = (&listener.name, &listener.address);
@@ -122,23 +127,43 @@ impl Server {
             self.start_echo(socket)?;
         }
         self.start_keepers(next)?;
+        for opened in &self.open {
+            opened.follow_mode(next)?;
+        }
         descriptors::raise_limit(next);
         self.shared.config.store(Arc::clone(next));
         self.shutdown = next.shutdown;
-        for (listener, address, sockets) in prepared.listeners {
+        for Opened { listener, .. } in self.bequeath(next) {
+            let (name, address) = (&*listener.name, &listener.address);
+            tracing::info!(listener = name, %address, "closed, its connections may finish");
+            self.order(|| Order::Close(Arc::clone(&listener), next.shutdown.grace));
+        }
+        for (opened, address, sockets) in prepared.listeners {
+            let listener = &opened.listener;
             tracing::info!(listener = &*listener.name, %address, "listening");
             for (orders, socket) in self.orders.iter().zip(sockets) {
-                let _ = orders.send(Order::Open(Arc::clone(&listener), socket));
+                let _ = orders.send(Order::Open(Arc::clone(listener), socket));
             }
-        }
-        for closed in self.open.iter().filter(|open| next.heir_of(open).is_none()) {
-            tracing::info!(listener = &*closed.name, address = %closed.address, "closed, its connections may finish");
-            self.order(|| Order::Close(Arc::clone(closed), next.shutdown.grace));
+            self.open.push(opened);
         }
         self.order(|| Order::Forget);
-        self.open.clone_from(&next.listeners);
         self.shared.reloads.send_modify(|reloads| *reloads += 1);
         Ok(())
+    }
+
+    /// Passes what is open to the listeners that take its place; what none does is to be closed.
+    fn bequeath(&mut self, next: &Config) -> Vec<Opened> {
+        let mut closed = Vec::new();
+        for mut opened in std::mem::take(&mut self.open) {
+            match next.heir_of(&opened.listener) {
+                Some(heir) => {
+                    opened.listener = Arc::clone(heir);
+                    self.open.push(opened);
+                }
+                None => closed.push(opened),
+            }
+        }
+        closed
     }
 
     /// Tells every worker. One that has ended hears nothing.

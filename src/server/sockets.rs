@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use super::StartError;
-use super::inherited::Inherited;
+use super::inherited::{ADMIN, Inherited};
 use crate::config::{AdminSettings, Config, ListenAddress, Listener};
+use crate::handover::{Label, Passed};
 use crate::proxy::listener;
 use crate::worker::{self, Bound};
 
@@ -26,16 +27,19 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds everything the configuration asks for.
-    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
-        let mut inherited = Inherited::take();
+    /// Binds everything the configuration asks for that was not given.
+    pub(super) fn bind(config: &Config, mut inherited: Inherited) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let given = inherited.of(listener, config.workers)?;
             listeners.push(if given.is_empty() { bind_listener(listener, config.workers)? } else { given });
         }
+        let admin = config
+            .admin
+            .as_ref()
+            .map(|admin| inherited.of_admin(admin.address).map_or_else(|| bind_admin(admin.address), Ok));
+        let admin = admin.transpose()?;
         inherited.tell_left();
-        let admin = config.admin.as_ref().map(|admin| bind_admin(admin.address)).transpose()?;
         let echo = worker::uses_echo(config).then(bind_echo).transpose()?;
         Ok(Self { listeners, admin, echo })
     }
@@ -49,9 +53,58 @@ impl Sockets {
             }
         }
         if let Some(socket) = &self.admin {
-            addresses.push(("admin".into(), ListenAddress::Tcp(socket.local_addr()?)));
+            addresses.push((ADMIN.into(), ListenAddress::Tcp(socket.local_addr()?)));
         }
         Ok(addresses)
+    }
+}
+
+/// A listener that is open, and its sockets once more, to be given to another process. They are dropped before the
+/// workers close theirs: a socket that is open and not accepted from would keep clients waiting.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) listener: Arc<Listener>,
+    sockets: Vec<Bound>,
+}
+
+impl Opened {
+    /// Keeps what is needed of the sockets of a listener.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub(super) fn new(listener: &Arc<Listener>, sockets: &[Bound]) -> io::Result<Self> {
+        // The workers' sockets of a Unix listener are one.
+        let most = if matches!(listener.address, ListenAddress::Unix(_)) { 1 } else { sockets.len() };
+        let sockets = sockets.iter().take(most).map(Bound::again).collect::<io::Result<_>>()?;
+        Ok(Self { listener: Arc::clone(listener), sockets })
+    }
+
+    /// Its sockets, to be given away.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub(super) fn lend(&self) -> io::Result<Vec<Passed>> {
+        let lend = |bound: &Bound| {
+            let (socket, owns_file) = bound.lend()?;
+            let (name, configured) = (self.listener.name.to_string(), self.listener.address.to_string());
+            Ok(Passed { label: Label { name, configured, owns_file }, socket })
+        };
+        self.sockets.iter().map(lend).collect()
+    }
+
+    /// Lets the file of a Unix socket be as the listener in this one's place has it.
+    ///
+    /// # Errors
+    /// When the file is not there any more.
+    pub(super) fn follow_mode(&self, next: &Config) -> io::Result<()> {
+        let heir = next.heir_of(&self.listener).filter(|heir| heir.mode != self.listener.mode);
+        let Some(heir) = heir else { return Ok(()) };
+        self.sockets.iter().try_for_each(|socket| socket.set_mode(heir.mode))
+    }
+
+    /// Leaves the file of a Unix socket to the process that was given it.
+    pub(super) fn leave_file(&self) {
+        self.sockets.iter().for_each(Bound::leave_file);
     }
 }
 

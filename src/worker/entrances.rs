@@ -89,9 +89,7 @@ impl Entrances {
 
     /// Lets the connections of a listener finish, and cuts those that have not after the grace period.
     fn close(&mut self, listener: &Listener, grace: Duration) {
-        let place = |entrance: &Entrance| {
-            (&entrance.listener.address, entrance.listener.mode) == (&listener.address, listener.mode)
-        };
+        let place = |entrance: &Entrance| entrance.listener.address == listener.address;
         self.closing.retain(|phase| !phase.is_closed());
         while let Some(position) = self.open.iter().position(place) {
             let Entrance { phase, .. } = self.open.swap_remove(position);

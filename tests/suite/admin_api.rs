@@ -11,7 +11,7 @@ use crate::support::client::{Client, Request};
 use crate::support::eventually;
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
-use crate::support::tollgate::{Tollgate, field};
+use crate::support::tollgate::{Tollgate, field, signal};
 use crate::support::upstream::Upstream;
 
 const SECRET: &str = "client-secret-2b9e";
@@ -118,6 +118,8 @@ fn every_answer_is_as_the_description_says() {
             let (refused, detail) = api.refused(method, path, body);
             assert_eq!(refused, code, "{method} {path}: {detail}");
         }
+        let successor = api.done("POST", "upgrade", "")["pid"].as_u64().expect("a number");
+        signal(u32::try_from(successor).expect("a number"), "TERM");
         assert_eq!(operations(api.document()).difference(&api.answered()).collect::<Vec<_>>(), ["GET /api/v1/stream"]);
     }
 }

@@ -9,9 +9,28 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // The command starts the log before there is a server, and translates signals into its calls.
-    ("cli", &["server", "config", "explain", "jwt", "limit", "route", "units", "signal", "telemetry::logging"]),
+    ("handover", &[]),
+    (
+        "cli",
+        &["server", "handover", "config", "explain", "jwt", "limit", "route", "units", "signal", "telemetry::logging"],
+    ),
     // The server makes what its workers share: the memory store, statistics, sockets, the echo upstream.
-    ("server", &["worker", "reload", "admin", "config", "telemetry", "signal", "jwt", "limit", "upstream", "proxy"]),
+    (
+        "server",
+        &[
+            "worker",
+            "handover",
+            "reload",
+            "admin",
+            "config",
+            "telemetry",
+            "signal",
+            "jwt",
+            "limit",
+            "upstream",
+            "proxy",
+        ],
+    ),
     ("reload", &["config"]),
     // What is shown of certificates is watched.
     ("worker", &["proxy", "reload", "jwt", "limit", "upstream", "config", "telemetry", "tls"]),

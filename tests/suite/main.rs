@@ -39,6 +39,7 @@ mod forwarding;
 mod forwarding_http2;
 mod fuzz;
 mod grpc;
+mod handover;
 mod held;
 mod http2_attacks;
 mod http2_conformance;

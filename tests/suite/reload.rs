@@ -140,7 +140,7 @@ fn what_cannot_change_while_it_runs_is_refused_by_its_name() {
     let redis = "store: { redis: { url: 'redis://127.0.0.1:1' } }\n";
     write(&proxy, &format!("{}{redis}", limited("50/h").replace("workers: 2", "workers: 3")));
     let (status, answer) = ask(&proxy);
-    let why = "a change of `workers`, `store` takes effect only at a restart";
+    let why = "a change of `workers`, `store` takes effect only at a restart; `tollgate upgrade` makes one that refuses no connection";
     assert_eq!((status, answer["detail"].as_str()), (422, Some(why)), "{answer:#}");
     (0..5).for_each(|_| assert_eq!(proxy.get("/").status, 200));
     assert_eq!(proxy.get("/").status, 429, "nothing of it was taken over");

@@ -5,16 +5,52 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::BACKLOG;
 
-/// The file of a listening socket; removed when dropped, unless it is another one's by then.
+/// The file of a listening socket; removed when dropped, unless it is another one's by then or was left to another
+/// process.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     file: (u64, u64),
+    left: AtomicBool,
+}
+
+impl SocketFile {
+    /// The file of a socket that this process looks after from now on.
+    ///
+    /// # Errors
+    /// When it is not there, or its mode cannot be set.
+    pub fn of(path: &Path, mode: u32) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        let file = (metadata.dev(), metadata.ino());
+        let file = Self { path: path.to_owned(), file, left: AtomicBool::new(false) };
+        file.set_mode(mode)?;
+        Ok(file)
+    }
+
+    /// Says who may connect.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(mode))
+    }
+
+    /// Leaves it to another process that listens there, too.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another process looks after it.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
 }
 
 /// Listens at `path`, which whoever `mode` lets write may connect to.
@@ -29,11 +65,10 @@ pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFi
         remove_stale(path, &address)?;
         socket.bind(&address)?;
     }
-    // Before anybody can connect: nobody listens yet.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    // Its mode is set before anybody can connect: nobody listens yet.
+    let file = SocketFile::of(path, mode)?;
     socket.listen(BACKLOG)?;
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((socket.into(), SocketFile { path: path.to_owned(), file: (metadata.dev(), metadata.ino()) }))
+    Ok((socket.into(), file))
 }
 
 /// Removes a socket on which nobody listens any more; anything else is left alone.
@@ -55,7 +90,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino()) == self.file;
-        if std::fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+        if !self.is_left() && std::fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
             // Where it cannot be removed, the next start replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
