@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -38,7 +39,14 @@ pub(super) enum Place {
     /// It asks first; others may queue behind it under this name.
     First(u128),
     /// Its answer will be told here.
-    Behind(oneshot::Receiver<Word>),
+    Behind(Turn),
+}
+
+/// Where a request that queued hears of its answer.
+#[derive(Debug)]
+pub(super) struct Turn {
+    answer: oneshot::Receiver<Word>,
+    is_asked: Rc<Cell<bool>>,
 }
 
 /// What a request that queued is told.
@@ -48,6 +56,8 @@ pub(super) enum Word {
     Decided(Shared),
     /// The call that was made for it failed.
     Failed(StoreErrorKind),
+    /// No call was made for it, and why.
+    Unasked(StoreErrorKind),
     /// Nothing was asked: a denial of this is remembered by now.
     LookAgain,
 }
@@ -66,6 +76,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Waiting {
     answer: oneshot::Sender<Word>,
+    /// Whether a call is made for it.
+    is_asked: Rc<Cell<bool>>,
     pub(super) deadline: Instant,
 }
 
@@ -93,28 +105,28 @@ impl Queues {
             }
             Entry::Occupied(_) if self.len.get() >= MOST_QUEUED => Place::Alone,
             Entry::Occupied(mut queue) => {
-                let (answer, receiver) = oneshot::channel();
-                queue.get_mut().push_back(Waiting { answer, deadline });
+                let (waiting, turn) = Waiting::until(deadline);
+                queue.get_mut().push_back(waiting);
                 self.len.set(self.len.get() + 1);
-                Place::Behind(receiver)
+                Place::Behind(turn)
             }
         }
     }
 
     /// Queues a request whatever is under way: the question's name, where the answer will be told, and whether
     /// nobody is asking it yet.
-    pub(super) fn queue(&self, asks: &[Ask<'_>], deadline: Instant) -> (u128, oneshot::Receiver<Word>, bool) {
+    pub(super) fn queue(&self, asks: &[Ask<'_>], deadline: Instant) -> (u128, Turn, bool) {
         let name = self.fingerprints.of_question(asks);
-        let (answer, receiver) = oneshot::channel();
+        let (waiting, turn) = Waiting::until(deadline);
         let mut queues = self.by_question.borrow_mut();
         let is_first = !queues.contains_key(&name);
         if self.len.get() < MOST_QUEUED {
-            queues.entry(name).or_default().push_back(Waiting { answer, deadline });
+            queues.entry(name).or_default().push_back(waiting);
             self.len.set(self.len.get() + 1);
         } else {
-            Waiting { answer, deadline }.tell(Word::Failed(StoreErrorKind::Timeout));
+            waiting.tell(Word::Unasked(StoreErrorKind::Timeout));
         }
-        (name, receiver, is_first)
+        (name, turn, is_first)
     }
 
     /// The next ones to be asked for together; `None` when nobody waits: then the question is over.
@@ -127,6 +139,7 @@ impl Queues {
         {
             self.len.set(self.len.get() - 1);
             if !waiting.answer.is_closed() {
+                waiting.is_asked.set(true);
                 taken.push(waiting);
             }
         }
@@ -159,6 +172,12 @@ impl Queues {
 }
 
 impl Waiting {
+    fn until(deadline: Instant) -> (Self, Turn) {
+        let ((answer, receiver), is_asked) = (oneshot::channel(), Rc::new(Cell::new(false)));
+        let turn = Turn { answer: receiver, is_asked: Rc::clone(&is_asked) };
+        (Self { answer, is_asked, deadline }, turn)
+    }
+
     /// Tells a request what became of it. One that has left needs no answer.
     pub(super) fn tell(self, word: Word) {
         let _ = self.answer.send(word);
@@ -166,12 +185,13 @@ impl Waiting {
 }
 
 /// What a request is told, when it comes before its deadline.
-pub(super) async fn told(answer: oneshot::Receiver<Word>, deadline: Instant) -> Word {
-    match tokio::time::timeout_at(deadline.into(), answer).await {
-        Ok(Ok(word)) => word,
-        Ok(Err(_)) => Word::Failed(StoreErrorKind::Reset),
-        Err(_) => Word::Failed(StoreErrorKind::Timeout),
-    }
+pub(super) async fn told(turn: Turn, deadline: Instant) -> Word {
+    let kind = match tokio::time::timeout_at(deadline.into(), turn.answer).await {
+        Ok(Ok(word)) => return word,
+        Ok(Err(_)) => StoreErrorKind::Reset,
+        Err(_) => StoreErrorKind::Timeout,
+    };
+    if turn.is_asked.get() { Word::Failed(kind) } else { Word::Unasked(kind) }
 }
 
 /// The asks of a question that outlives the requests that asked it.

@@ -22,7 +22,7 @@ use super::hold::{Hold, HoldSpace};
 use super::key::{Facts, Hashing};
 use super::plan::{Clock, Plan, Planned, Situation};
 use super::policy::{OnStoreError, Policy};
-use super::remote::{Asked, Remote};
+use super::remote::{Asked, Remote, Unanswered};
 use super::spread::Spread;
 use super::stats::{CHECK_BUCKETS, DecisionKind, LimitStats};
 use super::store::memory::MemoryStore;
@@ -177,7 +177,7 @@ impl Limiter {
         let (asks, outset) = (plan.asks(slot.as_deref().unwrap_or("")), remote.outset());
         let stray = Stray::default();
         loop {
-            let recalled = remote.denials.recall(&asks, deadline).await;
+            let recalled = remote.recall(&asks, deadline).await;
             if let Ok(Recall::Denied(answers, looked)) = recalled {
                 let verdict = self.deny_again(plan, &answers);
                 return match remote.clock_us(looked) {
@@ -187,16 +187,18 @@ impl Limiter {
             }
             let Ok(hold) = self.reserve(plan) else { return overflow() };
             let Ok(Recall::Ask(permit)) = recalled else {
-                return self.decide_without_store(&Failed { remote, outset, stray }, plan, slot.as_ref(), hold);
+                let failed = Failed { remote, outset, stray, is_unasked: true };
+                return self.decide_without_store(&failed, plan, slot.as_ref(), hold);
             };
             let began = Instant::now();
             // From here on the store may grant, whether we hear of it or not.
             let bill = self.bill(plan, slot.clone());
             let reply = match remote.ask((&asks, &stray), deadline, permit).await {
                 Asked::Remembered => continue,
-                Asked::Alone(Err(_)) => {
+                Asked::Alone(Err(Unanswered { is_unasked })) => {
                     drop(bill);
-                    return self.decide_without_store(&Failed { remote, outset, stray }, plan, slot.as_ref(), hold);
+                    let failed = Failed { remote, outset, stray, is_unasked };
+                    return self.decide_without_store(&failed, plan, slot.as_ref(), hold);
                 }
                 Asked::Alone(Ok(reply)) => reply,
                 Asked::Shared(reply) => {

@@ -4,9 +4,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot::Receiver;
-
-use super::coalesce::{Place, Question, Queues, Shared, Waiting, Word, told};
+use super::coalesce::{Place, Question, Queues, Shared, Turn, Waiting, Word, told};
 use super::decision::Source;
 use super::denials::{Denials, Permit, Recall};
 use super::fallback::IsOwed;
@@ -44,11 +42,18 @@ pub(super) enum Taken<'l> {
 /// What came of asking.
 pub(super) enum Asked {
     /// The store's answer to a call for this request, or why there is none.
-    Alone(Result<Reply, StoreErrorKind>),
+    Alone(Result<Reply, Unanswered>),
     /// The answer of a call that another request has made.
     Shared(Reply),
     /// Nothing was asked: a denial of this is remembered by now.
     Remembered,
+}
+
+/// The store did not decide.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unanswered {
+    /// Whether it surely has charged nothing, because it was not asked.
+    pub(super) is_unasked: bool,
 }
 
 impl Remote {
@@ -100,19 +105,34 @@ impl Remote {
             Place::Behind(answer) => match told(answer, deadline).await {
                 Word::LookAgain => return Asked::Remembered,
                 Word::Failed(kind) => Err(kind),
+                Word::Unasked(kind) => return Asked::Alone(Err(self.unasked(kind))),
                 Word::Decided(Shared { reply, sent, is_anothers }) => {
                     permit.sent_at(sent);
-                    let result = Ok(reply);
-                    self.settle(permit, asks, &result);
-                    return match result {
+                    let reply = self.settle(permit, asks, Ok(reply));
+                    return match reply {
                         Ok(reply) if is_anothers => Asked::Shared(reply),
-                        result => Asked::Alone(result),
+                        reply => Asked::Alone(reply),
                     };
                 }
             },
         };
-        self.settle(permit, asks, &result);
-        Asked::Alone(result)
+        Asked::Alone(self.settle(permit, asks, result))
+    }
+
+    /// What is known of these asks; waits for an answer that another request is fetching.
+    ///
+    /// # Errors
+    /// When that does not come in time.
+    pub(super) async fn recall(&self, asks: &[Ask<'_>], deadline: Instant) -> Result<Recall<'_>, Unanswered> {
+        self.denials.recall(asks, deadline).await.map_err(|kind| self.unasked(kind))
+    }
+
+    /// A request whose turn did not come. That it was too late for it is the store's failure like any other.
+    fn unasked(&self, kind: StoreErrorKind) -> Unanswered {
+        if kind == StoreErrorKind::Timeout {
+            self.store.count_unasked();
+        }
+        Unanswered { is_unasked: true }
     }
 
     /// Takes tokens of a leased limit: out of the lease, or of the next call.
@@ -124,31 +144,32 @@ impl Remote {
         ask: &Ask<'_>,
         length: Duration,
         deadline: Instant,
-    ) -> Result<Taken<'_>, StoreErrorKind> {
+    ) -> Result<Taken<'_>, Unanswered> {
         self.follow();
         let (asks, name) = (std::slice::from_ref(ask), self.leases.name_of(ask));
         loop {
             if let Some((token, answer)) = self.leases.spend(name, ask.cost, Instant::now()) {
                 return Ok(Taken::Tokens(token, answer));
             }
-            let mut permit = match self.denials.recall(asks, deadline).await? {
+            let mut permit = match self.recall(asks, deadline).await? {
                 Recall::Denied(answers, _) => {
-                    let (_, answer) = answers.first().ok_or(StoreErrorKind::Protocol)?;
+                    let (_, answer) = answers.first().ok_or(Unanswered { is_unasked: true })?;
                     return Ok(Taken::Denied(*answer, Source::Remembered));
                 }
                 Recall::Ask(permit) => permit,
             };
             let (reply, sent) = match told(self.queue_for_lease(asks, length, deadline), deadline).await {
                 Word::LookAgain => continue,
+                Word::Unasked(kind) => return Err(self.unasked(kind)),
                 Word::Failed(kind) => {
-                    self.settle(permit, asks, &Err(kind));
-                    return Err(kind);
+                    let unanswered = Unanswered { is_unasked: false };
+                    return Err(self.settle(permit, asks, Err(kind)).err().unwrap_or(unanswered));
                 }
                 Word::Decided(Shared { reply, sent, .. }) => (reply, sent),
             };
             permit.sent_at(sent);
-            let answer = *reply.answers.first().ok_or(StoreErrorKind::Protocol)?;
-            self.settle(permit, asks, &Ok(reply));
+            let reply = self.settle(permit, asks, Ok(reply))?;
+            let answer = *reply.answers.first().ok_or(Unanswered { is_unasked: false })?;
             return Ok(if answer.allowed {
                 Taken::Tokens(self.leases.token(name, ask.cost, sent + length), answer)
             } else {
@@ -158,7 +179,7 @@ impl Remote {
     }
 
     /// Queues for the next call of a leased limit, and starts that when none is under way.
-    fn queue_for_lease(self: &Rc<Self>, asks: &[Ask<'_>], length: Duration, deadline: Instant) -> Receiver<Word> {
+    fn queue_for_lease(self: &Rc<Self>, asks: &[Ask<'_>], length: Duration, deadline: Instant) -> Turn {
         let (name, answer, is_first) = self.queues.queue(asks, deadline);
         if is_first {
             let queue = Queue { remote: Rc::clone(self), name, lease: Some(length) };
@@ -201,12 +222,19 @@ impl Remote {
         self.clock.us_at(looked)
     }
 
-    fn settle(&self, permit: Permit<'_>, asks: &[Ask<'_>], result: &Result<Reply, StoreErrorKind>) {
-        if let Ok(reply) = result {
+    /// Keeps what the store said.
+    fn settle(
+        &self,
+        permit: Permit<'_>,
+        asks: &[Ask<'_>],
+        result: Result<Reply, StoreErrorKind>,
+    ) -> Result<Reply, Unanswered> {
+        if let Ok(reply) = &result {
             self.clock.hear(reply.now_us);
         }
         self.follow();
-        permit.at_most(self.store.proof_lasts(asks)).settle(asks, result);
+        permit.at_most(self.store.proof_lasts(asks)).settle(asks, &result);
+        result.map_err(|_| Unanswered { is_unasked: false })
     }
 
     /// One call for all of these, each of which is told its own answer.

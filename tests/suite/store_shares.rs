@@ -218,6 +218,36 @@ fn what_an_answer_cost_is_charged_although_the_decision_timed_out() {
     eventually("it is charged what it cost", || (left_in_store(&proxy, "a")? == 950).then_some(()));
 }
 
+/// A machine that is too busy to ask in time for those who wait behind a call of the same question.
+#[test]
+fn what_was_admitted_although_nobody_asked_in_time_is_charged_and_counted() {
+    let redis = RedisServer::start();
+    let proxy = Tollgate::start(&format!(
+        "listen: 127.0.0.1:0\nworkers: 1\nupstream: echo\n\
+         limits: [{{ name: shared, key: 'header:x-client', rate: 20/h }}]\n\
+         store: {{ redis: {{ url: '{}', timeout: 500ms }}, on_store_error: local }}\n",
+        redis.url()
+    ));
+    send(&proxy, "b", 1);
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    redis.stop();
+    for client in &mut clients {
+        client.write(&Request::get("/").header("x-client", "a").bytes()).expect("sent");
+    }
+    // They are read, and the first is asked for, before the process sleeps past everybody's time.
+    std::thread::sleep(Duration::from_millis(200));
+    proxy.signal("STOP");
+    std::thread::sleep(Duration::from_millis(700));
+    redis.resume();
+    proxy.signal("CONT");
+    for client in &mut clients {
+        assert_eq!(client.answer_to("GET").expect("an answer").status, 200);
+    }
+    eventually("each is charged", || (left_in_store(&proxy, "a")? == 12).then_some(()));
+    let timeouts = proxy.metrics().count("tollgate_store_errors_total", &[("kind", "timeout")]);
+    assert!(timeouts >= 7, "{timeouts}");
+}
+
 #[test]
 fn what_was_let_through_before_the_first_connection_is_charged_with_what_it_cost() {
     let redis = RedisServer::start();

@@ -21,12 +21,20 @@ pub(super) struct Failed<'r> {
     pub(super) outset: Outset,
     /// What was charged in the store all the same.
     pub(super) stray: Stray,
+    /// Whether nothing of it was sent.
+    pub(super) is_unasked: bool,
 }
 
 impl Failed<'_> {
     /// Whether the store is to be told what this process admits of an ask: only when nothing of it was sent.
     fn is_owed(&self, position: usize, planned: &Planned<'_>) -> IsOwed {
-        if self.stray.at(position).is_some() { IsOwed::No } else { self.remote.is_owed(&planned.ask(""), self.outset) }
+        if self.stray.at(position).is_some() {
+            IsOwed::No
+        } else if self.is_unasked {
+            IsOwed::Yes
+        } else {
+            self.remote.is_owed(&planned.ask(""), self.outset)
+        }
     }
 }
 

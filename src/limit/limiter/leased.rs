@@ -11,7 +11,7 @@ use crate::limit::decision::{Decision, Outcome, Source, Verdict};
 use crate::limit::lease::Token;
 use crate::limit::plan::{Plan, Planned};
 use crate::limit::policy::OnStoreError;
-use crate::limit::remote::{Remote, Taken};
+use crate::limit::remote::{Remote, Taken, Unanswered};
 use crate::limit::store::Stray;
 
 /// A token that a request holds, and of which limit.
@@ -44,12 +44,13 @@ impl Limiter {
                     self.give_back(tokens);
                     return self.denied_by_lease(planned, planned.decision(&answer, source));
                 }
-                Err(_) => {
+                Err(Unanswered { is_unasked }) => {
+                    // They go back to their leases: nothing is charged for this request.
                     drop(tokens);
                     plan.counted.insert_many(0, leased.into_iter().map(|(planned, _)| planned));
                     let Ok(hold) = self.reserve(&plan) else { return overflow() };
                     let slot = self.slot(&plan);
-                    let failed = Failed { remote, outset, stray: Stray::default() };
+                    let failed = Failed { remote, outset, stray: Stray::default(), is_unasked };
                     return self.decide_without_store(&failed, &plan, slot.as_ref(), hold);
                 }
             }

@@ -143,6 +143,14 @@ impl RedisStore {
         }
     }
 
+    /// A request waited too long behind others to be asked for at all.
+    pub(in crate::limit) fn count_unasked(&self) {
+        self.shared.count_error(StoreErrorKind::Timeout);
+        if self.up() {
+            self.shared.tally.count(Some(StoreErrorKind::Timeout));
+        }
+    }
+
     /// What the worker counts.
     pub(in crate::limit) fn stats(&self) -> &LimitStats {
         &self.shared.stats
