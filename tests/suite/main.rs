@@ -72,6 +72,7 @@ mod redis_cluster_changes;
 mod redis_replies;
 mod redis_sentinel;
 mod redis_store;
+mod reference;
 mod regressions;
 mod reload;
 mod replies;
