@@ -32,6 +32,7 @@ mod deploy;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod deploy_metrics;
 mod differential;
+mod documents;
 mod examples;
 mod flood;
 mod foreign;

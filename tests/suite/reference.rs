@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use tollgate::config::schema::schema;
 
 use crate::support::tollgate::repository;
+pub(crate) use tree::Tree;
 
 /// The structure that a schema refers to.
 fn name_of(schema: &Json) -> Option<&str> {
