@@ -101,7 +101,7 @@ keys! {
         mode: SocketMode,
         /// `h1` (HTTP/1.1) and `h2` (HTTP/2: in clear text by prior knowledge, over TLS by ALPN). Default: both.
         protocols: OneOrMany<Protocol>,
-        /// TLS. Default: none, clear text.
+        /// TLS towards clients. Default: none, clear text.
         tls: Tls,
         /// Answers every request with 308 to https: `true` (to the listener that speaks TLS) or the port that clients reach TLS on. Default: false.
         redirect_to_https: HttpsRedirect,

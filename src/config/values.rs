@@ -60,7 +60,7 @@ impl Word for PathBuf {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string" })
+        json!({ "type": "string", "title": "Path of a file" })
     }
 }
 
@@ -151,6 +151,6 @@ impl Word for Workers {
     }
 
     fn schema() -> Json {
-        json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
+        json!({ "anyOf": [pattern("^(auto|[0-9]+|.*\\$\\{.*)$"), { "type": "integer", "minimum": 1, "maximum": 1024 }] })
     }
 }

@@ -142,33 +142,3 @@ fn the_stores_of_the_page_about_redis_are_valid() {
         }
     }
 }
-
-/// The pages: what they show must load as it stands, and what they point to must be there.
-#[test]
-fn what_the_documents_show_loads_and_what_they_point_to_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let in_docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut pages: Vec<_> = in_docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
-    pages.extend(
-        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "examples/README.md", "deploy/README.md"]
-            .map(|page| root.join(page)),
-    );
-    let mut shown = 0;
-    for page in &pages {
-        let text = std::fs::read_to_string(page).unwrap();
-        // The page about Redis shows stores only, which have a test of their own.
-        for block in text.split("```yaml\n").skip(1).filter(|_| !page.ends_with("docs/redis.md")) {
-            shown += 1;
-            let block = block.split("```").next().unwrap();
-            if let Err(report) = parse(block, &Origin::Arguments, &|_| None) {
-                panic!("{}: {}\n{block}", page.display(), report.render(Colour::Plain));
-            }
-        }
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-            let is_ours = !link.is_empty() && !link.contains("://") && !link.starts_with("mailto:");
-            let target = page.parent().unwrap().join(link);
-            assert!(!is_ours || target.exists(), "{} points to {link}", page.display());
-        }
-    }
-    assert!(shown >= 15, "only {shown} blocks");
-}

@@ -32,6 +32,7 @@ mod deploy;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod deploy_metrics;
 mod differential;
+mod documents;
 mod examples;
 mod flood;
 mod foreign;
@@ -72,6 +73,7 @@ mod redis_cluster_changes;
 mod redis_replies;
 mod redis_sentinel;
 mod redis_store;
+mod reference;
 mod regressions;
 mod reload;
 mod replies;

@@ -18,6 +18,7 @@ pub(crate) mod key_server;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
+pub(crate) mod named_files;
 pub(crate) mod nginx;
 pub(crate) mod parsers;
 pub(crate) mod port;

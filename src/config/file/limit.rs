@@ -114,7 +114,7 @@ words! {
 keys! {
     /// What a shadow limit shows.
     Shadow {
-        /// Whether its rate-limit fields are sent.
+        /// Whether its rate-limit fields are sent. Default: false.
         headers: bool,
         /// The share of its keys for which it denies all the same, always the same ones. Default: 0%.
         enforce: Share,

@@ -101,7 +101,7 @@ keys! {
         headers: Named<PlainText>,
         /// A file that holds a token, sent as `Authorization: Bearer …`.
         token_file: PathBuf,
-        /// PEM file of the authorities whose certificates are believed, instead of the system's.
+        /// PEM file of the authorities whose certificates are believed. Default: the system's.
         ca: PathBuf,
         /// How long a batch may take. Default: 10s.
         timeout: Duration,
@@ -133,7 +133,7 @@ keys! {
     Admin {
         /// Its address; anything but loopback needs a token. Default: 127.0.0.1:9901.
         address: Address,
-        /// A file that holds the bearer token.
+        /// A file that holds the bearer token. Required on another address than loopback.
         token_file: PathBuf,
         /// `false`: no page for people at `/`. Default: true.
         dashboard: bool,

@@ -71,7 +71,7 @@ keys! {
         username: String,
         /// The sentinels' own password; better `password_file` or `${NAME}`.
         password: String,
-        /// A file that holds it.
+        /// A file that holds the sentinels' own password.
         password_file: PathBuf,
     }
 }

@@ -12,7 +12,7 @@ keys! {
         certificates: OneOrMany<CertificateFiles>,
         /// The oldest version that is spoken: `"1.2"` (default) or `"1.3"`.
         min_version: MinVersion,
-        /// What a client gets that asks for a name of no certificate: `default` (the first one) or `reject` (the alert `unrecognized_name`).
+        /// What a client gets that asks for a name of no certificate: `default` (the first one) or `reject` (the alert `unrecognized_name`). Default: default.
         unknown_name: UnknownName,
         /// Handshakes under way at once on each worker; more wait for their turn. Default: 1024.
         max_handshakes: u64,
@@ -78,11 +78,11 @@ words! {
 keys! {
     /// TLS towards the servers of an upstream.
     UpstreamTls {
-        /// PEM file of the authorities whose server certificates are believed, instead of the system's.
+        /// PEM file of the authorities whose server certificates are believed. Default: the system's.
         ca: PathBuf,
-        /// PEM file: the certificate that is shown to servers that ask for one.
+        /// PEM file: the certificate that is shown to servers that ask for one. Default: none.
         cert: PathBuf,
-        /// PEM file: its private key.
+        /// PEM file: its private key. Required with `cert`.
         key: PathBuf,
         /// The name that the servers' certificates must have, sent as SNI. Default: the host in the server's address.
         server_name: ServerNameText,

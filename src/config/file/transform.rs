@@ -21,7 +21,7 @@ keys! {
         regex: RegexRewrite,
         /// What is changed in the query.
         query: QueryRewrite,
-        /// The Host for the upstream: the client's (default), `upstream` (that of the server which gets the request), or a name such as `api.internal`.
+        /// The Host for the upstream: `upstream` (that of the server which gets the request), or a name such as `api.internal`. Default: the client's.
         host: String,
     }
 }
@@ -91,7 +91,7 @@ keys! {
     Access {
         /// Nobody but these: addresses, address blocks or `private`. Default: everybody.
         allow: OneOrMany<Blocks>,
-        /// Never these; comes before `allow`.
+        /// Never these; comes before `allow`. Default: nobody.
         deny: OneOrMany<Blocks>,
     }
     instead of a value: "write `{ deny: [198.51.100.0/24] }` or `{ allow: [private] }`"

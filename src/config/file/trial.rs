@@ -57,7 +57,7 @@ keys! {
 }
 
 keys! {
-    /// What must come of the requests of a test.
+    /// What must come of the requests of a test. At least one of the keys is needed.
     Expectation {
         /// How many are admitted.
         allowed: u64,

@@ -13,7 +13,7 @@ keys! {
         servers: OneOrMany<Short<Server, ServerKeys>>,
         /// How requests are spread: `round_robin` (default), `least_requests`, `random` or `hash`.
         balance: Balance,
-        /// With `hash`: what decides, such as `client_ip` or `header:x-user | client_ip`. Requests without it go in turn.
+        /// With `hash`: what decides, such as `client_ip` or `header:x-user | client_ip`. Requests without it go in turn. Required with `balance: hash`.
         hash_key: KeyChoice,
         /// Keeps a client with the server that it went to first, by a cookie. Default: none.
         sticky: Sticky,
@@ -115,7 +115,7 @@ keys! {
     Sticky {
         /// The cookie's name. Required.
         cookie: CookieName,
-        /// How long the client keeps it. Default: until it closes.
+        /// How long the client keeps it. Default: until the browser is closed.
         max_age: Duration,
     }
 }
@@ -135,7 +135,7 @@ keys! {
     HealthKeys {
         /// Checks of our own. Default: none.
         active: Short<Nothing, ActiveHealth>,
-        /// By what comes of requests. Default, where there are several servers or names: 5 failures within 10s, for 10s.
+        /// By what comes of requests. Default: 5 failures within 10s, for 10s; `none` where there is one address only.
         passive: Short<Nothing, PassiveHealth>,
     }
 }
