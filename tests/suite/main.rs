@@ -33,6 +33,7 @@ mod deploy;
 mod deploy_metrics;
 mod differential;
 mod documents;
+mod endurance;
 mod examples;
 mod flood;
 mod foreign;

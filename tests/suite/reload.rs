@@ -6,9 +6,7 @@ use serde_json::Value;
 
 use crate::support::client::{self, Client, Request};
 use crate::support::eventually;
-use crate::support::load::Load;
 use crate::support::port::Port;
-use crate::support::redis_server::RedisServer;
 use crate::support::tollgate::{Tollgate, field, tollgate};
 use crate::support::upstream::Upstream;
 
@@ -312,48 +310,4 @@ fn there_is_no_reload_while_the_process_ends() {
     proxy.wait_for_log("the drain", |line| field(line, "message") == "draining");
     assert_eq!(ask(&proxy).0, 503);
     assert_eq!(slow.join().expect("an answer"), 200);
-}
-
-/// What goes on under load is told by nobody's request.
-#[test]
-fn many_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
-    let redis = RedisServer::start();
-    let upstream = Upstream::answering(|peer, _| peer.answer("ok"));
-    let extra = Port::take().number();
-    let config = |turn: usize| {
-        let more = if turn % 2 == 1 { format!(", more: '127.0.0.1:{extra}'") } else { String::new() };
-        format!(
-            "listeners: {{ default: 127.0.0.1:0{more} }}\nworkers: 2\nstore: {{ redis: {{ url: '{}', timeout: 5s }} }}\n\
-             routes: [{{ name: r, upstream: '{}' }}]\n\
-             limits: [{{ name: all, key: global, rate: {}/s }}]\n",
-            redis.url(),
-            upstream.url(),
-            100_000 + turn
-        )
-    };
-    let proxy = Tollgate::start(&config(0));
-    assert_eq!(proxy.get("/").status, 200);
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).expect("it lives").count();
-    let to_redis = || redis.info("connected_clients").parse::<usize>().expect("a number");
-    let load = Load::start_each(vec![proxy.web(); 4], Duration::from_millis(1), |_, _| Request::get("/"));
-    let mut before = None;
-    for turn in 1..=60 {
-        if turn % 5 == 0 {
-            write(&proxy, "routes: nonsense");
-            assert_eq!(ask(&proxy).0, 422);
-        } else {
-            replace(&proxy, &config(turn));
-        }
-        if turn == 20 {
-            before = Some((descriptors(), to_redis()));
-        }
-    }
-    let samples = load.stop();
-    let failed: Vec<_> = samples.iter().filter(|sample| sample.status() != 200).take(3).collect();
-    assert!(failed.is_empty() && samples.len() > 60, "of {}: {failed:?}", samples.len());
-    let answered = proxy.metrics().count("tollgate_http_requests_total", &[("route", "r"), ("code", "200")]);
-    assert_eq!(answered, samples.len() as u64 + 1, "every one is counted");
-    let before = before.expect("measured");
-    eventually("nothing is left behind", || (descriptors() <= before.0 && to_redis() <= before.1).then_some(()));
-    println!("{} requests, 60 reloads, {} descriptors", samples.len(), before.0);
 }

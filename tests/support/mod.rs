@@ -17,6 +17,7 @@ pub(crate) mod judge;
 pub(crate) mod key_server;
 pub(crate) mod load;
 pub(crate) mod metrics;
+pub(crate) mod mixed_load;
 pub(crate) mod monitor;
 pub(crate) mod named_files;
 pub(crate) mod nginx;
