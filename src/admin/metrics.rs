@@ -280,6 +280,11 @@ impl Sources {
         }
     }
 
+    /// How many keys tokens are verified with, where any are.
+    pub(super) fn token_keys(&self) -> Option<usize> {
+        self.keys.as_ref().map(|keys| keys.status().keys)
+    }
+
     /// Tokens, and the keys that verify them.
     fn tokens(&self, out: &mut Exposition) {
         let Some(keys) = &self.keys else { return };

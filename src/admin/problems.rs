@@ -24,12 +24,19 @@ impl Service {
     pub(super) fn problems(&self, now: &Reading) -> Vec<Value> {
         let mut problems = Vec::new();
         self.store(now, &mut problems);
-        if self.is_reload_refused() {
-            let message = "The configuration file has errors and was not loaded: the one before it goes on.";
-            problems.push(error("reload_failed", message.to_owned()));
+        if let Some(why) = self.reload_refused() {
+            problems.push(error("reload_failed", format!("The configuration file was not loaded: {why}.")));
         }
         for upstream in &now.config.upstreams {
             problems.extend(servers(upstream));
+            if upstream.settings.breaker.as_ref().is_some_and(|breaker| breaker.is_open()) {
+                let message = format!("The circuit breaker of the upstream {} turns requests away.", upstream.name);
+                problems.push(error("breaker_open", message));
+            }
+        }
+        if self.admin.sources.token_keys().is_some_and(|keys| keys == 0) {
+            let message = "There is no key to verify tokens with: every token counts as missing.";
+            problems.push(error("no_token_keys", message.to_owned()));
         }
         certificates(&now.config, &mut problems);
         if self.admin.sources.sheds() {

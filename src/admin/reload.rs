@@ -37,9 +37,17 @@ impl Service {
         }
     }
 
-    /// Whether the file says something else than what runs.
-    pub(super) fn is_reload_refused(&self) -> bool {
-        self.admin.sources.last_reload().is_some_and(|last| last.failure.is_some())
+    /// Why the file says something else than what runs, if it does.
+    pub(super) fn reload_refused(&self) -> Option<String> {
+        let last = self.admin.sources.last_reload()?;
+        let why = match &**last.failure.as_ref()? {
+            Failure::Wrong(report) => match report.errors() {
+                1 => "it has an error",
+                _ => "it has errors",
+            },
+            Failure::Refused(why) => why,
+        };
+        Some(why.to_owned())
     }
 
     /// The last reload as JSON; null before the first.

@@ -34,11 +34,13 @@ const KEYS: [(&str, &str); 35] = [
     ("add_header", "write `response_headers: { set: { x-name: value } }` on a route"),
     ("set_real_ip_from", "write `trusted_proxies: [10.0.0.0/8]` at the top"),
     ("real_ip_header", "write `client_ip: { header: x-real-ip }` at the top"),
-    ("limit_req", "write `limits: [{ key: client_ip, rate: 10/s, burst: 20 }]`"),
-    ("limit_req_zone", "write `limits: [{ key: client_ip, rate: 10/s, burst: 20 }]`"),
+    ("limit_req", LIMIT_REQ),
+    ("limit_req_zone", LIMIT_REQ),
     ("limit_conn", "write `limits: [{ key: client_ip, in_flight: 5 }]`"),
 ];
 
+const LIMIT_REQ: &str =
+    "write `limits: [{ key: client_ip, rate: 10/s, burst: 21 }]`; nginx' `burst=20` leaves out the first request";
 const TLS: &str =
     "write `tls: { certificates: { cert: /etc/tollgate/tls.crt, key: /etc/tollgate/tls.key } }` in a listener";
 const CLIENTS: &str = "write `client_auth: { mode: require, ca: /etc/tollgate/clients.pem }` in `tls` of a listener";

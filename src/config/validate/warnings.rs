@@ -22,9 +22,15 @@ const LOGIN: [&str; 6] = ["login", "signin", "sign-in", "logon", "password", "au
 
 impl Check<'_> {
     pub(super) fn warn_about(&mut self, config: &Config, places: &Places) {
-        // What a mistake has left out of a match makes it wider than it is meant.
-        let shadowed = if self.is_sound() { config.router.shadowed() } else { Vec::new() };
-        for (shadowed, by) in shadowed {
+        for policy in &config.policies {
+            self.warn_about_key(policy, config, places);
+            self.warn_about_tiers(policy, config, places);
+        }
+        // A mistake may have left out what the rest would miss, or made a match wider than it is meant.
+        if !self.is_sound() {
+            return;
+        }
+        for (shadowed, by) in config.router.shadowed() {
             if let Some(span) = places.route(&shadowed.name) {
                 self.warn(
                     span,
@@ -32,10 +38,6 @@ impl Check<'_> {
                     "make its match more specific, or remove it",
                 );
             }
-        }
-        for policy in &config.policies {
-            self.warn_about_key(policy, config, places);
-            self.warn_about_tiers(policy, config, places);
         }
         // The implicit route of unmatched requests has exactly the limits of every request.
         let unmatched = config.router.routes().last();
