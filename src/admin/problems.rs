@@ -8,6 +8,7 @@ use super::metrics::upstreams::state_of;
 use crate::config::Config;
 use crate::limit::store::settings::Backend;
 use crate::upstream::Upstream;
+use crate::upstream::breaker::Breaker;
 
 /// Days before its end from which on a certificate is told of.
 const CERTIFICATE_DAYS: i64 = 7;
@@ -29,7 +30,7 @@ impl Service {
         }
         for upstream in &now.config.upstreams {
             problems.extend(servers(upstream));
-            if upstream.settings.breaker.as_ref().is_some_and(|breaker| breaker.is_open()) {
+            if upstream.settings.breaker.as_ref().is_some_and(Breaker::is_open) {
                 let message = format!("The circuit breaker of the upstream {} turns requests away.", upstream.name);
                 problems.push(error("breaker_open", message));
             }

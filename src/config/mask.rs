@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::frames::Span;
 
-/// The text with the same places and lengths, secrets covered by stars: what follows a key that names one, and what
-/// stands between `://user:` and `@`. What comes from the environment is no secret here.
+/// The text with the same places and lengths, secrets covered by stars: what follows a key that names one, what
+/// stands between `://user:` and `@`, and what a URL's query has under such a name. What comes from the environment is no secret here.
 pub(super) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -27,6 +27,10 @@ pub(super) fn mask(text: &str) -> String {
             let start = at + found.len();
             cover(&mut bytes, text, start + colon + 1, start + end);
         }
+        for (start, end) in secrets_of_query(authority) {
+            let begin = at + found.len();
+            cover(&mut bytes, text, begin + start, begin + end);
+        }
     }
     String::from_utf8(bytes).unwrap_or_default()
 }
@@ -34,9 +38,29 @@ pub(super) fn mask(text: &str) -> String {
 /// Whether what stands behind a key of this name opens doors: a password, or a field such as `x-api-key`. Names of
 /// the configuration's own keys have no hyphen.
 fn opens_doors(name: &str) -> bool {
+    name.eq_ignore_ascii_case("password")
+        || name.eq_ignore_ascii_case("authorization")
+        || (name.contains('-') && is_of_secret(name))
+}
+
+fn is_of_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let of_field = || ["key", "token", "secret", "auth"].iter().any(|part| name.contains(part));
-    name == "password" || name == "authorization" || (name.contains('-') && of_field())
+    ["key", "token", "secret", "auth", "password", "sig"].iter().any(|part| name.contains(part))
+}
+
+/// Where the secrets stand in the query of a URL.
+fn secrets_of_query(url: &str) -> Vec<(usize, usize)> {
+    let Some(query) = url.find('?').map(|mark| mark + 1) else { return Vec::new() };
+    let mut start = query;
+    let parts = url[query..].split('&').filter_map(|part| {
+        let begin = start;
+        start += part.len() + 1;
+        let (name, value) = part.split_once('=')?;
+        let from = begin + name.len() + 1;
+        let length = value.find([',', '}', ']', '#']).unwrap_or(value.len());
+        is_of_secret(name).then_some((from, from + length))
+    });
+    parts.collect()
 }
 
 /// What follows `://`: as far as its quotation marks go, or its word.
@@ -121,6 +145,8 @@ mod tests {
             ("url: \"redis://u:ab cd@h\"", "url: \"redis://u:** **@h\""),
             ("`http://u:pw@h:1` has a user", "`http://u:**@h:1` has a user"),
             ("[http://a:1, http://u:p@b]", "[http://a:1, http://u:*@b]"),
+            ("endpoint: https://c/v1?api_key=abc&x=1", "endpoint: https://c/v1?api_key=***&x=1"),
+            ("[https://c?token=ab, 'https://c?q=1&sig=2']", "[https://c?token=**, 'https://c?q=1&sig=*']"),
         ] {
             assert_eq!(mask(text), masked);
         }

@@ -24,7 +24,7 @@ pub struct TracingSettings {
 /// An `OpenTelemetry` collector that takes OTLP over HTTP.
 #[derive(Debug)]
 pub struct Collector {
-    /// Its address as it was written.
+    /// Its address as it is shown: secrets in it are covered.
     pub text: Box<str>,
     /// The same, taken apart.
     pub address: WebAddress,
@@ -61,7 +61,7 @@ pub struct WebAddress {
 impl PartialEq for Collector {
     /// Whether the file says the same of both, and the authorities are the same.
     fn eq(&self, other: &Self) -> bool {
-        let said = |one: &Self| (one.text.clone(), one.headers.clone(), one.ca.clone(), one.believed, one.timeout);
+        let said = |one: &Self| (one.address.clone(), one.headers.clone(), one.ca.clone(), one.believed, one.timeout);
         said(self) == said(other)
     }
 }

@@ -209,9 +209,32 @@ fn the_first_command_of_the_readme_does_what_is_said_of_it() {
         }
         is_denied.then_some(())
     });
-    let shown = blocks[command + 1..command + 3].iter().flat_map(|block| block.text.lines());
+    let shown = blocks[command + 1].text.lines();
     for line in shown.filter(|line| *line != "…") {
         let beginning = line.split('…').next().unwrap_or(line);
         assert!(printed.contains(beginning), "`{beginning}` is not in\n{printed}");
+    }
+}
+
+/// What README.md tells of speed is what was measured.
+#[test]
+fn the_figures_of_the_readme_are_those_of_the_last_comparison() {
+    let cells = |row: &str| row.split('|').map(|cell| cell.trim().replace("**", "")).collect::<Vec<_>>();
+    let rows = |file: &str| {
+        let text = std::fs::read_to_string(repository().join(file)).expect("a page");
+        text.lines().filter(|line| line.starts_with("| ")).map(cells).collect::<Vec<_>>()
+    };
+    let measured = rows("benches/compare/results.md");
+    let of = |case: &str, proxy: &str| {
+        let mut found = measured.iter().filter(|row| row[1] == case && row[2] == proxy);
+        found.next().unwrap_or_else(|| panic!("{case} of {proxy} was not measured"))
+    };
+    let readme = rows("README.md");
+    let told: Vec<_> =
+        readme.iter().filter(|row| row.len() == 8 && !row[1].is_empty() && row[2].ends_with(')')).collect();
+    assert!(told.len() >= 4, "{told:#?}");
+    for row in told {
+        let (nginx, ours) = (of(&row[1], "nginx"), of(&row[1], "tollgate"));
+        assert_eq!(row[2..7], [&ours[4], &nginx[5], &ours[5], &nginx[7], &ours[7]].map(String::clone), "{}", row[1]);
     }
 }

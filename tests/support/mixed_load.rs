@@ -122,7 +122,7 @@ impl<S: Read + Write> Session for Http2<S> {
         self.next += 2 * STREAMS;
         // Room for the answers' bytes.
         let mut bytes = http2::window_update(0, 1024);
-        streams.iter().for_each(|stream| bytes.extend(http2::get(*stream)));
+        bytes.extend(streams.iter().flat_map(|stream| http2::get(*stream)));
         self.peer.send(&bytes)?;
         let (mut statuses, mut open, mut goes_on) = (Vec::new(), streams.len(), true);
         while open > 0 {

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use super::{Check, Reported};
 use crate::config::file::{self, File, Otlp};
 use crate::config::frames::Span;
+use crate::config::mask::mask;
 use crate::config::shape::{Problem, Setting, Short};
 use crate::config::traces::{Collector, CollectorTls, TracingSettings, WebAddress};
 use crate::config::values::PlainText;
@@ -77,7 +78,15 @@ impl Check<'_> {
             self.warn(place, "secrets are sent to the collector in clear text", "write https://, or send none");
         }
         let believed = ca.as_deref().map(|file| blake3::hash(&std::fs::read(file).unwrap_or_default()));
-        Some(Collector { text: endpoint.text.into(), address: endpoint.address, headers, tls, ca, believed, timeout })
+        Some(Collector {
+            text: mask(&endpoint.text).into(),
+            address: endpoint.address,
+            headers,
+            tls,
+            ca,
+            believed,
+            timeout,
+        })
     }
 
     /// The fields that are sent along, with the token's.
