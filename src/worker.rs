@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod certificates;
+mod connected;
 mod entrances;
 pub mod memory;
 
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::{Config, Listener, ProxyProtocol};
+use crate::config::{Config, Listener};
 use crate::jwt::{Keys, Tokens};
 use crate::limit::Limiter;
 use crate::limit::control::Control;
@@ -35,13 +36,13 @@ use crate::proxy::listener::Listening;
 pub use crate::proxy::listener::{Bound, SocketFile, open, usable};
 use crate::proxy::pool::Pool;
 use crate::proxy::pressure::Pressure;
-use crate::proxy::proxy_protocol::{self, Expected, Refused};
 use crate::proxy::socket::{Peer, Socket};
-use crate::proxy::{Proxy, connection, listener};
+use crate::proxy::{Proxy, listener};
 use crate::telemetry::traces::Tracer;
 use crate::telemetry::{AccessLog, WorkerStats};
 use crate::upstream::{Address, echo, keeper};
-use caps::{Caps, Permit};
+use caps::Caps;
+use connected::Connection;
 use entrances::Entrances;
 pub use entrances::Order;
 
@@ -120,18 +121,6 @@ struct Open {
     count: Cell<usize>,
     /// Told when the last one closes.
     none: Notify,
-}
-
-/// Accounts for one connection until its task ends, however it ends.
-struct Connection {
-    /// Makes room for another when dropped.
-    permit: Permit,
-    /// Where it is counted.
-    open: Rc<Open>,
-    /// Likewise, for the metrics.
-    stats: Arc<WorkerStats>,
-    /// Its listener.
-    listener: Arc<Listener>,
 }
 
 /// The runtime of a thread that serves: one thread, I/O and clocks.
@@ -341,63 +330,12 @@ impl Acceptor {
     }
 }
 
-impl Connection {
-    /// Serves it until it ends, once it is clear who the client is.
-    async fn serve(mut self, mut socket: Socket, peer: Peer, proxy: Rc<Proxy>, phase: watch::Receiver<Phase>) {
-        let introduced = tokio::select! {
-            biased;
-            introduced = self.introduced(&mut socket, peer, &proxy) => introduced,
-            () = connection::farewell(phase.clone()) => return,
-        };
-        match introduced {
-            Ok(peer) => connection::serve(socket, peer, Arc::clone(&self.listener), proxy, phase).await,
-            Err(reason) => {
-                tracing::debug!(%peer, reason, "connection refused");
-                self.stats.turned_away(self.listener.ordinal, reason);
-            }
-        }
-    }
-
-    /// The client: the peer, or whom a load balancer tells of; that one is counted by its own address.
-    async fn introduced(&mut self, socket: &mut Socket, peer: Peer, proxy: &Proxy) -> Result<Peer, &'static str> {
-        let config = proxy.config.load_full();
-        let settings = Arc::clone(&self.listener);
-        let expected = match settings.proxy_protocol {
-            ProxyProtocol::Never => return Ok(peer),
-            ProxyProtocol::Optional => Expected::Perhaps,
-            ProxyProtocol::Required => Expected::Always,
-        };
-        if !config.trusts(peer.ip()) {
-            // Where there may be none, its header is read as a request, and is a bad one.
-            return if expected == Expected::Perhaps { Ok(peer) } else { Err(Refused::Untrusted.label()) };
-        }
-        let limit = settings.header_timeout;
-        let client = proxy_protocol::read(socket, peer, expected, limit).await.map_err(Refused::label)?;
-        let counted = client.ip().filter(|address| !config.trusts(Some(*address)));
-        self.permit
-            .count(settings.max_connections_per_ip, counted, config.client_ip.ipv6_prefix)
-            .map_err(caps::Full::label)?;
-        Ok(client)
-    }
-}
-
 impl Open {
     /// Waits until no connection is open.
     async fn none_left(&self) {
         let none = self.none.notified();
         if self.count.get() > 0 {
             none.await;
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.stats.closed(self.listener.ordinal);
-        let count = self.open.count.get() - 1;
-        self.open.count.set(count);
-        if count == 0 {
-            self.open.none.notify_waiters();
         }
     }
 }

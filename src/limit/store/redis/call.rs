@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use super::answers::{error_kind, refuses_time};
 use super::clock::own_clock;
 use super::command::Command;
 use super::keys::KeyForm;
-use super::script::{error_kind, refuses_time, with_key};
+use super::script::with_key;
 use super::{RedisStore, Topology};
 use crate::limit::algorithm::Algorithm;
 use crate::limit::stats::StoreErrorKind;

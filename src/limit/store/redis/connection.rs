@@ -11,13 +11,14 @@ use rustls::ClientConfig;
 
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::{RedisSettings, ServerAddress, Servers};
+use super::answers::error_kind;
 use super::command::Command;
 pub use super::dial::{ConnectError, Driver};
 use super::dial::{accepted, dial, text, unexpected};
 use super::login::Login;
 use super::pipeline::Pipeline;
 use super::reply::LONGEST;
-use super::script::{Script, error_kind};
+use super::script::Script;
 
 /// Until TCP, TLS, login and scripts are done.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);

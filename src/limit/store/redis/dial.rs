@@ -16,9 +16,9 @@ use tokio_rustls::TlsConnector;
 
 use super::super::super::stats::StoreErrorKind;
 use super::super::settings::ServerAddress;
+use super::answers::error_kind;
 use super::log::Outage;
 use super::pipeline::Pipeline;
-use super::script::error_kind;
 
 /// The kernel gives up a peer that acknowledges nothing for this long.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);

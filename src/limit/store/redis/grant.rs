@@ -5,8 +5,9 @@ use std::time::Instant;
 use redis::Value;
 use smallvec::SmallVec;
 
+use super::answers;
 use super::order::{Asking, Order, Told};
-use super::{RedisStore, Topology, script};
+use super::{RedisStore, Topology};
 use crate::limit::algorithm::Algorithm;
 use crate::limit::stats::StoreErrorKind;
 use crate::limit::store::grant::{Granted, Left};
@@ -69,7 +70,7 @@ pub(super) fn read(items: &[Value], count: u64, asks: &[Ask<'_>]) -> Option<Gran
     let (head, rest) = items.split_at(HEAD);
     let limits: SmallVec<[Left; 2]> =
         rest.chunks_exact(PER_LIMIT).zip(asks).map(|(items, ask)| left(items, ask)).collect::<Option<_>>()?;
-    let granted = Granted { count: script::unsigned(&head[0])?, now_us: script::integer(&head[1], 0)?, limits };
+    let granted = Granted { count: answers::unsigned(&head[0])?, now_us: answers::integer(&head[1], 0)?, limits };
     let denies = |(ask, left): (&Ask<'_>, &Left)| !ask.is_shadow() && !left.next.allowed;
     let all_denied = asks.iter().zip(&granted.limits).any(denies);
     let is_charged = |(ask, left): (&Ask<'_>, &Left)| {
@@ -83,11 +84,11 @@ pub(super) fn read(items: &[Value], count: u64, asks: &[Ask<'_>]) -> Option<Gran
 
 fn left(items: &[Value], ask: &Ask<'_>) -> Option<Left> {
     let (answer, charged) = items.split_at(PER_LIMIT - 1);
-    let mut next: Answer = script::answer(answer)?;
+    let mut next: Answer = answers::answer(answer)?;
     let mut deficit = 0;
     if let Algorithm::TokenBucket(bucket) = ask.algorithm {
         deficit = next.reset_us;
         next.reset_us = bucket.reset_us(deficit);
     }
-    Some(Left { charged: script::unsigned(&charged[0])?, next, deficit })
+    Some(Left { charged: answers::unsigned(&charged[0])?, next, deficit })
 }

@@ -5,6 +5,7 @@
 //! again when its fate is unknown: a charge that may have been made is not repeated. When the
 //! breaker is open a decision fails without waiting; nothing is queued for later.
 
+mod answers;
 mod call;
 mod clock;
 mod cluster;

@@ -13,9 +13,11 @@ use super::super::super::key::Subject;
 use super::super::super::stats::StoreErrorKind;
 use super::super::breaker::Breaker;
 use super::super::settings::ServerAddress;
+use super::answers;
 use super::clock::{Clock, own_clock};
 use super::command::Command;
 use super::connection::Connection;
+use super::keeper;
 use super::keys::KeyForm;
 use super::log::{Outage, Said};
 use super::order::{Asking, Order, Told};
@@ -24,7 +26,6 @@ use super::place::Place;
 use super::sentinel;
 use super::shared::{Absence, Shared};
 use super::silence::Silence;
-use super::{keeper, script};
 
 /// A node with its background tasks, which end when this is dropped.
 #[derive(Debug)]
@@ -173,7 +174,7 @@ impl Node {
         let form = KeyForm::of(&self.shared.settings);
         let mut now_us = order.now_us().unwrap_or_else(|| self.clock.now_us());
         let mut value = self.send(connection, &order.by_sha(connection, form, now_us), asking).await?;
-        if script::refuses_time(&value) && now_us == 0 {
+        if answers::refuses_time(&value) && now_us == 0 {
             now_us = own_clock();
             value = self.send(connection, &order.by_sha(connection, form, now_us), asking).await?;
             // Rights that are missing in general are missing with our clock as well.
@@ -181,7 +182,7 @@ impl Node {
                 self.use_own_clock();
             }
         }
-        if script::is_unknown_script(&value) {
+        if answers::is_unknown_script(&value) {
             self.shared.count_error(StoreErrorKind::Noscript);
             self.scripts_missing.set(true);
             self.attention.notify_one();

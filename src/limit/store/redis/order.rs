@@ -6,12 +6,13 @@ use super::super::super::stats::StoreErrorKind;
 use super::super::grant::Granted;
 use super::super::settings::ServerAddress;
 use super::super::{Ask, Reply, Settle};
+use super::answers;
 use super::command::Command;
 use super::connection::Connection;
 use super::grant;
 use super::keys::KeyForm;
 use super::redirect::Redirect;
-use super::script::{self, Script};
+use super::script::Script;
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +99,8 @@ impl Order<'_> {
     /// What a server answered.
     pub(super) fn read(&self, value: Value) -> Result<Told, StoreErrorKind> {
         match (self, value) {
-            (_, Value::ServerError(error)) => Err(script::error_kind(&error)),
-            (Self::Decide { asks, .. }, value) => script::read_reply(value, asks).map(Told::Decided),
+            (_, Value::ServerError(error)) => Err(answers::error_kind(&error)),
+            (Self::Decide { asks, .. }, value) => answers::read_reply(value, asks).map(Told::Decided),
             (Self::Grant { count, asks, .. }, Value::Array(items)) => {
                 grant::read(&items, *count, asks).map(Told::Granted).ok_or(StoreErrorKind::Protocol)
             }

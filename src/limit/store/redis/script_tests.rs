@@ -1,10 +1,13 @@
 //! What a call looks like on the wire, and which replies are believed.
 
-use redis::Value;
+use redis::{ServerError, Value};
 
+use super::super::answers::{error_kind, is_unknown_script, read_reply, refuses_time};
 use super::*;
 use crate::limit::algorithm::Bucket;
 use crate::limit::key::Subject;
+use crate::limit::stats::StoreErrorKind;
+use crate::limit::store::Answer;
 
 const BUCKET: Algorithm = Algorithm::TokenBucket(Bucket { capacity: 10, rate: 1, period: 600_000, tick: 1, debt: 0 });
 const LEAKY: Algorithm = Algorithm::LeakyBucket {
