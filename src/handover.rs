@@ -2,8 +2,9 @@
 //! that takes its place (`SCM_RIGHTS`, `unix(7)`), so that no connection is refused or reset in between.
 //!
 //! The old process starts the program that now stands where it was started from, with the same arguments. On the new
-//! one's standard input lies a socket on which the old one gives its listening sockets, one message each. The new one
-//! starts with them and says that it is ready, or why it cannot start; until then the old one serves as before.
+//! one's standard input lies a socket on which it says hello, and the old one gives its listening sockets, one message
+//! each, and says what it knows by now. The new one says that it is ready once it knows as much, or why it cannot
+//! start; until then the old one serves as before, and nobody else accepts.
 
 mod predecessor;
 mod successor;
@@ -29,15 +30,22 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
+    /// The new process is one that knows what to do with sockets.
+    Hello,
     /// With a socket.
     Socket(Label),
-    /// There are no more sockets.
-    AllGiven,
-    /// The new process serves, at these addresses.
-    Ready { addresses: Vec<String> },
+    /// There are no more sockets; and something that the old process has learned since it started.
+    AllGiven { knows: Vec<String> },
+    /// The new process looks after this file of a Unix socket.
+    Keeps(FileId),
+    /// The new process serves.
+    Ready,
     /// The new process cannot start.
     Failed(String),
 }
+
+/// Device and inode of a file.
+pub type FileId = (u64, u64);
 
 /// Which socket it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,8 +54,8 @@ pub struct Label {
     pub name: String,
     /// The listener's address as it was configured; the socket's own may be another.
     pub configured: String,
-    /// Whether the file of a Unix socket goes with the process.
-    pub owns_file: bool,
+    /// The file of a Unix socket that goes with the process.
+    pub file: Option<FileId>,
 }
 
 /// A listening socket on its way.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -71,27 +71,43 @@ pub enum Request {
 
 /// Where reloads and upgrades are asked for.
 #[derive(Debug, Clone)]
-pub struct Handle(mpsc::Sender<Request>);
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    file: Option<PathBuf>,
+}
 
 impl Handle {
-    /// A handle, and where its requests arrive.
+    /// A handle, and where its requests arrive; of a process whose configuration came from there.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Request>) {
+    pub fn new(origin: &Origin) -> (Self, mpsc::Receiver<Request>) {
         let (requests, arriving) = mpsc::channel(16);
-        (Self(requests), arriving)
+        let file = match origin {
+            Origin::File(path) => Some(path.clone()),
+            Origin::Stdin | Origin::Arguments => None,
+        };
+        (Self { requests, file }, arriving)
+    }
+
+    /// Whether the configuration came from the file of this name; `None` where it came from no file.
+    #[must_use]
+    pub fn is_of(&self, path: &Path) -> Option<bool> {
+        let own = self.file.as_ref()?;
+        let is_same = |name: fn(&Path) -> std::io::Result<PathBuf>| matches!((name(own), name(path)), (Ok(own), Ok(other)) if own == other);
+        // A link that leads elsewhere by now has still the same name.
+        Some(is_same(|path| std::path::absolute(path)) || is_same(Path::canonicalize))
     }
 
     /// Asks for a reload and waits for what comes of it; `None` when the process is ending.
     pub async fn reload(&self) -> Option<Result<Outcome, Arc<Failure>>> {
         let (done, outcome) = oneshot::channel();
-        self.0.send(Request::Reload(done)).await.ok()?;
+        self.requests.send(Request::Reload(done)).await.ok()?;
         outcome.await.ok()
     }
 
     /// Asks for another process in this one's place and waits until it serves; `None` when this one is ending.
     pub async fn upgrade(&self) -> Option<Result<u32, String>> {
         let (done, outcome) = oneshot::channel();
-        self.0.send(Request::Upgrade(done)).await.ok()?;
+        self.requests.send(Request::Upgrade(done)).await.ok()?;
         outcome.await.ok()
     }
 }
@@ -104,6 +120,12 @@ impl Source {
             Self { origin, seen: running.fingerprint, signature: Vec::new(), wanted: Vec::new(), unrest: None };
         source.signature = source.look(&running.config);
         source
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Whether another process could read the same.

@@ -22,13 +22,14 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Config, ListenAddress, Loaded, Origin, Report, ShutdownSettings};
+use crate::handover::Predecessor;
 use crate::reload::{self, Failure, Handle, Outcome, Request, Source};
 use crate::signal::{Asked, LogsMoved, Signals};
 use crate::telemetry::AccessLog;
 use crate::telemetry::traces::Exporter;
 use crate::worker::{self, Order, Phase, Shared};
 pub use errors::{RunError, StartError};
-pub use inherited::Inherited;
+use inherited::Inherited;
 use sockets::{Opened, Sockets};
 use threads::Running;
 use upgrading::Upgrade;
@@ -66,7 +67,7 @@ pub struct Server {
     reloads: Arc<ArcSwap<reload::State>>,
 }
 
-/// Runs a server, with the sockets it was given, until TERM or INT drains it; a second one stops it at once. HUP,
+/// Runs a server, in the place of another process if one gives it its sockets, until TERM or INT drains it; a second one stops it at once. HUP,
 /// changed files and the admin listener make it read its configuration again; USR2 and the admin listener have another
 /// process take its place. `started` is told the real addresses by listener name, once all of them are open; `report`
 /// what is wrong or doubtful about a configuration that was read again.
@@ -76,7 +77,7 @@ pub struct Server {
 pub fn run(
     loaded: Loaded,
     origin: Origin,
-    inherited: Inherited,
+    predecessor: Option<Predecessor>,
     started: impl FnOnce(&Config, &[(Arc<str>, ListenAddress)]),
     report: impl Fn(&Report),
 ) -> Result<(), RunError> {
@@ -85,9 +86,12 @@ pub fn run(
         let mut source = Source::new(origin, &loaded);
         let config = Arc::new(loaded.config);
         descriptors::raise_limit(&config);
-        let (handle, mut requests) = Handle::new();
+        let (handle, mut requests) = Handle::new(source.origin());
         let moved = LogsMoved::listen().map_err(RunError::Signals)?;
-        let mut server = Server::start(&config, inherited, Some(handle))?;
+        let mut server = match predecessor {
+            None => Server::start(&config, Inherited::of_systemd(), Some(handle), Phase::Running)?,
+            Some(predecessor) => Server::succeed(predecessor, &config, handle, &mut signals).await?,
+        };
         tokio::task::spawn_local(logs::reopen(moved, server.log_file(&config)));
         started(&config, &server.addresses);
         drop(config);
@@ -104,19 +108,24 @@ pub fn run(
                         break;
                     }
                 },
+                Some(request) = requests.recv() => request.into(),
                 // The process that starts has read what is configured now.
-                Some(request) = requests.recv(), if !upgrade.is_under_way() => request.into(),
                 () = source.change(&running), if !upgrade.is_under_way() => Wanted::Reload(None),
                 () = server.ended() => return Err(RunError::Failed),
-                addresses = upgrade.ready() => match addresses {
-                    Some(addresses) => {
-                        server.hand_over(&addresses);
+                files = upgrade.ready() => match files {
+                    Some(files) => {
+                        server.hand_over(&files);
                         break;
                     }
                     None => continue,
                 },
             };
             match wanted {
+                wanted if wanted.is_abandoned() => {}
+                Wanted::Reload(Some(waiting)) if upgrade.is_under_way() => {
+                    let why = "another process is starting, which has read the configuration".to_owned();
+                    let _ = waiting.send(Err(Arc::new(Failure::Refused(why))));
+                }
                 Wanted::Upgrade(waiting) => upgrade.begin(&server, &source, waiting),
                 Wanted::Reload(waiting) => {
                     let outcome = server.reload(&mut source, &report).await;
@@ -130,9 +139,12 @@ pub fn run(
         if !server.is_handed_over() {
             notify(NotifyState::Stopping);
         }
+        let is_handed_over = server.is_handed_over();
         tokio::select! {
             () = server.shutdown() => {}
-            signal = signals.end_again() => tracing::warn!(signal, "second signal, stopping at once"),
+            signal = cut_short(&mut signals, is_handed_over) => {
+                tracing::warn!(signal, "second signal, stopping at once");
+            }
         }
         server.stop();
         server.wait();
@@ -145,6 +157,25 @@ pub fn run(
 enum Wanted {
     Reload(Option<oneshot::Sender<Result<Outcome, Arc<Failure>>>>),
     Upgrade(Option<oneshot::Sender<Result<u32, String>>>),
+}
+
+impl Wanted {
+    /// Whether whoever asked has left before anything was done.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Reload(waiting) => waiting.as_ref().is_some_and(oneshot::Sender::is_closed),
+            Self::Upgrade(waiting) => waiting.as_ref().is_some_and(oneshot::Sender::is_closed),
+        }
+    }
+}
+
+/// Waits for the signal that ends the process at once: the second one, also where the drain began without one.
+async fn cut_short(signals: &mut Signals, is_first_to_come: bool) -> &'static str {
+    if is_first_to_come {
+        let signal = signals.end().await;
+        tracing::info!(signal, "connections may still finish, as they do already");
+    }
+    signals.end_again().await
 }
 
 impl From<Request> for Wanted {
@@ -168,7 +199,12 @@ impl Server {
     ///
     /// # Errors
     /// When an address cannot be bound or a thread not be started; then nothing is left running.
-    pub fn start(config: &Arc<Config>, inherited: Inherited, handle: Option<Handle>) -> Result<Self, StartError> {
+    pub fn start(
+        config: &Arc<Config>,
+        inherited: Inherited,
+        handle: Option<Handle>,
+        phase: Phase,
+    ) -> Result<Self, StartError> {
         let sockets = Sockets::bind(config, inherited)?;
         let addresses = sockets.addresses(config)?;
         let opened = config.listeners.iter().zip(&sockets.listeners);
@@ -178,7 +214,7 @@ impl Server {
         let (tracer, exporter) = config.tracing.as_ref().map(Exporter::new).unzip();
         let mut server = Self {
             addresses,
-            phase: watch::Sender::new(Phase::Running),
+            phase: watch::Sender::new(phase),
             ready: Arc::new(AtomicBool::new(true)),
             workers,
             shutdown: config.shutdown,
@@ -227,9 +263,10 @@ impl Server {
     /// `shutdown.grace` later no old ones either. Completes as soon as no worker is left.
     pub async fn shutdown(&mut self) {
         let ShutdownSettings { delay, grace } = self.shutdown;
-        self.ready.store(false, Ordering::Relaxed);
-        self.phase.send_replace(Phase::Leaving);
+        // Who asks at this address is meant for the other process, where there is one.
         if !self.is_handed_over() {
+            self.ready.store(false, Ordering::Relaxed);
+            self.phase.send_replace(Phase::Leaving);
             tokio::time::sleep(delay).await;
         }
         self.open.clear();

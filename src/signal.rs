@@ -81,6 +81,15 @@ impl Signals {
         }
     }
 
+    /// Waits for a TERM or INT.
+    pub async fn end(&mut self) -> &'static str {
+        loop {
+            if let Asked::End(signal) = self.next().await {
+                return signal;
+            }
+        }
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) -> Asked {
         tokio::select! {

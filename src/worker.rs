@@ -280,6 +280,11 @@ impl Acceptor {
     /// Accepts on one listener until the drain begins.
     async fn accept(self: Rc<Self>, listener: Arc<Listener>, socket: Listening, phase: watch::Receiver<Phase>) {
         let mut drain = phase.clone();
+        // Where another process goes on after all, what waits is its own.
+        let begins = drain.wait_for(|phase| *phase > Phase::Starting).await.map(|phase| *phase);
+        if begins.is_ok_and(|phase| phase == Phase::Stopped) {
+            return;
+        }
         tokio::select! {
             biased;
             _ = drain.wait_for(|phase| *phase >= Phase::Draining) => {}

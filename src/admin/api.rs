@@ -123,7 +123,7 @@ impl Target {
     }
 
     /// Whether a method changes something here.
-    fn is_change(&self, method: &Method) -> bool {
+    pub(super) fn is_change(&self, method: &Method) -> bool {
         !matches!(*method, Method::GET | Method::HEAD) && self.endpoint != Endpoint::Explain
     }
 
@@ -197,6 +197,10 @@ impl Service {
         let longest = if target.endpoint == Endpoint::Explain { LONGEST.1 } else { LONGEST.0 };
         let body = body::read(body, longest).await?;
         let deletes = head.method == Method::DELETE;
+        // What needs no body may have one that is JSON.
+        if !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
+            return Err(Answer::problem(400, "Bad request", "The body is not JSON."));
+        }
         match target.endpoint {
             Endpoint::Explain => self.explain(&body).await,
             Endpoint::Reload => self.reload(detail).await,

@@ -14,22 +14,26 @@ mod room;
 mod stalling;
 mod stream;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use percent_encoding::percent_decode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 
@@ -47,12 +51,16 @@ use room::{Doing, Room, Seat};
 use stalling::Stalling;
 use stream::Streams;
 
+/// Names the configuration file whose proxy is meant, percent-encoded.
+pub const CONFIGURATION: &str = "tollgate-configuration";
 /// For a request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// Pause after a failed accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections last once another process has taken over.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// For answers that are on their way when the process ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Between two readings of the counters.
@@ -77,6 +85,8 @@ struct Service {
     inspector: Inspector,
     history: RefCell<History>,
     streams: Streams,
+    /// Whether connections end with their next answer.
+    leaving: Cell<bool>,
 }
 
 impl Admin {
@@ -115,14 +125,16 @@ impl Admin {
         let service = Rc::new(Service::new(self));
         tokio::task::spawn_local(Rc::clone(&service).keep_history());
         let room = Rc::<Room>::default();
-        let mut stopped = pin!(stopped);
         tokio::select! {
-            () = service.accept(&listener, &room) => {}
+            biased;
             () = handed_over => {
                 drop(listener);
-                stopped.await;
+                // Who comes back finds the other process; who is connected has time to ask once more, and is told.
+                service.leaving.set(true);
+                tokio::time::sleep(FAREWELL).await;
             }
-            () = &mut stopped => {}
+            () = stopped => {}
+            () = service.accept(&listener, &room) => {}
         }
         // Whoever does not read the answer is not waited for.
         let _ = tokio::time::timeout(LAST_ANSWERS, room.close()).await;
@@ -131,6 +143,20 @@ impl Admin {
     /// Whether the process takes requests.
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Refuses what is meant for the proxy of another configuration file; its commands say which one they go by. One
+    /// without a file may be looked at all the same.
+    fn is_meant<B>(&self, request: &Request<B>) -> Result<(), Answer> {
+        let Some(given) = request.headers().get(CONFIGURATION) else { return Ok(()) };
+        let path = PathBuf::from(OsString::from_vec(percent_decode(given.as_bytes()).collect()));
+        let is_ours = self.reloads.as_ref().and_then(|reloads| reloads.is_of(&path));
+        if is_ours.unwrap_or(matches!(*request.method(), Method::GET | Method::HEAD)) {
+            return Ok(());
+        }
+        let pid = std::process::id();
+        let detail = format!("The proxy here (process {pid}) does not run on that configuration file.");
+        Err(Answer::problem(409, "Another proxy", &detail))
     }
 
     /// The answer to a request that is not for the API. Health and the page are for everybody, the rest for those
@@ -196,7 +222,13 @@ impl Admin {
 impl Service {
     fn new(admin: Admin) -> Self {
         let inspector = admin.sources.inspector();
-        Self { admin, inspector, history: RefCell::new(History::new()), streams: Streams::default() }
+        Self {
+            admin,
+            inspector,
+            history: RefCell::new(History::new()),
+            streams: Streams::default(),
+            leaving: Cell::new(false),
+        }
     }
 
     /// Accepts for ever.
@@ -235,7 +267,11 @@ impl Service {
                 seat.is(Doing::Answering);
                 let answer = service.answer(request, peer).await;
                 seat.is(if answer.is_stream() { Doing::Streaming } else { Doing::Nothing });
-                Ok::<_, Infallible>(answer.into_response())
+                let mut response = answer.into_response();
+                if service.leaving.get() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
             }
         });
         let mut builder = http1::Builder::new();
@@ -261,7 +297,16 @@ impl Service {
         {
             self.admin.access.follow(settings);
         }
+        if let Err(refusal) = self.admin.is_meant(&request) {
+            return refusal;
+        }
         match api::Target::of(request.uri().path()) {
+            Some(target) if target.is_change(request.method()) => {
+                // To its end and its line in the log, also when the client leaves meanwhile.
+                let this = Rc::clone(self);
+                let done = tokio::task::spawn_local(async move { this.call(target, request, peer).await });
+                done.await.unwrap_or_else(|_| Answer::problem(500, "Internal error", "See the process log."))
+            }
             Some(target) => self.call(target, request, peer).await,
             None => self.admin.answer(&request),
         }

@@ -1,6 +1,8 @@
 //! Talking to a running proxy over its admin listener.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,35 +13,51 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use super::Global;
-use crate::config::{self, AdminSettings, Report};
+use crate::admin::CONFIGURATION;
+use crate::config::frames::Colour;
+use crate::config::{self, AdminSettings, Origin, Report};
 
 /// For a connection, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer, bytes.
 const LONGEST: usize = 16 << 20;
+/// The variable that holds an address.
+const ADMIN: &str = "TOLLGATE_ADMIN";
 /// The variable that holds the token.
 const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
 
 /// Which proxy is meant.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Running {
-    /// The running proxy's admin listener [default: the configuration's, else 127.0.0.1:9901]; its token is taken
-    /// from the configuration or from `$TOLLGATE_ADMIN_TOKEN`
-    #[arg(long, value_name = "URL", value_parser = authority, env = "TOLLGATE_ADMIN")]
+    /// The running proxy's admin listener [default: `$TOLLGATE_ADMIN` unless -c is given, else the configuration's, else
+    /// 127.0.0.1:9901]; its token is taken from the configuration or from `$TOLLGATE_ADMIN_TOKEN`
+    #[arg(long, value_name = "URL", value_parser = authority)]
     admin: Option<Authority>,
+}
+
+/// Where a proxy is asked, and which one is meant.
+#[derive(Debug)]
+pub(super) struct Whom {
+    /// Its admin listener.
+    pub(super) address: Authority,
+    /// The configuration file it runs on, where the address was found by that.
+    pub(super) file: Option<PathBuf>,
+    /// What is wrong with the file, where therefore nobody knows its admin listener.
+    pub(super) wrong: Option<String>,
+    token: Option<String>,
 }
 
 /// Asks one proxy.
 #[derive(Debug)]
 pub(super) struct Client {
     runtime: Runtime,
-    admin: Authority,
-    token: Option<String>,
+    whom: Whom,
     patience: Duration,
 }
 
@@ -58,40 +76,69 @@ pub(super) fn authority(given: &str) -> Result<Authority, String> {
     }
 }
 
+impl Running {
+    /// Finds out whom to ask.
+    ///
+    /// # Errors
+    /// When the configuration says that there is nobody to ask.
+    pub(super) fn find(&self, global: &Global) -> anyhow::Result<Whom> {
+        let given = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+        // What is said on the command line comes before the environment.
+        let variable = std::env::var(ADMIN).ok().filter(|admin| !admin.is_empty() && global.config.is_none());
+        let variable = variable.map(|admin| authority(&admin).map_err(|why| anyhow::anyhow!("${ADMIN}: {why}")));
+        if let Some(address) = self.admin.clone().map(Ok).or(variable).transpose()? {
+            return Ok(Whom { address, file: None, wrong: None, token: given });
+        }
+        let Some(origin) = (global.named().is_some() || super::find_default().is_some()).then(|| global.origin())
+        else {
+            let address = reached(&AdminSettings::default())?;
+            return Ok(Whom { address, file: None, wrong: None, token: given });
+        };
+        let origin = origin?;
+        let (settings, wrong) = settings(&origin)?;
+        let file = match origin {
+            Origin::File(path) => Some(std::path::absolute(path)?),
+            Origin::Stdin | Origin::Arguments => None,
+        };
+        let token = given.or_else(|| settings.token.as_ref().map(|token| token.reveal().to_owned()));
+        Ok(Whom { address: reached(&settings)?, file, wrong, token })
+    }
+}
+
+impl Whom {
+    /// The file, as [`CONFIGURATION`] tells it.
+    pub(super) fn told_file(&self) -> Option<String> {
+        let file = self.file.as_ref()?.as_os_str().as_bytes();
+        Some(percent_encode(file, NON_ALPHANUMERIC).to_string())
+    }
+
+    /// What to say where nobody answers, or another proxy does.
+    pub(super) fn advice(&self) -> String {
+        match &self.wrong {
+            Some(frames) => {
+                let frames = frames.trim_end();
+                format!(
+                    "its admin listener is not known, for the configuration has errors; name it with --admin\n{frames}"
+                )
+            }
+            None => "name its admin listener with --admin".to_owned(),
+        }
+    }
+}
+
 impl Client {
     /// Finds out whom to ask.
     ///
     /// # Errors
-    /// When the configuration does not tell.
-    pub(super) fn of(running: &Running, global: &Global) -> anyhow::Result<Self> {
-        let configured = || {
-            let wrong = "the configuration has errors (see `tollgate check`); name the admin listener with --admin";
-            settings(global)?.map_err(|_| anyhow::anyhow!(wrong))
-        };
-        Self::asking(running, configured)
-    }
-
-    /// The same, where the configuration may be the very thing that is wrong: then the default address is asked.
-    ///
-    /// # Errors
     /// When the configuration says that there is nobody to ask.
-    pub(super) fn of_any(running: &Running, global: &Global) -> anyhow::Result<Self> {
-        Self::asking(running, || Ok(settings(global)?.unwrap_or_default()))
+    pub(super) fn of(running: &Running, global: &Global) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, whom: running.find(global)?, patience: PATIENCE })
     }
 
-    fn asking(
-        running: &Running,
-        settings: impl FnOnce() -> anyhow::Result<Option<AdminSettings>>,
-    ) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let given = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
-        if let Some(admin) = &running.admin {
-            return Ok(Self { runtime, admin: admin.clone(), token: given, patience: PATIENCE });
-        }
-        let settings = settings()?;
-        let address = reached(settings.as_ref())?;
-        let of_file = settings.and_then(|settings| settings.token.map(|token| token.reveal().to_owned()));
-        Ok(Self { runtime, admin: address.to_string().parse()?, token: given.or(of_file), patience: PATIENCE })
+    /// Where it asks.
+    pub(super) fn address(&self) -> &Authority {
+        &self.whom.address
     }
 
     /// The same, where an answer may take so long.
@@ -125,15 +172,18 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let admin = &self.admin;
-        let unreachable = || format!("cannot reach the admin listener at http://{admin}; name it with --admin");
+        let admin = &self.whom.address;
+        let unreachable = || format!("nobody answers at http://{admin}; {}", self.whom.advice());
         let connecting = tokio::time::timeout(PATIENCE, TcpStream::connect(admin.as_str()));
         let stream = connecting.await.with_context(unreachable)?.with_context(unreachable)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(unreachable)?;
         tokio::spawn(connection);
         let mut request =
             Request::builder().method(method).uri(format!("/api/v1/{path}")).header(header::HOST, admin.as_str());
-        if let Some(token) = &self.token {
+        if let Some(file) = self.whom.told_file() {
+            request = request.header(CONFIGURATION, file);
+        }
+        if let Some(token) = &self.whom.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if method != Method::GET {
@@ -143,7 +193,14 @@ impl Client {
         let answer =
             tokio::time::timeout(self.patience, sender.send_request(request.body(Full::new(Bytes::from(body)))?));
         let answer = answer.await.with_context(unreachable)?.with_context(unreachable)?;
-        if answer.status() == StatusCode::OK { Ok(answer) } else { Err(refused(answer).await) }
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::CONFLICT if self.whom.file.is_some() => {
+                let file = self.whom.file.as_deref().unwrap_or(Path::new("")).display();
+                bail!("http://{admin} is not the proxy of {file}; {}", self.whom.advice())
+            }
+            _ => Err(refused(answer).await),
+        }
     }
 }
 
@@ -163,36 +220,33 @@ async fn refused(answer: Response<Incoming>) -> anyhow::Error {
     anyhow::anyhow!("the proxy refused ({}): {}{hint}", status.as_u16(), super::text::printable(detail.as_bytes(), 400))
 }
 
-/// The admin listener of the configuration; `None` when there is no configuration to look at, and what is wrong with
-/// one that cannot be read.
+/// The admin listener of a configuration; the default one, and why, where too much is wrong with the file to tell.
 ///
 /// # Errors
 /// When the configuration says that there is nobody to ask.
-pub(super) fn settings(global: &Global) -> anyhow::Result<Result<Option<AdminSettings>, Report>> {
-    if global.named().is_none() && super::find_default().is_none() {
-        return Ok(Ok(None));
-    }
-    match config::load(&global.origin()?) {
-        Err(report) => Ok(Err(report)),
+fn settings(origin: &Origin) -> anyhow::Result<(AdminSettings, Option<String>)> {
+    match config::load(origin) {
+        Err(Report { admin: Some(admin), .. }) => Ok((*admin, None)),
+        Err(report) => Ok((AdminSettings::default(), Some(report.render(Colour::Ansi)))),
         Ok(loaded) => match loaded.config.admin {
-            Some(admin) => Ok(Ok(Some(admin))),
+            Some(admin) => Ok((admin, None)),
             None => bail!("the configuration says `admin: none`, so there is nobody to ask; give it an address"),
         },
     }
 }
 
-/// Where this machine reaches it; the default address where nothing says another.
+/// Where this machine reaches it.
 ///
 /// # Errors
 /// When only the proxy's log tells.
-pub(super) fn reached(settings: Option<&AdminSettings>) -> anyhow::Result<SocketAddr> {
-    let address = settings.map_or(AdminSettings::DEFAULT_ADDRESS, |settings| settings.address);
+fn reached(settings: &AdminSettings) -> anyhow::Result<Authority> {
+    let address = settings.address;
     if address.port() == 0 {
         bail!("`admin` has port 0, so only its log tells which one it got; name it with --admin");
     }
     // `[::]` takes IPv4 connections too, and is 0.0.0.0 on a machine without IPv6.
     let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
-    Ok(SocketAddr::new(ip, address.port()))
+    Ok(SocketAddr::new(ip, address.port()).to_string().parse()?)
 }
 
 #[cfg(test)]
@@ -230,7 +284,7 @@ mod tests {
                 token.path().display()
             );
             let loaded = config::parse(&yaml, &config::Origin::Arguments, &|_| None).unwrap();
-            assert_eq!(reached(loaded.config.admin.as_ref()).unwrap().to_string(), expected);
+            assert_eq!(reached(&loaded.config.admin.unwrap()).unwrap().to_string(), expected);
         }
     }
 }

@@ -19,14 +19,15 @@ use curve::Curve;
 /// Propose a rate and a burst from access logs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-For each rate: the least burst that refuses nothing, and the least that refuses no more than --refuse. Proposed is the
-lowest rate whose burst is earned back within ten seconds. No configuration is read.
+For each rate: the least burst that refuses nothing, and the least that refuses no more than --refuse. \
+Proposed is the lowest rate whose burst is earned back within ten seconds. No configuration is read. The combined \
+format names no host: --host does.
 
 Examples:
   tollgate advise /var/log/nginx/access.log
   tollgate advise access.log --refuse 0.1% --path '/v1/login'
   tollgate advise access.log --key client_ip --key method --rate 10/s
-  tollgate advise access.log --host api.example.com --key host    (the combined format names no host)")]
+  tollgate advise access.log --host api.example.com --key host")]
 pub struct Args {
     /// Where others name theirs
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -14,6 +15,9 @@ use crate::config::{self, Loaded, Report, sentences};
 /// Validate a configuration, and say each of its limits in words.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The configuration file, as with -c
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
     /// Print the configuration with every default written out.
     #[arg(long)]
     pub print: bool,

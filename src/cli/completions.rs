@@ -10,7 +10,7 @@ use super::{Global, NoConfig};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  tollgate completions bash > ~/.local/share/bash-completion/completions/tollgate
+  echo 'source <(tollgate completions bash)' >> ~/.bashrc
   tollgate completions zsh > ~/.zfunc/_tollgate
   tollgate completions fish > ~/.config/fish/completions/tollgate.fish")]
 pub struct Args {

@@ -23,7 +23,7 @@ Examples:
   tollgate explain POST https://api.example.com/v1/login --ip 192.0.2.7
   tollgate explain GET http://localhost/ -H 'x-api-key: abc' --format json
   tollgate explain GET http://localhost/ --ip 192.0.2.7 --live
-  tollgate explain GET http://localhost/ --jwt-claims '{\"sub\": \"ann\", \"realm\": {\"tenant\": 7}}'")]
+  tollgate explain GET http://localhost/ --jwt-claims '{\"sub\": \"ann\"}'")]
 pub struct Args {
     /// The request's method, such as GET
     method: Method,

@@ -16,8 +16,8 @@ use super::{Format, Global, text};
 #[command(after_help = "\
 Examples:
   tollgate keys                             the names of the limits
-  tollgate keys login-per-ip                the keys it denies most, estimated, of the last minutes
-  tollgate keys login-per-ip 192.0.2.7      what is left for one key; nothing is charged
+  tollgate keys login-per-ip                the keys it denies most, estimated
+  tollgate keys login-per-ip 192.0.2.7      what is left for one key
   tollgate keys login-per-ip 192.0.2.7 --reset
   tollgate keys per-key header:x-api-key=abc
   tollgate keys login-per-ip --format json

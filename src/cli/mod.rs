@@ -176,8 +176,8 @@ impl Cli {
         match &self.command {
             None if global.named().is_none() && find_default().is_none() => Ok(usage(&no_file())),
             None => run::run(&run::Args::default(), global),
-            Some(Command::Run(args)) => run::run(args, global),
-            Some(Command::Check(args)) => check::run(args, global),
+            Some(Command::Run(args)) => run::run(args, &global.of_file(args.file.as_ref())),
+            Some(Command::Check(args)) => check::run(args, &global.of_file(args.file.as_ref())),
             Some(Command::Explain(args)) => explain::run(args, global),
             Some(Command::Test(args)) => test::run(args, global),
             Some(Command::Simulate(args)) => simulate::run(args, global),
@@ -223,6 +223,11 @@ pub fn command() -> clap::Command {
 }
 
 impl Global {
+    /// The same with the file that was named without -c, if one was.
+    fn of_file(&self, file: Option<&PathBuf>) -> Self {
+        Self { config: file.or(self.config.as_ref()).cloned(), ..self.clone() }
+    }
+
     /// Which configuration is meant.
     ///
     /// # Errors

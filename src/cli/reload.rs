@@ -28,11 +28,13 @@ pub struct Args {
 /// # Errors
 /// When the proxy cannot be reached, or refuses.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let answer = Client::of_any(&args.running, global)?.ask(&Method::POST, "reload", None)?;
+    let client = Client::of(&args.running, global)?;
+    let answer = client.ask(&Method::POST, "reload", None)?;
+    let address = client.address();
     let told = match answer["result"].as_str() {
-        Some("reloaded") => "reloaded\n",
-        _ => "unchanged: the proxy runs on what the file says\n",
+        Some("reloaded") => format!("reloaded by the proxy at http://{address}\n"),
+        _ => format!("unchanged: the proxy at http://{address} runs on what its file says\n"),
     };
-    super::check::print(told)?;
+    super::check::print(&told)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,16 +3,16 @@
 mod greeting;
 mod quick;
 
-use std::cell::Cell;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::AutoStream;
 
 use super::Global;
 use crate::config::frames::Colour;
-use crate::config::{self, Config, ListenAddress, Loaded, LogFormat, Origin, Report};
+use crate::config::{self, Loaded, LogFormat, Origin, Report};
 use crate::handover::Predecessor;
-use crate::server::{self, Inherited};
+use crate::server;
 use crate::telemetry::logging::{self, Color, Form, Look};
 use quick::QuickLimit;
 
@@ -31,6 +31,9 @@ Examples:
 Signals: HUP reads the configuration again; TERM and INT let the requests in flight finish, a second one
 stops at once. USR1 opens the access log's file anew. USR2 has the program that is installed now take over.")]
 pub struct Args {
+    /// The configuration file, as with -c
+    #[arg(value_name = "FILE", conflicts_with_all = ["config", "to"])]
+    pub file: Option<PathBuf>,
     /// Where to listen, such as :8080 or 127.0.0.1:8080
     #[arg(
         long,
@@ -101,28 +104,15 @@ fn print_config(args: &Args, loaded: &Loaded) -> anyhow::Result<ExitCode> {
 fn start(
     loaded: Loaded,
     origin: Origin,
-    mut predecessor: Option<Predecessor>,
+    predecessor: Option<Predecessor>,
     global: &Global,
 ) -> anyhow::Result<ExitCode> {
     let look = look(loaded.config.log.format, global);
     logging::start(look, loaded.config.log.level, global.log.as_deref())?;
     let report = move |report: &Report| if look.json { log(report) } else { show(report) };
     report(&loaded.warnings);
-    let inherited = match &mut predecessor {
-        Some(predecessor) => Inherited::of_predecessor(predecessor.sockets())?,
-        None => Inherited::of_systemd(),
-    };
-    let predecessor = Cell::new(predecessor);
-    let started = |config: &Config, addresses: &[(_, ListenAddress)]| {
-        greeting::greet(config, addresses, look);
-        let addresses = addresses.iter().map(|(_, address)| address.to_string()).collect();
-        // It may have ended meanwhile, and this process goes on all the same.
-        let _ = predecessor.take().map(|predecessor| predecessor.ready(addresses));
-    };
-    let ended = server::run(loaded, origin, inherited, started, report);
-    if let (Err(error), Some(predecessor)) = (&ended, predecessor.take()) {
-        predecessor.failed(&error.to_string());
-    }
+    let started = |config: &_, addresses: &_| greeting::greet(config, addresses, look);
+    let ended = server::run(loaded, origin, predecessor, started, report);
     logging::flush();
     ended?;
     Ok(ExitCode::SUCCESS)

@@ -26,18 +26,19 @@ use verdicts::Verdicts;
 /// Replay access logs on their own clock: what the limits would have refused
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Formats are found out line by line: combined and common (nginx, Apache), Caddy and Traefik JSON, Traefik CLF, and
-Tollgate's own JSON, whose `decided_at` makes the replay exact.
+Formats are found out line by line: combined and common (nginx, Apache), Caddy and Traefik JSON, Traefik CLF, \
+and Tollgate's own JSON, whose `decided_at` makes the replay exact.
 
-Conditions of --fail-if: [limit NAME:] NUMBER > >= < <= BOUND. Numbers: limited, requests, keys (of a limit), unreadable,
-different (verdicts that are not those of Tollgate's log), and beside --compare newly_limited, newly_passed. With
---compare they are those of the other configuration. `%` is a share of the requests (of the lines: unreadable).
+Conditions of --fail-if: [limit NAME:] NUMBER > >= < <= BOUND. Numbers: limited, requests, keys (of a limit), \
+unreadable, different (verdicts that are not those of Tollgate's log), and beside --compare newly_limited, \
+newly_passed. With --compare they are those of the other configuration. `%` is a share of the requests (of the lines: \
+unreadable).
 
 Examples:
   tollgate simulate /var/log/nginx/access.log
-  zcat -f /var/log/nginx/access.log* | tollgate simulate - --host api.example.com
-  tollgate simulate access.log --compare stricter.yaml --fail-if 'newly_limited > 0.1%'
-  tollgate simulate access.log --fail-if 'limit login: limited > 20' --format json
+  zcat -f access.log* | tollgate simulate - --host api.example.com
+  tollgate simulate a.log --compare b.yaml --fail-if 'newly_limited > 0.1%'
+  tollgate simulate access.log --fail-if 'limit login: limited > 20'
 
 Exit code 3 when a condition holds.")]
 pub struct Args {

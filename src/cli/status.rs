@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 
-use super::{Global, admin, text};
-use crate::config::frames::Colour;
+use super::admin::{Running, Whom};
+use super::{Global, text};
+use crate::admin::CONFIGURATION;
 
 /// For the whole conversation.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,7 +21,8 @@ const MAX_WORDS: usize = 200;
 
 /// Ask a running proxy whether it takes requests
 ///
-/// It is asked at `/readyz` of its admin listener: the one of the configuration, else 127.0.0.1:9901.
+/// It is asked at `/readyz` of its admin listener. A file that is wrong by now does not matter: a running proxy goes on
+/// with what it has.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,9 +32,8 @@ Examples:
 
 Exit codes: 0 it takes requests; 1 it is shutting down, or nobody answers; 2 wrong usage.")]
 pub struct Args {
-    /// Its admin listener, instead of the configuration's
-    #[arg(long, value_name = "URL", value_parser = admin::authority, conflicts_with = "config")]
-    pub admin: Option<Authority>,
+    #[command(flatten)]
+    running: Running,
 }
 
 /// What was found.
@@ -40,6 +41,8 @@ pub struct Args {
 enum Found {
     /// It takes requests.
     Ready,
+    /// It is another proxy.
+    Another,
     /// It does not, in its own words.
     NotReady(String),
     /// Somebody answers who is no admin listener.
@@ -54,31 +57,24 @@ enum Found {
 /// When the configuration does not say whom to ask, or standard output cannot be written, except that nobody
 /// reads it any more.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let admin = match &args.admin {
-        Some(admin) => admin.clone(),
-        None => configured(global)?,
-    };
-    let found = ask(&admin).map_or_else(|error| Found::Unreachable(advice(&error)), |answer| read(&answer));
-    super::check::print(&format!("{}\n", found.line(&admin)))?;
+    let whom = args.running.find(global)?;
+    let found = ask(&whom).map_or_else(|error| Found::Unreachable(advice(&error)), |answer| read(&answer));
+    if found != Found::Ready
+        && let Some(frames) = &whom.wrong
+    {
+        super::complain(frames);
+    }
+    super::check::print(&format!("{}\n", found.line(&whom.address)))?;
     Ok(if found == Found::Ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The admin listener of the configuration. One that cannot be read is told and does not matter: a running proxy
-/// goes on with the one it has.
-fn configured(global: &Global) -> anyhow::Result<Authority> {
-    let settings = admin::settings(global)?.unwrap_or_else(|report| {
-        super::complain(&report.render(Colour::Ansi));
-        None
-    });
-    Ok(admin::reached(settings.as_ref())?.to_string().parse()?)
-}
-
 /// The whole answer of `/readyz`.
-fn ask(admin: &Authority) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + PATIENCE;
+fn ask(whom: &Whom) -> io::Result<Vec<u8>> {
+    let (admin, deadline) = (&whom.address, Instant::now() + PATIENCE);
     let mut stream = connect(admin, deadline)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
+    let file = whom.told_file().map(|file| format!("{CONFIGURATION}: {file}\r\n")).unwrap_or_default();
+    write!(stream, "GET /readyz HTTP/1.1\r\nhost: {admin}\r\n{file}connection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut buffer = [0; 1024];
     while answer.len() < MAX_ANSWER {
@@ -118,6 +114,7 @@ fn read(answer: &[u8]) -> Found {
     let status = head.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
     match status {
         Some(b"200") if body == b"ready\n" => Found::Ready,
+        Some(b"409") => Found::Another,
         Some(b"503") => match serde_json::from_slice::<serde_json::Value>(body) {
             Ok(problem) if problem["detail"].is_string() => {
                 let detail = problem["detail"].as_str().unwrap_or_default();
@@ -149,6 +146,10 @@ impl Found {
     fn line(&self, admin: &Authority) -> String {
         match self {
             Self::Ready => format!("ready at http://{admin}"),
+            Self::Another => format!(
+                "unreachable: the proxy at http://{admin} runs on another configuration file; name its admin listener \
+                 with --admin"
+            ),
             Self::NotReady(words) => format!("draining at http://{admin}: {words}"),
             Self::Stranger(words) => format!(
                 "unreachable at http://{admin}: something else answers there ({words}); name its admin listener with \

@@ -18,8 +18,8 @@ A test says what is sent and what must come of it:
 
   tests:
     - name: a login burst is cut at five
-      send: { count: 20, method: POST, url: https://api.example.com/v1/login, from: 192.0.2.7 }
-      expect: { allowed: 5, denied: 15, retry_after: 2s, denied_by: login-per-ip }
+      send: { count: 20, method: POST, url: /v1/login, from: 192.0.2.7 }
+      expect: { allowed: 5, denied: 15, denied_by: login-per-ip }
 
 Examples:
   tollgate test

@@ -21,10 +21,10 @@ use screen::Screen;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  tollgate top                              the proxy of ./proxy.yaml or /etc/tollgate/proxy.yaml
+  tollgate top                          the proxy whose configuration is found
   tollgate top --admin http://10.0.0.7:9901
-  tollgate top --once                       print tables and end
-  tollgate top --once --format json         the overview of the admin API
+  tollgate top --once                   print tables and end
+  tollgate top --once --format json     the overview of the admin API
 
 Keys: q or Esc ends it, p pauses it, arrows and PgUp/PgDn scroll.")]
 pub struct Args {

@@ -34,9 +34,11 @@ pub struct Args {
 /// # Errors
 /// When the proxy cannot be reached, or nobody takes its place.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let client = Client::of_any(&args.running, global)?.waiting(PATIENCE);
+    let client = Client::of(&args.running, global)?.waiting(PATIENCE);
     let answer = client.ask(&Method::POST, "upgrade", None)?;
     let pid = answer["pid"].as_u64().unwrap_or_default();
-    super::check::print(&format!("process {pid} has taken over; the one before finishes its connections\n"))?;
+    let address = client.address();
+    let told = format!("process {pid} has taken over at http://{address}; the one before finishes its connections\n");
+    super::check::print(&told)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -45,7 +45,7 @@ pub(in crate::config) use variants::{DynamicOverrides, Schedule, TierTerms, Tier
 keys! {
     /// A configuration of Tollgate.
     File {
-        /// Short form: the one address to listen on, such as `:8080` (every address, IPv4 and IPv6), `127.0.0.1:8080` or `[::1]:8080`.
+        /// Short form: the one address to listen on: `:8080` (every address, IPv4 and IPv6), an IP address (`127.0.0.1:8080`, `"[::1]:8080"`), `localhost:8080` (only 127.0.0.1; no other name) or `unix:/path`.
         listen: Listening,
         /// Short form: where every request goes: a server's address (`http://host:port`, `https://host:port` or `unix:/path`), the name of an upstream, or `echo` (built in; answers with the request it received).
         upstream: String,
@@ -95,7 +95,7 @@ keys! {
 keys! {
     /// A socket that clients connect to.
     Listener {
-        /// `host:port` with an IP address, `:port` for every address, or `unix:/path`. Required.
+        /// `host:port` with an IP address or `localhost` (only 127.0.0.1; no other name), `:port` for every address, or `unix:/path`. Required.
         address: Listening,
         /// Permissions of a Unix socket. Default: "0660".
         mode: SocketMode,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
 
+use super::AdminSettings;
+
 /// A stretch of the configuration's text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -59,6 +61,8 @@ pub struct Report {
     pub diagnostics: Vec<Diagnostic>,
     /// Files that the configuration names, as far as it could be read.
     pub files: Vec<PathBuf>,
+    /// The admin listener, where nothing is wrong with what is said of it.
+    pub admin: Option<Box<AdminSettings>>,
 }
 
 /// Whether frames are drawn with colours.
@@ -74,7 +78,7 @@ impl Report {
     /// A report that holds nothing yet.
     #[must_use]
     pub fn new(file: String, text: Arc<str>) -> Self {
-        Self { file, text, diagnostics: Vec::new(), files: Vec::new() }
+        Self { file, text, diagnostics: Vec::new(), files: Vec::new(), admin: None }
     }
 
     /// Whether there is nothing to say.

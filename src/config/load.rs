@@ -96,7 +96,7 @@ fn parse_after(
         report.text = mask::hide(&report.text, &validate::secrets_of(file));
     }
     let place = (&*origin.directory(), previous);
-    let config = file.and_then(|file| validate::validate(&file, text, place, &mut reader));
+    let config = file.ok_or(None).and_then(|file| validate::validate(&file, text, place, &mut reader));
     report.files = reader.files;
     report.diagnostics = reader.diagnostics;
     // They repeat what was written.
@@ -106,11 +106,11 @@ fn parse_after(
     }
     report.diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
     match config {
-        Some(config) => {
+        Ok(config) => {
             let fingerprint = fingerprint(text, &config.files);
             Ok(Loaded { config, text: Arc::clone(&report.text), fingerprint, warnings: report })
         }
-        None => Err(report),
+        Err(admin) => Err(Report { admin: admin.map(Box::new), ..report }),
     }
 }
 

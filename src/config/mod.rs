@@ -252,6 +252,12 @@ pub struct AdminSettings {
     pub dashboard: bool,
 }
 
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self { address: Self::DEFAULT_ADDRESS, token: None, dashboard: true }
+    }
+}
+
 impl AdminSettings {
     /// Where it listens unless configured.
     pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);

@@ -7,13 +7,15 @@ use std::os::fd::AsFd as _;
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
-use super::{Channel, LONGEST, Message, Passed, VARIABLE};
+use super::{Channel, FileId, LONGEST, Message, Passed, VARIABLE};
 
 /// The process that this one takes the place of, and that serves until it is told.
 #[derive(Debug)]
 pub struct Predecessor {
     channel: Channel,
     sockets: Vec<Passed>,
+    /// What it has learned since it started, that this one should know before it serves.
+    pub knows: Vec<String>,
 }
 
 impl Predecessor {
@@ -33,8 +35,9 @@ impl Predecessor {
         }
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         let channel = Channel(input);
-        let sockets = given(&channel)?;
-        Ok(Some(Self { channel, sockets }))
+        channel.send(&Message::Hello, None)?;
+        let (sockets, knows) = given(&channel)?;
+        Ok(Some(Self { channel, sockets, knows }))
     }
 
     /// The sockets that it gave; once.
@@ -42,12 +45,13 @@ impl Predecessor {
         std::mem::take(&mut self.sockets)
     }
 
-    /// This process serves at these addresses: the one before may end.
+    /// This process serves, and looks after these files of Unix sockets: the one before may end.
     ///
     /// # Errors
     /// When it ended meanwhile.
-    pub fn ready(self, addresses: Vec<String>) -> io::Result<()> {
-        self.channel.send(&Message::Ready { addresses }, None)
+    pub fn ready(self, files: &[FileId]) -> io::Result<()> {
+        files.iter().try_for_each(|file| self.channel.send(&Message::Keeps(*file), None))?;
+        self.channel.send(&Message::Ready, None)
     }
 
     /// This process cannot start, and why; the one before goes on.
@@ -59,13 +63,13 @@ impl Predecessor {
     }
 }
 
-/// All sockets that are given.
-fn given(channel: &Channel) -> io::Result<Vec<Passed>> {
+/// All sockets that are given, and what is known.
+fn given(channel: &Channel) -> io::Result<(Vec<Passed>, Vec<String>)> {
     let mut all = Vec::new();
     loop {
         match channel.receive()? {
             (Message::Socket(label), Some(socket)) => all.push(Passed { label, socket }),
-            (Message::AllGiven, _) => return Ok(all),
+            (Message::AllGiven { knows }, _) => return Ok((all, knows)),
             (message, _) => {
                 let what = format!("the process before says {message:?} where it should give its sockets");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 
-use super::{Channel, Message, Passed, VARIABLE};
+use super::{Channel, FileId, Message, Passed, VARIABLE};
 
 /// For a new process to say that it is ready.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -22,7 +22,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Successor {
     pid: u32,
-    outcome: oneshot::Receiver<Result<Vec<String>, String>>,
+    outcome: oneshot::Receiver<Result<Vec<FileId>, String>>,
     process: Abandon,
 }
 
@@ -31,11 +31,12 @@ pub struct Successor {
 struct Abandon(Option<Pid>);
 
 impl Successor {
-    /// Starts the program that stands where this one was started from, with its arguments, and gives it `sockets`.
+    /// Starts the program that stands where this one was started from, with its arguments, gives it `sockets`, and
+    /// expects it to know what this one `knows`.
     ///
     /// # Errors
     /// When there is no such program, or no process to be had.
-    pub fn start(sockets: Vec<Passed>) -> io::Result<Self> {
+    pub fn start(sockets: Vec<Passed>, knows: Vec<String>) -> io::Result<Self> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         // Both ways: who reads nothing is given up, too.
         set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
@@ -50,7 +51,7 @@ impl Successor {
         let (tell, outcome) = oneshot::channel();
         thread::Builder::new().name("successor".to_owned()).spawn(move || {
             // Whoever waited may be ending.
-            let _ = tell.send(accompany(child, &Channel(ours), &sockets));
+            let _ = tell.send(accompany(child, &Channel(ours), &sockets, knows));
         })?;
         Ok(Self { pid, outcome, process })
     }
@@ -61,11 +62,11 @@ impl Successor {
         self.pid
     }
 
-    /// Waits until it serves; at which addresses.
+    /// Waits until it serves; the files of Unix sockets that it looks after.
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn ready(&mut self) -> Result<Vec<String>, String> {
+    pub async fn ready(&mut self) -> Result<Vec<FileId>, String> {
         let outcome = (&mut self.outcome).await.unwrap_or_else(|_| Err("nobody waited for it".to_owned()));
         // It has become one, or is gone.
         self.process.0 = None;
@@ -83,11 +84,16 @@ impl Drop for Abandon {
 }
 
 /// Gives it the sockets and waits for what it says. One that does not become ready is ended.
-fn accompany(mut child: Child, channel: &Channel, sockets: &[Passed]) -> Result<Vec<String>, String> {
-    let why = match converse(channel, sockets) {
-        Ok(Message::Ready { addresses }) => return Ok(addresses),
-        Ok(Message::Failed(why)) => why,
-        Ok(message) => format!("the new process says {message:?} where it should say that it is ready"),
+fn accompany(
+    mut child: Child,
+    channel: &Channel,
+    sockets: &[Passed],
+    knows: Vec<String>,
+) -> Result<Vec<FileId>, String> {
+    let why = match converse(channel, sockets, knows) {
+        Ok(Ok(kept)) => return Ok(kept),
+        Ok(Err(Message::Failed(why))) => why,
+        Ok(Err(message)) => format!("the new process says {message:?}, which nobody expects"),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             format!("the new process was not ready within {} s", PATIENCE.as_secs())
         }
@@ -97,12 +103,25 @@ fn accompany(mut child: Child, channel: &Channel, sockets: &[Passed]) -> Result<
     Err(why)
 }
 
-fn converse(channel: &Channel, sockets: &[Passed]) -> io::Result<Message> {
+/// The files that it keeps; or what it said instead of being ready.
+fn converse(channel: &Channel, sockets: &[Passed], knows: Vec<String>) -> io::Result<Result<Vec<FileId>, Message>> {
+    // Another program would hold the sockets for as long as it runs, and accept nothing.
+    match channel.receive()?.0 {
+        Message::Hello => {}
+        message => return Ok(Err(message)),
+    }
     for Passed { label, socket } in sockets {
         channel.send(&Message::Socket(label.clone()), Some(socket.as_fd()))?;
     }
-    channel.send(&Message::AllGiven, None)?;
-    Ok(channel.receive()?.0)
+    channel.send(&Message::AllGiven { knows }, None)?;
+    let mut kept = Vec::new();
+    loop {
+        match channel.receive()?.0 {
+            Message::Keeps(file) => kept.push(file),
+            Message::Ready => return Ok(Ok(kept)),
+            message => return Ok(Err(message)),
+        }
+    }
 }
 
 /// Asks a process to end, then ends it, and lets the system forget it.

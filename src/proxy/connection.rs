@@ -46,6 +46,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How far the process is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// Another process serves still; nothing is accepted.
+    Starting,
     /// Serving.
     Running,
     /// Not ready any more, still accepting (`shutdown.delay`).

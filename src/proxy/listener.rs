@@ -156,14 +156,14 @@ impl Bound {
         })
     }
 
-    /// The socket once more, to be given away, and whether its file is ours.
+    /// The socket once more, to be given away, and device and inode of its file, if that is ours.
     ///
     /// # Errors
     /// When the system has no descriptor left.
-    pub fn lend(&self) -> io::Result<(OwnedFd, bool)> {
+    pub fn lend(&self) -> io::Result<(OwnedFd, Option<(u64, u64)>)> {
         Ok(match self.again()? {
-            Self::Tcp(socket) => (socket.into(), false),
-            Self::Unix(socket, file) => (socket.into(), file.is_some()),
+            Self::Tcp(socket) => (socket.into(), None),
+            Self::Unix(socket, file) => (socket.into(), file.map(|file| file.identity())),
         })
     }
 
@@ -178,10 +178,12 @@ impl Bound {
         }
     }
 
-    /// Leaves the file of a Unix socket to another process.
-    pub fn leave_file(&self) {
-        if let Self::Unix(_, Some(file)) = self {
-            file.leave();
+    /// The file of a Unix socket, if it is ours or may become so.
+    #[must_use]
+    pub fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Self::Unix(_, file) => file.as_deref(),
+            Self::Tcp(_) => None,
         }
     }
 

@@ -40,6 +40,12 @@ pub enum RunError {
     /// The system gave no event queue or no signal handlers.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// The process whose place it should take goes on, and why.
+    #[error("another process goes on: {0}")]
+    NotReady(String),
+    /// The process before gave what nobody understands.
+    #[error("cannot take the sockets of another process: {0}")]
+    Given(io::Error),
     /// No worker is left; the log says why.
     #[error("every worker has failed")]
     Failed,

@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 use socket2::{Domain, SockRef};
 
 use crate::config::{ListenAddress, Listener};
-use crate::handover::{Label, Passed};
+use crate::handover::{FileId, Label, Passed};
 use crate::worker::{Bound, SocketFile, usable};
 
 /// The name of the admin listener's socket.
@@ -35,7 +35,7 @@ enum Giver {
     /// Whose names are meant.
     Systemd,
     /// Whose listener of this name was configured at this address; it may have moved since.
-    Predecessor { configured: String, owns_file: bool },
+    Predecessor { configured: String, file: Option<FileId> },
 }
 
 #[derive(Debug)]
@@ -68,8 +68,8 @@ impl Inherited {
     /// # Errors
     /// When the system does not tell what kind of socket one of them is.
     pub fn of_predecessor(sockets: Vec<Passed>) -> io::Result<Self> {
-        let sockets = sockets.into_iter().map(|Passed { label: Label { name, configured, owns_file }, socket }| {
-            Ok(Given { name, from: Giver::Predecessor { configured, owns_file }, socket: Socket::of(socket)? })
+        let sockets = sockets.into_iter().map(|Passed { label: Label { name, configured, file }, socket }| {
+            Ok(Given { name, from: Giver::Predecessor { configured, file }, socket: Socket::of(socket)? })
         });
         sockets.collect::<io::Result<_>>().map(Self)
     }
@@ -80,8 +80,7 @@ impl Inherited {
     /// When the system has no descriptor left.
     pub(super) fn of(&mut self, listener: &Listener, workers: usize) -> io::Result<Vec<Bound>> {
         let mine = self.take(|given| given.is_for(&listener.name, &listener.address) && !given.has_lost_its_file());
-        let bind = |given: Given| given.bound(listener.mode);
-        let mut sockets = mine.into_iter().map(bind).collect::<io::Result<Vec<_>>>()?;
+        let mut sockets = mine.into_iter().map(Given::bound).collect::<io::Result<Vec<_>>>()?;
         // One socket is accepted from by several workers, and every socket by one.
         for number in 0..workers.saturating_sub(sockets.len()) {
             let Some(socket) = sockets.get(number) else { break };
@@ -137,26 +136,30 @@ impl Given {
         }
     }
 
-    /// Whether nobody can connect to it any more, because its file was removed.
-    fn has_lost_its_file(&self) -> bool {
-        matches!(self.address(), Some(ListenAddress::Unix(path)) if std::fs::symlink_metadata(&path).is_err())
+    /// The file that may become ours to look after; the process before does so still.
+    fn file(&self) -> Option<SocketFile> {
+        match (&self.from, self.address()) {
+            (Giver::Predecessor { file: Some(file), .. }, Some(ListenAddress::Unix(path))) => {
+                SocketFile::of_other(&path, *file)
+            }
+            _ => None,
+        }
     }
 
-    fn bound(self, mode: u32) -> io::Result<Bound> {
-        let address = self.address();
+    /// Whether nobody can connect to it any more, because its file was removed or is another one by now.
+    fn has_lost_its_file(&self) -> bool {
+        match (&self.from, self.address()) {
+            (Giver::Predecessor { file: Some(_), .. }, _) => self.file().is_none(),
+            (_, Some(ListenAddress::Unix(path))) => std::fs::symlink_metadata(path).is_err(),
+            _ => false,
+        }
+    }
+
+    fn bound(self) -> io::Result<Bound> {
+        let file = self.file().map(Arc::new);
         match self.socket {
             Socket::Tcp(socket) => socket.set_nonblocking(true).map(|()| Bound::Tcp(socket)),
-            Socket::Unix(socket) => {
-                socket.set_nonblocking(true)?;
-                let file = match (self.from, address) {
-                    (Giver::Predecessor { owns_file: true, .. }, Some(ListenAddress::Unix(path))) => {
-                        Some(Arc::new(SocketFile::of(&path, mode)?))
-                    }
-                    // It is not ours to remove.
-                    _ => None,
-                };
-                Ok(Bound::Unix(socket, file))
-            }
+            Socket::Unix(socket) => socket.set_nonblocking(true).map(|()| Bound::Unix(socket, file)),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::inherited::{ADMIN, Inherited};
 use crate::config::{AdminSettings, Config, ListenAddress, Listener};
 use crate::handover::{Label, Passed};
 use crate::proxy::listener;
-use crate::worker::{self, Bound};
+use crate::worker::{self, Bound, SocketFile};
 
 /// The admin address of a configuration that names none. When it is taken, another proxy probably
 /// runs on this machine; that is no reason not to start.
@@ -85,9 +85,9 @@ impl Opened {
     /// When the system has no descriptor left.
     pub(super) fn lend(&self) -> io::Result<Vec<Passed>> {
         let lend = |bound: &Bound| {
-            let (socket, owns_file) = bound.lend()?;
+            let (socket, file) = bound.lend()?;
             let (name, configured) = (self.listener.name.to_string(), self.listener.address.to_string());
-            Ok(Passed { label: Label { name, configured, owns_file }, socket })
+            Ok(Passed { label: Label { name, configured, file }, socket })
         };
         self.sockets.iter().map(lend).collect()
     }
@@ -102,9 +102,20 @@ impl Opened {
         self.sockets.iter().try_for_each(|socket| socket.set_mode(heir.mode))
     }
 
-    /// Leaves the file of a Unix socket to the process that was given it.
-    pub(super) fn leave_file(&self) {
-        self.sockets.iter().for_each(Bound::leave_file);
+    /// The files of its Unix sockets that are ours, or may become so.
+    pub(super) fn files(&self) -> impl Iterator<Item = &SocketFile> {
+        self.sockets.iter().filter_map(Bound::file)
+    }
+
+    /// Looks after its files from now on.
+    ///
+    /// # Errors
+    /// When one of them cannot get its mode.
+    pub(super) fn keep_files(&self) -> io::Result<()> {
+        self.files().filter(|file| file.is_left()).try_for_each(|file| {
+            file.keep();
+            file.set_mode(self.listener.mode)
+        })
     }
 }
 

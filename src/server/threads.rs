@@ -71,6 +71,10 @@ impl Server {
                 .reloading(handle);
             let (mut phase, mut handed_over) = (self.phase.subscribe(), self.handed_over.subscribe());
             self.thread("admin", None, || async move {
+                let begins = phase.wait_for(|phase| *phase > Phase::Starting).await.map(|phase| *phase);
+                if begins.is_ok_and(|phase| phase == Phase::Stopped) {
+                    return Ok(());
+                }
                 // A dropped server ends its threads too.
                 let handed_over = async { drop(handed_over.wait_for(|handed_over| *handed_over).await) };
                 let stopped = async { drop(phase.wait_for(|phase| *phase >= Phase::Stopped).await) };

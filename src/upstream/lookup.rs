@@ -57,6 +57,12 @@ impl Lookup {
         true
     }
 
+    /// Whether it has addresses, or needs none.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        matches!(*self.0.borrow(), Known::Addresses)
+    }
+
     /// Whether it is known to have no address.
     #[must_use]
     pub fn is_in_vain(&self) -> bool {

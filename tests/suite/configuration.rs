@@ -764,7 +764,7 @@ fn limits_of_every_request_come_first_and_defaults_are_what_is_documented() {
     let config = read(text).unwrap().config;
     let route = config.router.routes().next().unwrap();
     let names: Vec<_> = route.policies.iter().map(|policy| &*policy.name).collect();
-    assert_eq!(names, ["global/client_ip", "a/host"]);
+    assert_eq!(names, ["default/client_ip", "a/host"]);
     assert!(config.policies.iter().enumerate().all(|(index, policy)| policy.index == index));
     let tollgate::limit::policy::Terms::Limited(limit) = &route.policies[1].terms else { panic!("limited") };
     assert_eq!(limit[0].algorithm.capacity(), 5);

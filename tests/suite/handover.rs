@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::client::{self, Client, Request};
+use crate::support::key_server::{Behaviour, KeyServer};
 use crate::support::load::Load;
+use crate::support::tokens::{Issuer, key_set, now};
 use crate::support::tollgate::{Finished, Tollgate, field, finish, program, signal};
 use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
@@ -307,4 +311,135 @@ fn what_nobody_can_read_again_and_what_nobody_hands_over_is_said() {
     let told = finish(alone.args(["run", "--to", "echo", "--from", "127.0.0.1:0"]).env("TOLLGATE_HANDOVER", "x"), "");
     assert_eq!(told.code, Some(1));
     assert!(told.errors.contains("unset it"), "{}", told.errors);
+}
+
+/// Each of a listener's files is as it was, and whoever serves it.
+#[test]
+fn a_refused_upgrade_leaves_socket_files_alone_and_nobody_elses_file_is_touched() {
+    let sockets = tempfile::tempdir().expect("a directory");
+    let path = sockets.path().join("s.sock");
+    let yaml = |mode: &str, more: &str| {
+        format!(
+            "workers: 2\nadmin: {{ address: 127.0.0.1:0 }}\nupstream: echo\n\
+             listeners: {{ default: 127.0.0.1:0, s: {{ address: 'unix:{}', mode: '{mode}' }}{more} }}\n",
+            path.display()
+        )
+    };
+    let mut line = Line::start(&yaml("0600", ""));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (file, other) = (|| std::fs::metadata(&path).expect("a file"), taken.local_addr().expect("an address"));
+    let before = file().ino();
+    line.configure(&yaml("0666", &format!(", taken: '{other}'")));
+    assert_eq!(line.ask().code, Some(1));
+    assert_eq!((file().ino(), file().permissions().mode() & 0o777), (before, 0o600));
+    let ask = || Client::over(line.first.web(), UnixStream::connect(&path)?).ask(&Request::get("/"));
+    assert_eq!(ask().expect("an answer").status, 200);
+    // Somebody else listens there by now: that is neither taken over nor removed.
+    std::fs::remove_file(&path).expect("removed");
+    let stranger = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+    let theirs = (file().ino(), file().permissions().mode());
+    line.configure(&yaml("0600", ""));
+    let told = line.ask();
+    assert!(told.code == Some(1) && told.errors.contains("another process listens there"), "{}", told.errors);
+    assert_eq!((file().ino(), file().permissions().mode()), theirs);
+    drop(stranger);
+    line.upgrade();
+    assert_eq!(line.first_ended(), Some(0));
+    assert!(path.exists(), "the new one's");
+}
+
+/// Where the source of keys or names is away the process that knows them goes on.
+#[test]
+fn a_new_process_that_does_not_learn_what_the_old_one_knows_is_refused() {
+    let issuer = Issuer::new("RS256", Some("one"));
+    let set = key_set(&[&issuer]);
+    let keys = KeyServer::start(&set);
+    let token = issuer.token(&json!({ "sub": "ann", "exp": now() + 600 }));
+    let yaml = echo(&format!(
+        "jwt: {{ jwks_url: '{}' }}\nlimits: [{{ name: users, key: 'jwt:sub', missing: deny, rate: 100/s }}]\n",
+        keys.url()
+    ));
+    let mut line = Line::start(&yaml);
+    let request = Request::get("/").header("authorization", &format!("Bearer {token}"));
+    let status = |line: &Line| line.first.client().send(&request).status;
+    eventually("the keys are there", || (status(&line) == 200).then_some(()));
+    keys.become_(Behaviour::Status(503, set.clone()));
+    let told = line.ask();
+    assert_eq!(told.code, Some(1));
+    assert!(told.errors.contains("has not learned") && told.errors.contains("keys of tokens"), "{}", told.errors);
+    assert_eq!(status(&line), 200);
+    keys.become_(Behaviour::Body(set));
+    let load = Load::start(vec![(line.first.web(), request.clone()); 2], Duration::from_millis(5));
+    line.upgrade();
+    let failed = load.run_for(Duration::from_millis(300)).iter().filter(|sample| sample.status() != 200).count();
+    assert_eq!(failed, 0, "nobody met a process without keys");
+    assert_eq!(line.first_ended(), Some(0));
+}
+
+#[test]
+fn the_first_signal_after_a_handover_cuts_nothing_and_the_second_does() {
+    let upstream = Upstream::answering(|peer, request| {
+        if request.line.contains("/slow") {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    });
+    let mut line = Line::start(&echo("").replace("echo", &upstream.url()));
+    let mut slow = line.first.client();
+    slow.write(&Request::get("/slow").bytes()).expect("sent");
+    eventually("the upstream", || upstream.seen().iter().any(|request| request.line.contains("/slow")).then_some(()));
+    line.upgrade();
+    line.first.signal("TERM");
+    line.first.wait_for_log("it is heard", |told| field(told, "message").contains("may still finish"));
+    assert_eq!(slow.answer_to("GET").expect("an answer").status, 200);
+    assert_eq!(line.first_ended(), Some(0));
+}
+
+#[test]
+fn health_checks_are_told_the_truth_while_a_process_hands_over() {
+    let mut line = Line::start(&echo(""));
+    let admin = line.first.admin();
+    let ready = Request::get("/readyz").header("connection", "close");
+    let fresh = Load::start(vec![(admin, ready); 2], Duration::from_millis(3));
+    let kept = Load::start(vec![(admin, Request::get("/readyz")); 2], Duration::from_millis(40));
+    for _ in 0..5 {
+        line.upgrade();
+    }
+    for samples in [fresh.stop(), kept.stop()] {
+        let failed: Vec<_> = samples.iter().filter(|sample| sample.status() != 200).collect();
+        assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), samples.len(), failed.first());
+    }
+}
+
+#[test]
+fn a_program_that_does_not_know_what_it_is_given_gets_no_socket() {
+    let mut line = Line::start(&echo(""));
+    let web = line.first.web();
+    std::fs::rename(&line.program, line.program.with_extension("away")).expect("moved");
+    // The one that keeps what it was given is not the one that is ended.
+    std::fs::write(&line.program, "#!/bin/sh\nsleep 5\n:\n").expect("written");
+    std::fs::set_permissions(&line.program, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    line.first.signal("USR2");
+    line.first.wait_for_log("that one starts", |told| field(told, "message").contains("another process starts"));
+    line.first.signal("TERM");
+    assert_eq!(line.first_ended(), Some(0));
+    let refused = std::net::TcpStream::connect(web).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn what_is_no_json_is_refused_and_what_is_done_is_told_although_its_client_left() {
+    let mut line = Line::start(&echo(""));
+    let post =
+        |body: &str| Request::new("POST", "/api/v1/upgrade").header("content-type", "application/json").body(body);
+    let refused = Client::connect(line.first.admin()).send(&post("{bad"));
+    assert_eq!((refused.status, refused.header("content-type")), (400, Some("application/problem+json")));
+    let mut leaves = Client::connect(line.first.admin());
+    leaves.write(&post("").bytes()).expect("sent");
+    line.first.wait_for_log("it begins", |told| field(told, "message").contains("another process starts"));
+    drop(leaves);
+    let told = line.first.wait_for_log("what was done", |told| field(told, "message") == "upgrade asked for");
+    assert_eq!(field(&told, "client"), "127.0.0.1");
+    line.successor = field(&told, "detail").strip_prefix("process ").and_then(|pid| pid.parse().ok());
+    assert_eq!(line.first_ended(), Some(0));
 }

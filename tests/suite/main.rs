@@ -110,3 +110,4 @@ mod unix_sockets;
 mod upgrade;
 mod upstream_http2;
 mod upstream_tls;
+mod whom;

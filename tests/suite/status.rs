@@ -74,11 +74,12 @@ fn a_configuration_that_names_no_address_to_ask_says_so() {
 }
 
 #[test]
-fn a_broken_file_is_told_and_the_usual_address_asked() {
-    let (_kept, path) = file("listen: 127.0.0.1:0\nupstraem: echo\n");
+fn a_file_that_does_not_tell_whom_to_ask_is_shown_and_the_usual_address_asked() {
+    let (_kept, path) = file("listen: 127.0.0.1:0\nupstream: echo\nadmin: { address: nowhere }\n");
     let found = tollgate(&["status", "-c", &path]);
-    assert!(found.errors.contains("upstraem"), "{}", found.errors);
-    // Who is there depends on the machine.
+    assert!(found.errors.contains("nowhere"), "{}", found.errors);
+    // Who is there depends on the machine; it is not this one's proxy.
+    assert_eq!(found.code, Some(1));
     assert!(found.output.contains(" at http://127.0.0.1:9901"), "{}", found.output);
 }
 

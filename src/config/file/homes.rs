@@ -16,7 +16,7 @@ const THE_TOP: Home = ("at the top of the file", File::KNOWN);
 
 /// What to do with a key that does not exist in this shape, but elsewhere in the file or in another proxy's.
 pub(in crate::config) fn elsewhere(shape: &str, key: &str) -> Option<String> {
-    home_of(shape, key).map(|home| format!("it belongs {home}")).or_else(|| instead_of(key).map(str::to_owned))
+    home_of(shape, key).map(|home| format!("it belongs {home}")).or_else(|| instead_of(shape, key).map(str::to_owned))
 }
 
 /// The place (`in an item of …`) where a key exists; the likeliest of several.

@@ -60,7 +60,7 @@ keys! {
         dynamic_overrides: DynamicOverrides,
         /// From this share of the burst on, admitted requests carry a warning (`X-RateLimit-Warning`).
         warn_at: Share,
-        /// Tells requests denied on one key the times of different tokens, up to this much later than the exact time. Default: all are told the exact time.
+        /// Keeps clients that share a key from coming back all at once: of those denied, each is told in Retry-After the time of a token of its own, one after the other, never sooner than true and up to this much later. Default: all are told the exact time.
         spread_retry: Duration,
         /// When the store does not answer: `local`, `allow` or `deny`. Default: the store's.
         on_store_error: OnStoreError,

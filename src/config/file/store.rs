@@ -42,7 +42,7 @@ keys! {
         cluster: OneOrMany<RedisNode>,
         /// Database number, with `sentinel`. Default: 0.
         database: u64,
-        /// With `cluster`: what keys are grouped by, `subject` (default) or `route`. A route's limits in one group are decided at once, by one shard.
+        /// With `cluster`: which states are in one group, decided at once, by one shard: those of one `subject` (default), which is what a request has as the key of a limit (one address, one API key), or those of one `route`.
         hash_tag: HashTag,
         /// ACL user.
         username: String,

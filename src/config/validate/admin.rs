@@ -3,7 +3,7 @@
 use super::Check;
 use super::listeners::overlap;
 use crate::config::file::{self, File};
-use crate::config::shape::Short;
+use crate::config::shape::{Setting, Short};
 use crate::config::values::Off;
 use crate::config::{AdminSettings, ListenAddress, Listener};
 use crate::limit::policy::PathPattern;
@@ -46,6 +46,19 @@ impl Check<'_> {
                 "/metrics".into()
             }
         }
+    }
+}
+
+/// Whether nothing that was written of the admin listener's address and token was unreadable.
+pub(super) fn is_read(file: &File) -> bool {
+    match &file.admin {
+        Setting::Invalid => false,
+        setting => match setting.get() {
+            Some(Short::Long(admin)) => {
+                !matches!(admin.address, Setting::Invalid) && !matches!(admin.token_file, Setting::Invalid)
+            }
+            Some(Short::Short(_)) | None => true,
+        },
     }
 }
 

@@ -44,7 +44,7 @@ use super::file::{self, File};
 use super::frames::Span;
 use super::shape::{Problem, Reader, Setting};
 use super::values::{Trusted, Workers};
-use super::{ClientIp, ClientIpSource, Config, ListenAddress, Listener, Ordinals};
+use super::{AdminSettings, ClientIp, ClientIpSource, Config, ListenAddress, Listener, Ordinals};
 use crate::limit::headers::HeaderStyle;
 use crate::limit::policy::OnStoreError;
 
@@ -67,13 +67,16 @@ pub(super) struct Check<'a> {
 /// Something is wrong, and was reported.
 pub(super) struct Reported;
 
-/// Turns settings into a configuration; `None` when the reader holds an error.
+/// Turns settings into a configuration.
+///
+/// # Errors
+/// When the reader holds an error: the admin listener, where that is known all the same.
 pub(super) fn validate(
     file: &File,
     text: &str,
     (directory, previous): (&Path, Option<&Config>),
     reader: &mut Reader,
-) -> Option<Config> {
+) -> Result<Config, Option<AdminSettings>> {
     let believes_tokens = !file.jwt.is_absent();
     let directory = directory.to_owned();
     let ordinals = previous.map(|previous| previous.ordinals.clone()).unwrap_or_default();
@@ -91,7 +94,9 @@ pub(super) fn validate(
     let upstreams = check.upstreams(file, client_ip.ipv6_prefix, &store);
     let access = check.access(&file.access);
     let routed = check.routes(file, upstreams, client_ip.ipv6_prefix);
+    let found = check.reader.diagnostics.len();
     let admin = check.admin(file, &listeners);
+    let is_known = check.reader.diagnostics.len() == found && admin::is_read(file);
     let trials = check.trials(file, &routed.places);
     let mut config = Config {
         listeners: listeners.into_iter().map(Arc::new).collect(),
@@ -126,7 +131,7 @@ pub(super) fn validate(
     check.warn_about_sockets(file, &config);
     check.warn_about_unused_tokens(file, &config);
     check.warn_about_tokens_in_tests(file, &config);
-    check.is_sound().then_some(config)
+    if check.is_sound() { Ok(config) } else { Err(config.admin.filter(|_| is_known)) }
 }
 
 /// Whose word about clients is believed: networks, and whether those behind Unix sockets too.

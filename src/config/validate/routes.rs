@@ -91,7 +91,8 @@ impl Check<'_> {
             ipv6_prefix,
             store_error: default_on_store_error(file),
         };
-        let prefix = if file.routes.is_absent() { "default" } else { "global" };
+        // The same in both forms: routes that come later take nothing away from what was counted.
+        let prefix = "default";
         let scope = Scope { name: prefix, paths: None, timeout: shortest_timeout(file, &upstreams) };
         progress.global = self.limits(&file.limits, &scope, &mut progress_parts(&mut progress));
         self.short_form(file, &mut upstreams, &mut progress);

@@ -41,9 +41,29 @@ impl SocketFile {
         std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(mode))
     }
 
+    /// The file of a socket that another process looks after, if it is there still; `None` where it is another file by
+    /// now.
+    #[must_use]
+    pub fn of_other(path: &Path, file: (u64, u64)) -> Option<Self> {
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        let is_same = (metadata.dev(), metadata.ino()) == file;
+        is_same.then(|| Self { path: path.to_owned(), file, left: AtomicBool::new(true) })
+    }
+
+    /// Device and inode.
+    #[must_use]
+    pub fn identity(&self) -> (u64, u64) {
+        self.file
+    }
+
     /// Leaves it to another process that listens there, too.
     pub fn leave(&self) {
         self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks after it from now on.
+    pub fn keep(&self) {
+        self.left.store(false, Ordering::Relaxed);
     }
 
     /// Whether another process looks after it.
