@@ -279,7 +279,7 @@ impl Server {
 
     /// Ends at once: every connection is cut.
     pub fn stop(&self) {
-        self.ready.store(false, Ordering::Relaxed);
+        self.ready.fetch_and(self.is_handed_over(), Ordering::Relaxed);
         self.phase.send_replace(Phase::Stopped);
     }
 

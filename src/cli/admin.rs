@@ -36,7 +36,7 @@ const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Running {
     /// The running proxy's admin listener [default: `$TOLLGATE_ADMIN` unless -c is given, else the configuration's, else
-    /// 127.0.0.1:9901]; its token is taken from the configuration or from `$TOLLGATE_ADMIN_TOKEN`
+    /// 127.0.0.1:9901]; its token is `$TOLLGATE_ADMIN_TOKEN`, else that of the configuration that told the address
     #[arg(long, value_name = "URL", value_parser = authority)]
     admin: Option<Authority>,
 }

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use super::{Global, NoConfig};
 
-/// Arguments of `completions`.
+/// Print shell completions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

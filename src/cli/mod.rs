@@ -118,36 +118,22 @@ pub enum Format {
 /// Exit code of a test or a threshold that failed.
 const FAILED: u8 = 3;
 
-/// One per file in this directory.
+/// One per file in this directory, which says what it does.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the proxy (also without a subcommand, beside a proxy.yaml)
     Run(run::Args),
-    /// Validate a configuration and say each limit in words
     Check(check::Args),
-    /// Show what would happen to one request: route, upstream, limits; nothing is counted
     Explain(explain::Args),
-    /// Run the configuration's tests of its limits, on a virtual clock
     Test(test::Args),
-    /// Replay access logs: what the limits would have refused
     Simulate(simulate::Args),
-    /// Propose a rate and a burst from access logs
     Advise(advise::Args),
-    /// Watch a running proxy: traffic, limits, keys, servers
     Top(top::Args),
-    /// Show the keys that a limit meets most, how one of them stands, or reset it
     Keys(keys::Args),
-    /// Have a running proxy read its configuration again
     Reload(reload::Args),
-    /// Have a new process take the place of a running proxy, without refusing a connection
     Upgrade(upgrade::Args),
-    /// Write a configuration file to start from
     Init(init::Args),
-    /// Print the JSON Schema of the configuration file
     Schema(schema::Args),
-    /// Ask a running proxy whether it takes requests
     Status(status::Args),
-    /// Print shell completions
     Completions(completions::Args),
 }
 

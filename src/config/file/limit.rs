@@ -12,7 +12,7 @@ use crate::limit::policy::PathPattern;
 keys! {
     /// A limit.
     Limit {
-        /// Its name; unique. Default: `<route>/<key>`.
+        /// Its name; unique. It is known by that: under another name it begins to count anew. Default: `<route>/<key>`, of limits of every request `default/<key>`.
         name: LimitName,
         /// What is counted separately: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path:PARAM`, `tls:subject`, `jwt:CLAIM` (of a verified token), `host`, `method`, `route` or `global`; `a | b` is the first one present; a list is a combined key. Required.
         key: OneOrMany<KeyChoice>,
