@@ -67,9 +67,9 @@ pub struct Server {
     reloads: Arc<ArcSwap<reload::State>>,
 }
 
-/// Runs a server, in the place of another process if one gives it its sockets, until TERM or INT drains it; a second one stops it at once. HUP,
-/// changed files and the admin listener make it read its configuration again; USR2 and the admin listener have another
-/// process take its place. `started` is told the real addresses by listener name, once all of them are open; `report`
+/// Runs a server, in the place of another process if one gives it its sockets, until TERM or INT drains it; a second
+/// one stops it at once. HUP, changed files and the admin listener make it read its configuration again; USR2 and the
+/// admin listener have another process take its place. `started` is told the real addresses by listener name, once all of them are open; `report`
 /// what is wrong or doubtful about a configuration that was read again.
 ///
 /// # Errors

@@ -197,8 +197,9 @@ impl Service {
         let longest = if target.endpoint == Endpoint::Explain { LONGEST.1 } else { LONGEST.0 };
         let body = body::read(body, longest).await?;
         let deletes = head.method == Method::DELETE;
-        // What needs no body may have one that is JSON.
-        if !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
+        // What needs no body may have one that is JSON; others say themselves what they expected.
+        let needs_none = deletes || matches!(target.endpoint, Endpoint::Reload | Endpoint::Upgrade | Endpoint::Drain);
+        if needs_none && !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
             return Err(Answer::problem(400, "Bad request", "The body is not JSON."));
         }
         match target.endpoint {

@@ -37,7 +37,7 @@ use percent_encoding::percent_decode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 
-use crate::config::AdminSettings;
+use crate::config::{AdminSettings, WHOSE};
 use crate::limit::control::Control;
 use crate::limit::dynamic::DynamicOverrides;
 use crate::limit::inspect::Inspector;
@@ -51,8 +51,6 @@ use room::{Doing, Room, Seat};
 use stalling::Stalling;
 use stream::Streams;
 
-/// Names the configuration file whose proxy is meant, percent-encoded.
-pub const CONFIGURATION: &str = "tollgate-configuration";
 /// For a request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head, bytes.
@@ -148,7 +146,7 @@ impl Admin {
     /// Refuses what is meant for the proxy of another configuration file; its commands say which one they go by. One
     /// without a file may be looked at all the same.
     fn is_meant<B>(&self, request: &Request<B>) -> Result<(), Answer> {
-        let Some(given) = request.headers().get(CONFIGURATION) else { return Ok(()) };
+        let Some(given) = request.headers().get(WHOSE) else { return Ok(()) };
         let path = PathBuf::from(OsString::from_vec(percent_decode(given.as_bytes()).collect()));
         let is_ours = self.reloads.as_ref().and_then(|reloads| reloads.is_of(&path));
         if is_ours.unwrap_or(matches!(*request.method(), Method::GET | Method::HEAD)) {

@@ -19,9 +19,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use super::Global;
-use crate::admin::CONFIGURATION;
 use crate::config::frames::Colour;
-use crate::config::{self, AdminSettings, Origin, Report};
+use crate::config::{self, AdminSettings, Origin, Report, WHOSE};
 
 /// For a connection, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -106,7 +105,7 @@ impl Running {
 }
 
 impl Whom {
-    /// The file, as [`CONFIGURATION`] tells it.
+    /// The file, as [`WHOSE`] tells it.
     pub(super) fn told_file(&self) -> Option<String> {
         let file = self.file.as_ref()?.as_os_str().as_bytes();
         Some(percent_encode(file, NON_ALPHANUMERIC).to_string())
@@ -181,7 +180,7 @@ impl Client {
         let mut request =
             Request::builder().method(method).uri(format!("/api/v1/{path}")).header(header::HOST, admin.as_str());
         if let Some(file) = self.whom.told_file() {
-            request = request.header(CONFIGURATION, file);
+            request = request.header(WHOSE, file);
         }
         if let Some(token) = &self.whom.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));

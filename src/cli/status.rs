@@ -10,7 +10,7 @@ use http::uri::Authority;
 
 use super::admin::{Running, Whom};
 use super::{Global, text};
-use crate::admin::CONFIGURATION;
+use crate::config::WHOSE;
 
 /// For the whole conversation.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ fn ask(whom: &Whom) -> io::Result<Vec<u8>> {
     let (admin, deadline) = (&whom.address, Instant::now() + PATIENCE);
     let mut stream = connect(admin, deadline)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
-    let file = whom.told_file().map(|file| format!("{CONFIGURATION}: {file}\r\n")).unwrap_or_default();
+    let file = whom.told_file().map(|file| format!("{WHOSE}: {file}\r\n")).unwrap_or_default();
     write!(stream, "GET /readyz HTTP/1.1\r\nhost: {admin}\r\n{file}connection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut buffer = [0; 1024];

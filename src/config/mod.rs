@@ -241,6 +241,9 @@ pub enum AccessLogClass {
     Errors,
 }
 
+/// The field by which a command tells an admin listener the configuration file, percent-encoded, whose proxy it means.
+pub const WHOSE: &str = "tollgate-configuration";
+
 /// The admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {

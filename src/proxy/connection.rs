@@ -202,7 +202,7 @@ impl Connection {
 }
 
 /// What the handler answered, with what keeps the connection's books around it. The handler is
-/// called in here: its future is large, and a future that is handed over is copied.
+/// called in here and its future boxed: it is large, and hyper copies the one that it is handed more than once.
 async fn answer<H, F, B>(
     handler: Rc<H>,
     request: Request<Incoming>,
@@ -214,7 +214,7 @@ where
     F: Future<Output = Response<B>>,
 {
     let downstream = in_flight.downstream();
-    let mut response = handler(request, Rc::clone(downstream)).await;
+    let mut response = Box::pin(handler(request, Rc::clone(downstream))).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(gate) = gate {
             gate.switch();

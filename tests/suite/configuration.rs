@@ -122,6 +122,8 @@ fn every_mistake_has_its_place_and_its_cure() {
             "2:11",
             &["has a path", "write `http://a`", "`rewrite: { add_prefix: /b }`"],
         ),
+        ("listen: [':8080', ':8081']\nupstream: echo", "1:1", &["found a list", "`listeners: { web:"]),
+        ("listen: :8080\nupstream: echo\nrate_limit: 5/s", "3:1", &["`rate_limit`", "write `limits: [{ key:"]),
         ("listen: :8080\nupstream: echo\nworkers: none", "3:10", &["not a number of workers", "`auto`"]),
         ("listen: :8080\nupstream: echo\nclient_ip: { ipv6_prefix: 0 }", "3:27", &["0 is out of bounds", "1 to 128"]),
         ("listen: :8080\nupstream: echo\ntrusted_proxies: [privat]", "3:19", &["`privat` is not an address block"]),

@@ -1,7 +1,7 @@
-//! Keys of nginx, and what is written here for them.
+//! Keys of nginx and of others, and what is written here for them.
 
 /// nginx' directives.
-const KEYS: [(&str, &str); 47] = [
+const KEYS: [(&str, &str); 50] = [
     ("proxy_pass", "write `upstream: http://host:port` on a route, or at the top for everything"),
     ("server_name", "write `match: { host: example.com }` on a route"),
     ("location", "write `match: { path: /api/* }` on a route"),
@@ -34,6 +34,9 @@ const KEYS: [(&str, &str); 47] = [
     ("add_header", "write `response_headers: { set: { x-name: value } }` on a route"),
     ("set_real_ip_from", "write `trusted_proxies: [10.0.0.0/8]` at the top"),
     ("real_ip_header", "write `client_ip: { header: x-real-ip }` at the top"),
+    ("rate_limit", LIMITS),
+    ("rate_limits", LIMITS),
+    ("rateLimit", LIMITS),
     ("limit_req", LIMIT_REQ),
     ("limit_req_zone", LIMIT_REQ),
     ("limit_conn", LIMIT_CONN),
@@ -65,6 +68,7 @@ const IN_A_LIMIT: [(&str, &str); 2] = [
     ("delay", "write `algorithm: leaky_bucket` with `delay_after`, one more than nginx' `delay`"),
 ];
 
+const LIMITS: &str = "write `limits: [{ key: client_ip, rate: 100/s, burst: 200 }]`";
 const LIMIT_REQ: &str =
     "write `limits: [{ key: client_ip, rate: 10/s, burst: 21 }]`; nginx' `burst=20` leaves out the first request";
 const LIMIT_CONN: &str = "write `limits: [{ key: client_ip, in_flight: 5 }]`";

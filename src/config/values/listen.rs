@@ -16,6 +16,9 @@ const LONGEST_PATH: usize = 100;
 pub(in crate::config) struct Listening(pub(in crate::config) ListenAddress);
 
 impl Word for Listening {
+    const INSTEAD_OF_A_LIST: Option<&str> =
+        Some("give each a name: `listeners: { web: \":8080\", internal: \"127.0.0.1:8081\" }`");
+
     fn parse(text: &str) -> Result<Self, Problem> {
         let Some(path) = text.strip_prefix("unix:") else {
             return Address::parse(text).map(|address| Self(ListenAddress::Tcp(address.0)));
