@@ -201,8 +201,8 @@ impl Connection {
     }
 }
 
-/// What the handler answered, with what keeps the connection's books around it. The handler is
-/// called in here and its future boxed: it is large, and hyper copies the one that it is handed more than once.
+/// What the handler answered, with what keeps the connection's books around it. The handler's future is large, and
+/// boxed: a connection that idles need not have room for it.
 async fn answer<H, F, B>(
     handler: Rc<H>,
     request: Request<Incoming>,
