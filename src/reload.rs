@@ -60,13 +60,24 @@ pub struct Source {
 /// What tells without reading that a file is another, or was written to.
 type Signature = (u64, u64, u64, i64, i64);
 
-/// Somebody who waits for what comes of something.
+/// What the process is asked to do, and who waits for what comes of it.
 #[derive(Debug)]
 pub enum Request {
     /// The configuration is to be read again.
-    Reload(oneshot::Sender<Result<Outcome, Arc<Failure>>>),
+    Reload(Option<oneshot::Sender<Result<Outcome, Arc<Failure>>>>),
     /// Another process is to take this one's place: its number, or why there is none.
-    Upgrade(oneshot::Sender<Result<u32, String>>),
+    Upgrade(Option<oneshot::Sender<Result<u32, String>>>),
+}
+
+impl Request {
+    /// Whether whoever asked has left before anything was done.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Reload(waiting) => waiting.as_ref().is_some_and(oneshot::Sender::is_closed),
+            Self::Upgrade(waiting) => waiting.as_ref().is_some_and(oneshot::Sender::is_closed),
+        }
+    }
 }
 
 /// Where reloads and upgrades are asked for.
@@ -100,14 +111,14 @@ impl Handle {
     /// Asks for a reload and waits for what comes of it; `None` when the process is ending.
     pub async fn reload(&self) -> Option<Result<Outcome, Arc<Failure>>> {
         let (done, outcome) = oneshot::channel();
-        self.requests.send(Request::Reload(done)).await.ok()?;
+        self.requests.send(Request::Reload(Some(done))).await.ok()?;
         outcome.await.ok()
     }
 
     /// Asks for another process in this one's place and waits until it serves; `None` when this one is ending.
     pub async fn upgrade(&self) -> Option<Result<u32, String>> {
         let (done, outcome) = oneshot::channel();
-        self.requests.send(Request::Upgrade(done)).await.ok()?;
+        self.requests.send(Request::Upgrade(Some(done))).await.ok()?;
         outcome.await.ok()
     }
 }

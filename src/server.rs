@@ -19,11 +19,11 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, ListenAddress, Loaded, Origin, Report, ShutdownSettings};
 use crate::handover::Predecessor;
-use crate::reload::{self, Failure, Handle, Outcome, Request, Source};
+use crate::reload::{self, Failure, Handle, Request, Source};
 use crate::signal::{Asked, LogsMoved, Signals};
 use crate::telemetry::AccessLog;
 use crate::telemetry::traces::Exporter;
@@ -101,16 +101,16 @@ pub fn run(
             let running = Arc::clone(&server.shared.config);
             let wanted = tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => Wanted::Reload(None),
-                    Asked::Upgrade => Wanted::Upgrade(None),
+                    Asked::Reload => Request::Reload(None),
+                    Asked::Upgrade => Request::Upgrade(None),
                     Asked::End(signal) => {
                         tracing::info!(signal, "draining");
                         break;
                     }
                 },
-                Some(request) = requests.recv() => request.into(),
+                Some(request) = requests.recv() => request,
                 // The process that starts has read what is configured now.
-                () = source.change(&running), if !upgrade.is_under_way() => Wanted::Reload(None),
+                () = source.change(&running), if !upgrade.is_under_way() => Request::Reload(None),
                 () = server.ended() => return Err(RunError::Failed),
                 files = upgrade.ready() => match files {
                     Some(files) => {
@@ -122,12 +122,12 @@ pub fn run(
             };
             match wanted {
                 wanted if wanted.is_abandoned() => {}
-                Wanted::Reload(Some(waiting)) if upgrade.is_under_way() => {
+                Request::Reload(Some(waiting)) if upgrade.is_under_way() => {
                     let why = "another process is starting, which has read the configuration".to_owned();
                     let _ = waiting.send(Err(Arc::new(Failure::Refused(why))));
                 }
-                Wanted::Upgrade(waiting) => upgrade.begin(&server, &source, waiting),
-                Wanted::Reload(waiting) => {
+                Request::Upgrade(waiting) => upgrade.begin(&server, &source, waiting),
+                Request::Reload(waiting) => {
                     let outcome = server.reload(&mut source, &report).await;
                     // Whoever asked may have left.
                     let _ = waiting.map(|waiting| waiting.send(outcome));
@@ -153,22 +153,6 @@ pub fn run(
     })
 }
 
-/// What the process is asked to do, and who waits for it.
-enum Wanted {
-    Reload(Option<oneshot::Sender<Result<Outcome, Arc<Failure>>>>),
-    Upgrade(Option<oneshot::Sender<Result<u32, String>>>),
-}
-
-impl Wanted {
-    /// Whether whoever asked has left before anything was done.
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Reload(waiting) => waiting.as_ref().is_some_and(oneshot::Sender::is_closed),
-            Self::Upgrade(waiting) => waiting.as_ref().is_some_and(oneshot::Sender::is_closed),
-        }
-    }
-}
-
 /// Waits for the signal that ends the process at once: the second one, also where the drain began without one.
 async fn cut_short(signals: &mut Signals, is_first_to_come: bool) -> &'static str {
     if is_first_to_come {
@@ -176,15 +160,6 @@ async fn cut_short(signals: &mut Signals, is_first_to_come: bool) -> &'static st
         tracing::info!(signal, "connections may still finish, as they do already");
     }
     signals.end_again().await
-}
-
-impl From<Request> for Wanted {
-    fn from(request: Request) -> Self {
-        match request {
-            Request::Reload(waiting) => Self::Reload(Some(waiting)),
-            Request::Upgrade(waiting) => Self::Upgrade(Some(waiting)),
-        }
-    }
 }
 
 /// Tells a service manager that waits for it (`sd_notify(3)`); nobody else hears it.

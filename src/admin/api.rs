@@ -183,6 +183,7 @@ impl Service {
     }
 
     async fn carry_out(self: &Rc<Self>, target: &Target, request: Request<Incoming>, detail: &mut String) -> Outcome {
+        self.admin.is_meant(&request)?;
         self.admin.access.check(&request)?;
         let (head, body) = request.into_parts();
         if !target.methods.split(", ").any(|known| known == head.method.as_str()) {

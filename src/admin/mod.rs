@@ -138,6 +138,7 @@ impl Admin {
         let _ = tokio::time::timeout(LAST_ANSWERS, room.close()).await;
         Ok(())
     }
+
     /// Whether the process takes requests.
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
@@ -152,9 +153,7 @@ impl Admin {
         if is_ours.unwrap_or(matches!(*request.method(), Method::GET | Method::HEAD)) {
             return Ok(());
         }
-        let pid = std::process::id();
-        let detail = format!("The proxy here (process {pid}) does not run on that configuration file.");
-        Err(Answer::problem(409, "Another proxy", &detail))
+        Err(Answer::problem(409, "Another proxy", "The proxy here does not run on that configuration file."))
     }
 
     /// The answer to a request that is not for the API. Health and the page are for everybody, the rest for those
@@ -295,9 +294,6 @@ impl Service {
         {
             self.admin.access.follow(settings);
         }
-        if let Err(refusal) = self.admin.is_meant(&request) {
-            return refusal;
-        }
         match api::Target::of(request.uri().path()) {
             Some(target) if target.is_change(request.method()) => {
                 // To its end and its line in the log, also when the client leaves meanwhile.
@@ -306,7 +302,7 @@ impl Service {
                 done.await.unwrap_or_else(|_| Answer::problem(500, "Internal error", "See the process log."))
             }
             Some(target) => self.call(target, request, peer).await,
-            None => self.admin.answer(&request),
+            None => self.admin.is_meant(&request).map_or_else(|refusal| refusal, |()| self.admin.answer(&request)),
         }
     }
 }

@@ -54,7 +54,7 @@ impl Upgrade {
         }
     }
 
-    /// Waits until the new process serves: the files it looks after; `None` if it will not serve. For ever where none starts.
+    /// Waits until the new process serves: the files it looks after; `None` if it will not. For ever where none starts.
     pub(super) async fn ready(&mut self) -> Option<Vec<FileId>> {
         let Some((successor, waiting)) = &mut self.0 else { return std::future::pending().await };
         let (outcome, pid, mut waiting) = (successor.ready().await, successor.pid(), waiting.take());
@@ -89,12 +89,15 @@ impl Server {
         handle: Handle,
         signals: &mut Signals,
     ) -> Result<Self, RunError> {
-        let inherited = Inherited::of_predecessor(predecessor.sockets()).map_err(RunError::Given)?;
-        let server = match Self::start(config, inherited, Some(handle), Phase::Starting) {
+        let inherited = Inherited::of_predecessor(predecessor.sockets()).map_err(RunError::Given);
+        let started = inherited.and_then(|inherited| {
+            Self::start(config, inherited, Some(handle), Phase::Starting).map_err(RunError::Start)
+        });
+        let server = match started {
             Ok(server) => server,
             Err(error) => {
                 predecessor.failed(&error.to_string());
-                return Err(error.into());
+                return Err(error);
             }
         };
         let ready = tokio::select! {
